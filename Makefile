@@ -1,0 +1,40 @@
+# Two commands do everything: `make demo` and `make test`. Both build the environment first.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test lint cluster cluster-down benchmark constraints
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+install: $(STAMP)  ## build .venv with everything that demo and test need
+
+$(STAMP): pyproject.toml infra/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint infra/constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install  ## embedded S3 server, generated images, the job three times, pictures and quality (about 3 minutes)
+	$(BIN)/python -m jobs.demo --output demo-out
+
+test: lint  ## format, lint, types, import contracts, all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: install  ## format, lint, types and import contracts only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+cluster: install  ## a two-node Ray cluster and an S3 server on loopback, to submit jobs to
+	$(BIN)/python -m infra.cluster up
+
+cluster-down: install  ## stop what `make cluster` started
+	$(BIN)/python -m infra.cluster down
+
+constraints: install  ## write down the versions that are installed now
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > infra/constraints.txt

@@ -1,0 +1,61 @@
+"""What can go wrong: exceptions that end a job, and failures that become rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class MasklakeError(Exception):
+    """Ends the job with one clear message and `exit_code`; nothing that was committed is lost."""
+
+    exit_code = 1
+
+
+class Refused(MasklakeError):
+    """The job cannot start as it is configured: a setting, a credential, a bucket or a model is wrong. Nothing was started."""
+
+    exit_code = 2
+
+
+class Fenced(MasklakeError):
+    """A newer run on overlapping input took over the table; this one may not commit any more."""
+
+    exit_code = 4
+
+
+class ErrorCode(StrEnum):
+    """The stable codes of `error_code` in the table."""
+
+    NOT_FOUND = "not_found"
+    """The object vanished between listing and reading, or a manifest names one that never was."""
+    ACCESS_DENIED = "access_denied"
+    """The store refuses to give this one object."""
+    UNREACHABLE = "unreachable"
+    """The store did not answer, after retries with back-off."""
+    EMPTY = "empty"
+    """The object has no bytes."""
+    NOT_AN_IMAGE = "not_an_image"
+    """The bytes are no image format known to the decoder."""
+    UNSUPPORTED = "unsupported"
+    """An image, but of a format, mode or compression that the decoder does not read."""
+    TRUNCATED = "truncated"
+    """The image ends before its pixels do."""
+    BROKEN = "broken"
+    """The image is damaged: it contradicts itself, or a checksum is wrong."""
+    TOO_LARGE = "too_large"
+    """More pixels, or bytes, than the configured bound; refused before they were allocated."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The model ran out of device memory on this image alone."""
+    NOT_FINITE = "not_finite"
+    """The model answered NaN or infinity."""
+    MODEL_FAILED = "model_failed"
+    """The model raised an exception on this image alone."""
+
+
+@dataclass(frozen=True)
+class ImageFailure:
+    """Why one image has no masks: a value that travels in place of an answer, and becomes a row with status `error`."""
+
+    code: ErrorCode
+    message: str

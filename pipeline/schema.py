@@ -1,0 +1,70 @@
+"""The table's Arrow schema: the contract on disk. One row per image and task.
+
+`counts` is COCO's compressed run-length encoding of a mask of size [height, width], so
+`pycocotools.mask.decode({"size": [height, width], "counts": counts})` is the mask at the image's original (upright) resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class Task(StrEnum):
+    """What is asked of a model; in a panoptic or semantic answer masks never overlap, in an instance answer they may."""
+
+    PANOPTIC = "panoptic"
+    INSTANCE = "instance"
+    SEMANTIC = "semantic"
+
+
+class Status(StrEnum):
+    OK = "ok"
+    ERROR = "error"
+
+
+SEGMENT = pa.struct(
+    [
+        pa.field("segment_id", pa.int32(), nullable=False),  # 1..n without holes, largest score first
+        pa.field("label_id", pa.int32(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("isthing", pa.bool_(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("area", pa.int64(), nullable=False),  # pixels
+        pa.field("bbox", pa.list_(pa.int32()), nullable=False),  # x, y, width, height; pixels
+        pa.field("counts", pa.binary(), nullable=False),
+    ]
+)
+
+TABLE = pa.schema(
+    [
+        pa.field("image_uri", pa.string(), nullable=False),
+        pa.field("image_etag", pa.string()),  # null where the store never answered for this image
+        pa.field("image_bytes", pa.int64()),
+        pa.field("image_modified", pa.timestamp("us", tz="UTC")),
+        pa.field("width", pa.int32()),  # of the upright image; null where it could not be decoded
+        pa.field("height", pa.int32()),
+        pa.field("format", pa.string()),  # Pillow's name: JPEG, PNG, ...
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("model_revision", pa.string(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),  # of everything that changes an answer
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("processed_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error_code", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("segments", pa.list_(SEGMENT)),  # null where status is error; empty where nothing was found
+    ]
+)
+
+PARTITIONABLE = frozenset({"task", "status", "format", "model", "model_revision", "fingerprint", "run_id", "error_code"})
+"""Contract columns that `--partition-by` may name; any other name there is a hive-style key of the input path."""
+
+
+def table_schema(partition_by: Sequence[str]) -> pa.Schema:
+    """The schema of a table partitioned by these columns: the contract's, then one string column per hive-style key."""
+    extra = [pa.field(name, pa.string()) for name in partition_by if name not in TABLE.names]
+    return pa.schema([*TABLE, *extra])
