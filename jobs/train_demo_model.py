@@ -1,6 +1,6 @@
 """Train the demo model from nothing on generated scenes and write its checkpoint folder.
 
-    python -m jobs.train_demo_model --output infra/demo-model        # about 40 minutes on 2 cores
+python -m jobs.train_demo_model --output infra/demo-model        # about 40 minutes on 2 cores
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jobs.train_demo_model", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.train_demo_model", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--output", type=Path, required=True, help="checkpoint folder to write")
     parser.add_argument("--steps", type=int, default=9000, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="scenes per step (default: %(default)s)")
