@@ -11,11 +11,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from pipeline.inference import checkpoint, preprocess
 from pipeline.inference.options import Options
 from pipeline.inference.segmenter import ModelInput, Segment, Segmenter
 from pipeline.inputs.decode import Decoded, decode
-
-from pipeline.inference import checkpoint, preprocess
 from pipeline.quality import panoptic
 from pipeline.quality.panoptic import PanopticStats
 from pipeline.training.scenes import HELD_OUT, LABELS, THING_LABEL_IDS, Rendered, jpeg, photograph
@@ -57,7 +56,11 @@ def _compare(segments: list[Segment], scene: Rendered) -> PanopticStats:
 
 def _tell(quality: panoptic.PanopticQuality, scenes: int) -> None:
     print(f"{'':<10}{'PQ':>8}{'SQ':>8}{'RQ':>8}")
-    rows = [("all", quality), ("things", quality.things), ("stuff", quality.stuff)]
+    rows: list[tuple[str, panoptic.PanopticQuality | panoptic.Quality]] = [
+        ("all", quality),
+        ("things", quality.things),
+        ("stuff", quality.stuff),
+    ]
     rows += [(LABELS[label_id], figures) for label_id, figures in quality.per_class.items()]
     for name, figures in rows:
         print(f"{name:<10}{figures.pq:>8.4f}{figures.sq:>8.4f}{figures.rq:>8.4f}")

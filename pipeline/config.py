@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from pipeline.errors import Refused
 from pipeline.schema import PARTITIONABLE, TABLE, Task
@@ -215,5 +215,5 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
         default = field.default
         text += f" (default: {','.join(default) if isinstance(default, tuple) else default})"
     choices = [value for value in get_args(field.annotation) if isinstance(value, str)]
-    metavar = "|".join(choices) if choices else name.split("_")[-1].upper()
+    metavar = "|".join(choices) if choices else name.rsplit("_", maxsplit=1)[-1].upper()
     group.add_argument(flag, metavar=metavar, help=text.replace("%", "%%"))

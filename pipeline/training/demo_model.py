@@ -31,7 +31,7 @@ def build_model(seed: int = 0) -> Mask2FormerForUniversalSegmentation:
         hidden_sizes=[32, 64, 128, 192],
         depths=[2, 2, 2, 2],
         layer_type="basic",
-        out_features=["stage1", "stage2", "stage3", "stage4"],
+        out_features=["stage1", "stage2", "stage3", "stage4"],  # type: ignore[call-arg]
     )
     config = Mask2FormerConfig(
         backbone_config=backbone,
@@ -72,7 +72,7 @@ def train(
         optimizer.step()
         schedule.step()
         on_step(step, outputs.loss.item())
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
 
 
 def save_checkpoint(model: Mask2FormerForUniversalSegmentation, folder: Path) -> None:
@@ -109,7 +109,7 @@ class _Scenes(IterableDataset[Sample]):
 
 def _sample(seed: int) -> Sample:
     rendered = render(sample_scene(seed), SIDE, SIDE)
-    pixels = (rendered.image.astype(np.float32) / 255 - np.float32(_MEAN)) / np.float32(_STD)
+    pixels = (rendered.image.astype(np.float32) / 255 - np.asarray(_MEAN, np.float32)) / np.asarray(_STD, np.float32)
     masks = rendered.ids[None] == np.arange(1, len(rendered.label_ids) + 1)[:, None, None]
     return (
         torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),

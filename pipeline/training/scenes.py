@@ -219,7 +219,7 @@ def _paint(surface: Surface, ys: Floats, xs: Floats) -> Floats:
     texture = np.ones((ys.size, xs.size), np.float32)
     for wave_y, wave_x, phase in surface.waves:
         texture += surface.amplitude * np.sin(2 * np.pi * (wave_y * ys + wave_x * xs) + phase)
-    return texture[..., None] * np.asarray(surface.rgb, np.float32)
+    return np.asarray(texture[..., None] * np.asarray(surface.rgb, np.float32))
 
 
 def _window(thing: Thing, ys: Floats, xs: Floats) -> tuple[slice, slice]:
@@ -236,20 +236,23 @@ def _distance(thing: Thing, ys: Floats, xs: Floats) -> Floats:
     v = (ys - np.float32(thing.y)) * cos - (xs - np.float32(thing.x)) * sin
     u = (ys - np.float32(thing.y)) * sin + (xs - np.float32(thing.x)) * cos
     radius = np.float32(thing.radius)
+    distance: Floats
     if thing.label_id == _BALL:
-        return np.sqrt(u * u + v * v) - radius
-    if thing.label_id == _CRATE:
-        return np.maximum(np.abs(u), np.abs(v)) - np.float32(0.85) * radius
-    # A cone is an upright triangle: a base below, two slanted sides above.
-    slope = np.float32(0.45)
-    return np.maximum(v - radius * np.float32(0.85), (np.abs(u) - slope * v - slope * radius) / np.float32(np.hypot(1, 0.45)))
+        distance = np.sqrt(u * u + v * v) - radius
+    elif thing.label_id == _CRATE:
+        distance = np.maximum(np.abs(u), np.abs(v)) - np.float32(0.85) * radius
+    else:  # a cone is an upright triangle: a base below, two slanted sides above
+        slope = np.float32(0.45)
+        distance = np.maximum(v - radius * np.float32(0.85), (np.abs(u) - slope * v - slope * radius) / np.float32(np.hypot(1, 0.45)))
+    return distance
 
 
 def _shade(thing: Thing, distance: Floats, ys: Floats, xs: Floats) -> Floats:
     """float32 [H, W]: lit from the upper left, darker along the rim, so that equal neighbours can be told apart."""
     lit = 1 - np.float32(0.25) * ((ys - thing.y) + (xs - thing.x)) / np.float32(thing.radius)
     rim = 1 - np.float32(0.35) * np.clip(1 + distance / np.float32(0.12 * thing.radius), 0, 1)
-    return (lit * rim).astype(np.float32)
+    shade: Floats = (lit * rim).astype(np.float32)
+    return shade
 
 
 def _expose(scene: Scene, canvas: Floats, ys: Floats, xs: Floats) -> NDArray[np.uint8]:

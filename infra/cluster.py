@@ -1,0 +1,383 @@
+"""A Ray cluster of two nodes on loopback, with an S3 server beside it: what a submitted job needs, on one machine.
+
+    python -m infra.cluster up        # start it in the background, store some images, and print the command to try
+    python -m infra.cluster status
+    python -m infra.cluster down      # stop exactly what `up` started; other Rays on the machine are left alone
+
+The head has one CPU; the worker has one CPU and one `accelerator`. Both take tokens only (`RAY_AUTH_MODE=token`, a token of the cluster's
+own), listen on 127.0.0.1 only, and use ports that were free. Tests use `LocalCluster` as a context manager.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, TextIO
+
+from infra.seaweedfs import SeaweedFS, _die_with_parent, free_ports
+
+ROOT = Path(__file__).parents[1]
+STATE = ROOT / "build" / "cluster"
+BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
+LOOPBACK = "127.0.0.1"
+_ADDRESSES = {"head": "127.0.0.2", "worker": "127.0.0.3"}
+"""Loopback, too, but Ray takes them as they are: for 127.0.0.1 it would put in the machine's own address, and listen there."""
+_SHORT = "/tmp"  # noqa: S108 - Ray puts Unix sockets below its folder, whose paths may have 107 characters at most
+_OBJECT_STORE_BYTES = 512 * 1024 * 1024  # a node; Ray's default is a third of the machine's memory, twice
+_START_SECONDS, _STOP_SECONDS = 180.0, 30.0
+_NODE_PORTS = ("node-manager", "object-manager", "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export")
+_LOG_LINES = 20
+
+
+class LocalCluster:
+    """Two raylets and an S3 server with the bucket `lake`; a context manager. Start it in a thread that lives as long as it is needed.
+
+    `dashboard` is the address for `ray job submit`, `s3` the running server, `folder` holds the logs (temporary, gone with the cluster).
+
+    Raises:
+        FileNotFoundError: on start, if `ray` or `weed` is not installed.
+        RuntimeError: on start, if a part does not come up in time; the message ends with the tail of its log.
+    """
+
+    def __init__(self) -> None:
+        self.s3 = SeaweedFS()
+        self.dashboard = ""
+        self.folder = Path()
+        self._token = secrets.token_hex(32)
+        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> LocalCluster:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything and wait until jobs are accepted and both nodes have joined."""
+        self.folder = Path(tempfile.mkdtemp(prefix="lake-", dir=_SHORT if Path(_SHORT).is_dir() else None))
+        try:
+            self._token_file.touch(mode=0o600)
+            self._token_file.write_text(self._token)
+            self.s3.start()
+            self.s3.create_bucket(BUCKET)
+            self._start_nodes_or_again()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the nodes, the server and their files; does nothing where there are none."""
+        self._end_nodes()
+        self.s3.stop()
+        if self.folder != Path():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder = Path()
+
+    def env(self) -> dict[str, str]:
+        """What a client of the cluster needs besides its own environment: the token's place, and the S3 server's address and keys."""
+        no_proxy = ",".join((LOOPBACK, *_ADDRESSES.values()))
+        return {
+            **self.s3.env(),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._token_file),
+            "NO_PROXY": no_proxy,
+            "no_proxy": no_proxy,
+        }
+
+    def environment(self) -> dict[str, str]:
+        """A whole environment for a client of the cluster: this process's, without its own Ray and AWS settings, and `env`."""
+        mine = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
+        programs = str(Path(sys.executable).parent)
+        return {**mine, "PATH": os.pathsep.join((programs, mine.get("PATH", os.defpath))), **self.env()}
+
+    def pids(self) -> dict[str, int]:
+        """The processes that were started here, by name."""
+        nodes = {name: process.pid for name, process in self._nodes.items()}
+        return {**nodes, "s3": self.s3.pid} if self.s3.pid else nodes
+
+    def dead(self) -> str:
+        """The name of a node that ended by itself, or ''."""
+        return next((name for name, process in self._nodes.items() if process.poll() is not None), "")
+
+    def get(self, path: str) -> Any:
+        """The JSON that the dashboard answers.
+
+        Raises:
+            OSError: it does not answer, or with an error.
+        """
+        request = urllib.request.Request(self.dashboard + path, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310 - http
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=10) as answer:
+            return json.load(answer)
+
+    @property
+    def _token_file(self) -> Path:
+        return self.folder / "token"
+
+    def _start_nodes_or_again(self) -> None:
+        """A port may be taken between our look and Ray's, and Ray itself gives up after 30 s on a busy machine: try twice."""
+        try:
+            self._start_nodes()
+        except RuntimeError:
+            self._end_nodes()
+            self._start_nodes()
+
+    def _start_nodes(self) -> None:
+        gcs, dashboard, client, *ports = free_ports(3 + 2 * len(_NODE_PORTS))
+        self.dashboard = f"http://{LOOPBACK}:{dashboard}"
+        web = (f"--dashboard-host={LOOPBACK}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}")
+        head = ("--head", f"--port={gcs}", *web, f"--temp-dir={self.folder / 'ray'}", "--disable-usage-stats")
+        self._start_node("head", head, ports[: len(_NODE_PORTS)])
+        self._wait("head", "has not started", lambda: self._alive_nodes() == 1)
+        worker = (f"--address={_ADDRESSES['head']}:{gcs}", "--resources", '{"accelerator": 1}', "--include-log-monitor=false")
+        self._start_node("worker", worker, ports[len(_NODE_PORTS) :])
+        self._wait("worker", "has not joined", lambda: self._alive_nodes() == 2)
+        self._wait("head", "takes no jobs", lambda: self.get("/api/jobs/") == [])
+
+    def _end_nodes(self) -> None:
+        for process in reversed(self._nodes.values()):  # the worker first: a node without its head tries to find it again
+            _end(process)
+        self._nodes.clear()
+
+    def _start_node(self, name: str, arguments: tuple[str, ...], ports: list[int]) -> None:
+        """Run one `ray start`, which stays: its end is the node's end."""
+        program = Path(sys.executable).with_name("ray")
+        own_ports = [f"--{purpose}-port={port}" for purpose, port in zip(_NODE_PORTS, ports, strict=True)]
+        own_ports += ["--min-worker-port=0", "--max-worker-port=0"]  # any free one; by default both nodes would deal out the same range
+        sizes = ["--num-cpus=1", "--num-gpus=0", f"--object-store-memory={_OBJECT_STORE_BYTES}"]
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self._nodes[name] = subprocess.Popen(
+                [str(program), "start", "--block", f"--node-ip-address={_ADDRESSES[name]}", *sizes, *own_ports, *arguments],
+                cwd=self.folder,  # not the project's: only what a job ships may be found by its workers
+                env={
+                    **self.environment(),
+                    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": f"{_START_SECONDS:.0f}",
+                },  # by default a minute, little on a busy machine
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for this process, which ends the node in order
+                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one system call, no Python state: safe beside threads
+            )
+
+    def _alive_nodes(self) -> int:
+        nodes = self.get("/nodes?view=summary")["data"]["summary"]
+        return sum(node["raylet"].get("state") == "ALIVE" for node in nodes)
+
+    def _wait(self, name: str, problem: str, ready: Callable[[], bool]) -> None:
+        deadline, last = time.monotonic() + _START_SECONDS, ""
+        while time.monotonic() < deadline and not self.dead():
+            try:
+                if ready():
+                    return
+            except (OSError, ValueError, KeyError) as error:
+                last = f" ({error})"
+            time.sleep(0.2)
+        culprit = self.dead() or name
+        tail = _tail(self.folder / f"{culprit}.log")
+        raise RuntimeError(f"Ray's {culprit} node {'ended while starting' if self.dead() else problem + last}; the end of its log:\n{tail}")
+
+
+def submit_command(dashboard: str, *arguments: str) -> list[str]:
+    """The line that submits the job as documented: run it at the repository's root, in the cluster's environment."""
+    job = ["python", "-m", "jobs.segment", *arguments]
+    return ["ray", "job", "submit", "--address", dashboard, "--working-dir", ".", "--", *job]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; returns 0, or 1 with a message on stderr."""
+    arguments = _parser().parse_args(argv)
+    state = arguments.state.resolve()
+    state.mkdir(parents=True, exist_ok=True)
+    try:
+        if arguments.command == "up":
+            _up(state, arguments.images)
+        elif arguments.command == "down":
+            _down(state)
+        elif arguments.command == "hold":
+            _hold(state)
+        else:
+            return _status(state)
+    except (RuntimeError, FileNotFoundError) as error:
+        print(f"cluster: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _up(state: Path, images: int) -> None:
+    """Start `hold` in the background, wait for it, and fill the lake."""
+    if _is_held(state):
+        print("it is up already")
+    else:
+        (state / "cluster.json").unlink(missing_ok=True)
+        with (state / "cluster.log").open("wb") as log:
+            command = [sys.executable, "-m", "infra.cluster", "hold", "--state", str(state)]
+            process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        while not (state / "cluster.json").exists():
+            if process.poll() is not None:
+                raise RuntimeError(f"it did not start:\n{_tail(state / 'cluster.log')}")
+            time.sleep(0.2)
+        _upload(state, images)
+    _status(state)
+
+
+def _down(state: Path) -> None:
+    """End the process that holds the cluster, and so all of it."""
+    if not _is_held(state):
+        print("nothing to stop")
+        return
+    pid = _read_state(state)["pid"]
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 3 * _STOP_SECONDS
+    while _is_held(state):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)  # its children are bound to it: the kernel ends them
+            break
+        time.sleep(0.2)
+    print("stopped")
+
+
+def _status(state: Path) -> int:
+    if not _is_held(state):
+        print("down")
+        return 1
+    facts = _read_state(state)
+    processes = ", ".join(f"{name} {pid}" for name, pid in facts["pids"].items())
+    line = shlex.join(
+        submit_command(facts["dashboard"], *("--input", IMAGES, "--output", TABLE, "--model", "infra/demo-model", "--tasks", "panoptic"))
+    )
+    print(
+        f"""up: two Ray nodes and an S3 server on loopback ({processes}; held by {facts["pid"]})
+dashboard  {facts["dashboard"]}
+S3         {facts["s3"]}, images in {IMAGES}
+logs       {facts["folder"]}
+
+In a shell at {ROOT}:
+
+    source {state / "env"}    # the cluster's token, the server's keys, the environment's programs
+    {line}
+"""
+    )
+    return 0
+
+
+def _hold(state: Path) -> None:
+    """Run the cluster until SIGTERM or Ctrl-C; its description lies in the state folder once it is ready."""
+    with _lock(state):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
+        try:
+            with LocalCluster() as cluster:
+                _describe(state, cluster)
+                while not cluster.dead():
+                    time.sleep(0.5)
+                raise RuntimeError(f"Ray's {cluster.dead()} node ended by itself:\n{_tail(cluster.folder / (cluster.dead() + '.log'))}")
+        finally:
+            for name in ("cluster.json", "env"):
+                (state / name).unlink(missing_ok=True)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    for again in (signal.SIGTERM, signal.SIGINT):  # nobody interrupts the cleaning up
+        signal.signal(again, signal.SIG_IGN)
+    raise SystemExit(0)
+
+
+def _describe(state: Path, cluster: LocalCluster) -> None:
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in cluster.env().items()]
+    programs = shlex.quote(str(Path(sys.executable).parent))
+    (state / "env").touch(mode=0o600)
+    (state / "env").write_text("\n".join([*exports, f"export PATH={programs}:$PATH", ""]))
+    facts = {"pid": os.getpid(), "pids": cluster.pids(), "dashboard": cluster.dashboard, "s3": cluster.s3.endpoint}
+    unfinished = state / "cluster.json.new"
+    unfinished.write_text(json.dumps({**facts, "folder": str(cluster.folder), "client": cluster.env()}))
+    unfinished.rename(state / "cluster.json")
+
+
+def _read_state(state: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((state / "cluster.json").read_text())
+    except FileNotFoundError:
+        raise RuntimeError(f"it is starting or stopping just now; see {state / 'cluster.log'}") from None
+    return facts
+
+
+def _upload(state: Path, images: int) -> None:
+    """Fill the lake in a process of its own, which has the server's environment from its start."""
+    script = f"from jobs.lake import upload_scenes; upload_scenes({IMAGES!r}, range({images}))"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, **_read_state(state)["client"]}, check=True)
+
+
+@contextlib.contextmanager
+def _lock(state: Path) -> Iterator[TextIO]:
+    """Hold the state folder. The kernel lets go when the process ends, however it ends: no stale process id is ever trusted."""
+    with (state / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"a cluster is held in {state} already") from None
+        yield file
+
+
+def _is_held(state: Path) -> bool:
+    try:
+        with _lock(state):
+            return False
+    except RuntimeError:
+        return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End one `ray start`, gently if it listens, and what is left of its process group: agents outlive their raylet by a while."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:]) if log.exists() else "(no log)"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    texts = {
+        "up": "start it in the background, store some images, print the command to try",
+        "down": "stop what `up` started",
+        "status": "what runs, and the command to try; exit code 1 if it is down",
+        "hold": "run it in the foreground until Ctrl-C, without images (what `up` runs in the background)",
+    }
+    for name, text in texts.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--state", type=Path, default=STATE, help="folder that describes this cluster (default: build/cluster)")
+        if name == "up":
+            command.add_argument("--images", type=int, default=40, help=f"generated scenes stored in {IMAGES} (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

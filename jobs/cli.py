@@ -1,0 +1,31 @@
+"""The `masklake` command: one program, one subcommand per job."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+_JOBS = {
+    "segment": "segment a lake of images into a table of masks",
+    "demo": "the whole job on an embedded S3 server with generated images",
+    "benchmark": "measure the model side: each stage's share, images/s, beside the bare forward and transformers' own pipeline",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the named job; returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: masklake JOB [--help] [settings]\n\njobs:")
+        for name, text in _JOBS.items():
+            print(f"  {name:<11}{text}")
+        return 0 if arguments else 2
+    if arguments[0] not in _JOBS:
+        print(f"masklake: no job is called {arguments[0]!r}; there are {', '.join(_JOBS)}", file=sys.stderr)
+        return 2
+    code: int = importlib.import_module(f"jobs.{arguments[0]}").main(arguments[1:])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

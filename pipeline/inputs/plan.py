@@ -1,0 +1,244 @@
+"""What is to do: the listed images minus those that the table already holds, as a work list in Parquet.
+
+Both sides may be far larger than memory: they go through a DuckDB database on disk, with a bound on its memory. Row groups of the work
+list have a fixed size, so that a worker finds the i-th group by arithmetic, without any index.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.inputs.discover import hive_keys
+
+GROUP_ROWS = 64
+"""Images per group of the work list: what one worker fetches and decodes at a time."""
+GROUPS_PER_FILE = 64  # a worker reads the footer of a whole file to get at one group
+_MEMORY = "256MB"  # DuckDB's share of the driver's memory; beyond it, it spills to disk
+_THREADS = 2  # each needs its own buffers
+_BATCH_ROWS = 16_384
+
+_LISTING = pa.schema(
+    [
+        pa.field("image_uri", pa.string()),
+        pa.field("image_etag", pa.string()),
+        pa.field("image_bytes", pa.int64()),
+        pa.field("image_modified", pa.timestamp("us", tz="UTC")),
+        pa.field("error_code", pa.string()),
+        pa.field("error_message", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do. Counts of rows are of images times tasks; `groups` row groups hold the work list."""
+
+    images: int
+    """Distinct images of the input."""
+    bytes: int
+    """Their size in the store, where it is known."""
+    done_images: int
+    """Images with nothing to do."""
+    todo_images: int
+    """Images to process in this run, after `--limit`."""
+    todo_rows: int
+    todo_bytes: int
+    retried_errors: int
+    """Of `todo_rows`: those that failed before."""
+    kept_errors: int
+    """Rows that failed before and are left alone; `--retry-errors` picks them up."""
+    groups: int
+
+
+@dataclass(frozen=True)
+class WorkList:
+    """Where the work list goes: a folder URI, rows per group, and the hive-style keys of image URIs that become columns."""
+
+    folder: str
+    group_rows: int = GROUP_ROWS
+    hive_columns: tuple[str, ...] = ()
+
+
+def make_plan(
+    pages: Iterable[pa.Table],
+    done: Iterable[pa.RecordBatch] | None,
+    fingerprints: Mapping[str, str],
+    *,
+    retry_errors: bool = False,
+    limit: int | None = None,
+    work_list: WorkList | None = None,
+) -> Plan:
+    """Compare a listing with what is done; write the work list, if one is wanted.
+
+    An image's task is done where there is a row of the same URI, etag and fingerprint with status `ok`, or `error` unless errors are
+    retried. A listing may name an image twice: its first mention counts.
+
+    Args:
+        pages: `image_uri, image_etag, image_bytes, image_modified` and, of images that cannot be read, `error_code, error_message`.
+        done: `image_uri, image_etag, task, fingerprint, status` (all strings) of rows of the table; None where there is no table yet.
+        fingerprints: the fingerprint of each task that is asked for.
+        retry_errors: whether failed rows are work.
+        limit: process at most so many images, the first by URI: a store lists in no particular order.
+        work_list: where to write it; None to get the numbers only. Work is ordered by URI: neighbours share folders, so partitions.
+    """
+    with tempfile.TemporaryDirectory(prefix="masklake-plan-") as scratch:
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": _MEMORY,
+            "threads": _THREADS,
+            "temp_directory": str(Path(scratch, "spill")),
+            "preserve_insertion_order": False,
+        }
+        with duckdb.connect(str(Path(scratch, "plan.duckdb")), config=settings) as database:
+            database.execute("SET enable_progress_bar = false")  # it would go to standard output, where the job's JSON is
+            _load_listing(database, pages)
+            _load_done(database, done, list(fingerprints.items()))
+            _compare(database, (1 << len(fingerprints)) - 1, retry_errors, limit)
+            groups = 0 if work_list is None else _write(database, list(fingerprints), work_list)
+            return _count(database, groups)
+
+
+def read_group(folder: str, index: int) -> pa.Table:
+    """Group `index` of the work list in a folder: one row per image.
+
+    Columns: `image_uri, image_etag, image_bytes, image_modified, error_code, error_message`, `tasks` (list of string), the hive-style keys.
+    """
+    file, group = divmod(index, GROUPS_PER_FILE)
+    with storage.open_file(_file_uri(folder, file)) as source:
+        return pq.ParquetFile(source).read_row_group(group)
+
+
+def _file_uri(folder: str, number: int) -> str:
+    return f"{folder.rstrip('/')}/plan-{number:05d}.parquet"
+
+
+def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]) -> None:
+    database.execute(
+        "CREATE TABLE listing (seq BIGINT, image_uri VARCHAR, image_etag VARCHAR, image_bytes BIGINT, image_modified TIMESTAMPTZ, "
+        "error_code VARCHAR, error_message VARCHAR)"
+    )
+    seen = 0
+    for page in pages:
+        columns = {"seq": pa.array(np.arange(seen, seen + len(page)))}
+        for field in _LISTING:
+            given = field.name in page.column_names
+            columns[field.name] = page[field.name].cast(field.type) if given else pa.nulls(len(page), field.type)
+        _insert(database, "INSERT INTO listing FROM incoming", pa.table(columns))
+        seen += len(page)
+
+
+def _load_done(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch] | None, tasks: Sequence[tuple[str, str]]) -> None:
+    """Rows of the table as bit masks: one bit per task that is asked for."""
+    wanted = pa.table(
+        {
+            "task": pa.array([task for task, _ in tasks], pa.string()),
+            "fingerprint": pa.array([fingerprint for _, fingerprint in tasks], pa.string()),
+            "bit": pa.array([1 << number for number in range(len(tasks))], pa.int64()),
+        }
+    )
+    _insert(database, "CREATE TABLE wanted AS FROM incoming", wanted)
+    database.execute("CREATE TABLE done (image_uri VARCHAR, image_etag VARCHAR, ok BIGINT, failed BIGINT)")
+    query = (
+        "INSERT INTO done SELECT image_uri, image_etag, if(status = 'ok', bit, 0), if(status = 'ok', 0, bit) "
+        "FROM incoming JOIN wanted USING (task, fingerprint)"
+    )
+    for batch in done if done is not None else ():
+        _insert(database, query, pa.Table.from_batches([batch]))
+
+
+def _insert(database: duckdb.DuckDBPyConnection, query: str, incoming: pa.Table) -> None:
+    database.register("incoming", incoming)
+    database.execute(query)
+    database.unregister("incoming")
+
+
+def _compare(database: duckdb.DuckDBPyConnection, everything: int, retry_errors: bool, limit: int | None) -> None:
+    """The table `work`: each listed image once, with the masks of its rows that failed before and of its tasks to do now.
+
+    `chosen` are the images that `limit` leaves in.
+    """
+    done = "coalesce(held.ok, 0)" + ("" if retry_errors else " | coalesce(held.failed, 0)")
+    database.execute(
+        f"""
+        CREATE TABLE work AS
+        SELECT listing.*, {everything} & ~({done}) AS todo, coalesce(held.failed & ~held.ok, 0) AS failed
+        FROM listing
+        SEMI JOIN (SELECT min(seq) AS seq FROM listing GROUP BY image_uri) AS mentioned ON listing.seq = mentioned.seq
+        LEFT JOIN (SELECT image_uri, image_etag, bit_or(ok) AS ok, bit_or(failed) AS failed FROM done GROUP BY ALL) AS held
+        ON listing.image_uri = held.image_uri AND listing.image_etag IS NOT DISTINCT FROM held.image_etag
+        """  # noqa: S608 - numbers only
+    )
+    bound = "" if limit is None else f" ORDER BY image_uri LIMIT {limit}"
+    database.execute(f"CREATE VIEW chosen AS FROM work WHERE todo <> 0{bound}")
+
+
+def _count(database: duckdb.DuckDBPyConnection, groups: int) -> Plan:
+    everything = "count(*), coalesce(sum(image_bytes), 0), count(*) FILTER (todo = 0), coalesce(sum(bit_count(failed & ~todo)), 0)"
+    chosen = "count(*), coalesce(sum(bit_count(todo)), 0), coalesce(sum(image_bytes), 0), coalesce(sum(bit_count(failed & todo)), 0)"
+    images, size, done_images, kept_errors = _numbers(database, f"SELECT {everything} FROM work")  # noqa: S608 - constants
+    todo_images, todo_rows, todo_bytes, retried_errors = _numbers(database, f"SELECT {chosen} FROM chosen")  # noqa: S608 - constants
+    return Plan(images, size, done_images, todo_images, todo_rows, todo_bytes, retried_errors, kept_errors, groups)
+
+
+def _numbers(database: duckdb.DuckDBPyConnection, query: str) -> list[int]:
+    row: tuple[Any, ...] | None = database.execute(query).fetchone()
+    return [int(number) for number in row or ()]
+
+
+def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list: WorkList) -> int:
+    """Write the work list, a file at a time; returns the number of row groups."""
+    columns = ", ".join(_LISTING.names)
+    reader = database.sql(f"SELECT {columns}, todo FROM chosen ORDER BY image_uri").to_arrow_reader(_BATCH_ROWS)  # noqa: S608 - constants
+    named = [[task for bit, task in enumerate(tasks) if mask >> bit & 1] for mask in range(1 << len(tasks))]
+    masks = pa.array(named, pa.list_(pa.string()))
+    finished = (_finish(pa.Table.from_batches([batch]), masks, work_list.hive_columns) for batch in reader)
+    groups = 0
+    for number, rows in enumerate(_regroup(finished, work_list.group_rows * GROUPS_PER_FILE)):
+        sink = io.BytesIO()
+        pq.write_table(rows, sink, compression="zstd", row_group_size=work_list.group_rows)
+        storage.write_bytes(_file_uri(work_list.folder, number), sink.getvalue())
+        groups += -(-rows.num_rows // work_list.group_rows)
+    return groups
+
+
+def _finish(batch: pa.Table, masks: pa.ListArray, hive_columns: Sequence[str]) -> pa.Table:
+    """The rows of the work list: task names in place of the mask, and the hive-style keys of each image's folder."""
+    rows = batch.select(_LISTING.names).cast(_LISTING).append_column("tasks", masks.take(batch["todo"].combine_chunks()))
+    if hive_columns:
+        keys = [_folder_keys(uri.rpartition("/")[0] + "/") for uri in rows["image_uri"].to_pylist()]
+        for name in hive_columns:
+            rows = rows.append_column(name, pa.array([key.get(name) for key in keys], pa.string()))
+    return rows
+
+
+@lru_cache(maxsize=1024)
+def _folder_keys(folder: str) -> Mapping[str, str]:
+    """An image's keys are those of its folder, which its neighbours share."""
+    keys: dict[str, str] = hive_keys(folder)
+    return keys
+
+
+def _regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly `size`, the last one excepted."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        while rows >= size:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, size)
+            waiting, rows = [whole.slice(size)], rows - size
+    if rows:
+        yield pa.concat_tables(waiting)

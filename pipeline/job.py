@@ -1,0 +1,370 @@
+"""One run of `segment`, from settings to summary: resolve, plan, take the epoch, stream, commit, report.
+
+The committed table is the only checkpoint: whatever ends a run, the same command goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline import flow, model_source, storage
+from pipeline.config import Config
+from pipeline.errors import ImageFailure, MasklakeError
+from pipeline.inference import checkpoint
+from pipeline.inference.checkpoint import ModelDescription
+from pipeline.inference.options import Options
+from pipeline.inputs import decode
+from pipeline.inputs.discover import discover
+from pipeline.inputs.plan import Plan, WorkList, make_plan
+from pipeline.model_source import ModelSource
+from pipeline.outputs import gallery, report, runs, write
+from pipeline.outputs.gallery import Card, GalleryInput
+from pipeline.outputs.report import RunFacts, RunTotals
+from pipeline.outputs.rows import RunStamp
+from pipeline.outputs.table import Table
+from pipeline.schema import TABLE, Status
+from pipeline.stages import Work, Written
+
+GROUP_ROWS = 32
+"""Images that travel together: one group of the work list is one load, and about one call of an actor."""
+
+_WAKE_SECONDS = 0.5  # how often the driver looks at the clock while it waits for files
+
+Summary = dict[str, Any]
+"""The JSON object that a run ends with."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands. Counts are of images, from committed rows; `planned` is None until the plan is made."""
+
+    phase: str
+    planned: int | None = None
+    images: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    """Since the rate began to mean something: the first commit, after the model had started."""
+    warm: int = 0
+    """Images that were committed by then."""
+
+    @property
+    def images_per_second(self) -> float:
+        return (self.images - self.warm) / self.seconds if self.seconds else 0.0
+
+    @property
+    def eta_seconds(self) -> float:
+        """Seconds left at the rate so far; 0 where nothing is known yet."""
+        rate = self.images_per_second
+        return ((self.planned or 0) - self.images) / rate if rate else 0.0
+
+    def numbers(self) -> dict[str, float | int | None]:
+        """What a log line says."""
+        return {
+            "images": self.images,
+            "planned": self.planned,
+            "errors": self.failed,
+            "images_per_second": round(self.images_per_second, 2),
+            "eta_seconds": round(self.eta_seconds),
+        }
+
+
+class Listener(Protocol):
+    """Told how a run goes on."""
+
+    def say(self, text: str) -> None:
+        """A sentence for the user."""
+
+    def update(self, state: State) -> None:
+        """Called about twice a second while work is under way."""
+
+
+def segment(config: Config, listener: Listener) -> Summary:
+    """Do what is missing, and say what was done.
+
+    Raises:
+        Refused: a setting, credential, bucket or model is wrong; nothing was started.
+        Fenced: a newer run on overlapping input took over.
+        MasklakeError: the run broke off; what was committed stays.
+    """
+    storage.check_input(config.input)
+    storage.check_output(config.output)
+    run = _Run(config, _Model.resolve(config), listener)
+    table = Table.open(config.output, config.partition_by)
+    planned = run.plan(table)
+    if config.dry_run or not planned.todo_images:
+        return run.end_without_work(planned)
+    try:
+        checkpoint.verify(run.model.description, run.model.folder)
+        with flow.cluster(config.ray_address) as available:
+            resources = flow.choose_resources(config, available, GROUP_ROWS, _rows_per_file(config, planned))
+            table, planned = run.begin(table, planned)
+            return run.work(table, planned, resources)
+    finally:
+        runs.delete_work_list(run.table_uri, run.run_id)
+
+
+class _Run:
+    """One run's identity, and its steps in order."""
+
+    def __init__(self, config: Config, model: _Model, listener: Listener) -> None:
+        self.config, self.model, self.listener = config, model, listener
+        self.started_at, self._started = datetime.now(UTC), time.monotonic()
+        self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        self.scope = storage.normalise(config.input)
+        self.table_uri = storage.normalise(config.output).rstrip("/")
+        self.folder = runs.run_folder(self.table_uri, self.run_id)
+        self.totals = RunTotals()
+        for line in (f"run {self.run_id}", *model.say()):
+            listener.say(line)
+
+    def plan(self, table: Table | None) -> Plan:
+        """List the images and take away what the table holds; the work list goes into the run's folder unless this is a dry run."""
+        self.listener.update(State("listing"))
+        started = time.monotonic()
+        fingerprints = self.model.fingerprints
+        scope = None if self.scope.endswith(".parquet") else self.scope
+        hive_columns = tuple(name for name in self.config.partition_by if name not in TABLE.names)
+        planned = make_plan(
+            discover(self.config.input),
+            table.done_keys(set(fingerprints.values()), scope) if table else None,
+            fingerprints,
+            retry_errors=self.config.retry_errors,
+            limit=self.config.limit,
+            work_list=None if self.config.dry_run else WorkList(self.folder, GROUP_ROWS, hive_columns),
+        )
+        self.totals = self.totals.spend("plan", time.monotonic() - started)
+        self.listener.say(
+            f"{planned.images:,} images, {planned.bytes:,} bytes; {planned.done_images:,} already done, {planned.todo_images:,} to do; "
+            f"of earlier errors, {planned.retried_errors:,} rows to retry, {planned.kept_errors:,} left alone"
+            + (" (--retry-errors picks them up)" if planned.kept_errors else "")
+        )
+        return planned
+
+    def end_without_work(self, planned: Plan) -> Summary:
+        """The summary of a dry run, or of one that found nothing missing."""
+        outcome = "planned" if self.config.dry_run else "nothing to do"
+        if not self.config.dry_run:
+            self.listener.say("nothing to do: the table holds everything; no model was started")
+        return {
+            "outcome": outcome,
+            "run_id": self.run_id,
+            "table": self.table_uri,
+            "planned": planned.todo_images if self.config.dry_run else 0,
+            "images": 0,
+            "errors": 0,
+            "plan": asdict(planned),
+            "too_many_failed": False,
+        }
+
+    def begin(self, table: Table | None, planned: Plan) -> tuple[Table, Plan]:
+        """Take over the input; plan again where somebody committed between the plan and that."""
+        known = table.version if table else 0
+        table = table or Table.open_or_create(self.config.output, self.config.partition_by)
+        table.begin_run(self.scope, self.run_id)
+        if table.version != known + 1:
+            planned = self.plan(table)
+        return table, planned
+
+    def work(self, table: Table, planned: Plan, resources: flow.Resources) -> Summary:
+        """Stream the flow's files into the table, then check, report and end the run."""
+        self.totals = replace(
+            self.totals, planned_images=planned.todo_images, planned_rows=planned.todo_rows, planned_bytes=planned.todo_bytes
+        )
+        if planned.todo_images:
+            dataset = flow.build(self._work_order(planned, resources), resources)
+            self._stream(table, _in_background(flow.stream(dataset)))
+        self._check_complete(table)
+        return self._report(table)
+
+    def _work_order(self, planned: Plan, resources: flow.Resources) -> Work:
+        model, config = self.model, self.config
+        return Work(
+            plan_uri=self.folder,
+            groups=planned.groups,
+            table_uri=self.table_uri,
+            partition_by=config.partition_by,
+            source=model.source,
+            description=model.description,
+            stamp=RunStamp(config.model, model.revision, model.fingerprints, self.run_id, self.started_at),
+            max_pixels=config.max_pixels,
+            max_image_bytes=config.max_image_bytes,
+            precision=config.precision,
+            batch_size=config.batch_size,
+            device="cuda" if resources.gpus_per_actor else "cpu",
+        )
+
+    def _stream(self, table: Table, written: Iterator[Written | None]) -> None:
+        """Commit what is written every few seconds. What a write returned is committed whole, so an image's rows are."""
+        pending: list[Written] = []
+        first_at, committed_at, warm = time.monotonic(), time.monotonic(), 0
+        for part in written:
+            if part is not None:
+                pending.append(part)
+            now = time.monotonic()
+            if pending and now - committed_at >= self.config.commit_seconds:
+                self._commit(table, pending)
+                pending, committed_at = [], time.monotonic()
+                if not warm:  # the model's start is over: from here on the rate means something
+                    first_at, warm = committed_at, self.totals.images
+            self.listener.update(self._state(now - first_at, warm))
+        self._commit(table, pending)
+        state = self._state(time.monotonic() - first_at, warm)
+        self.steady_rate = state.images_per_second
+        self.listener.update(state)
+
+    def _commit(self, table: Table, pending: list[Written]) -> None:
+        started = time.monotonic()
+        table.commit([record for part in pending for record in part.records])
+        for part in pending:
+            self.totals = self.totals.count_images(part.images, part.failed)
+            for record in part.records:
+                self.totals = self.totals.merge(record)
+        self.totals = self.totals.spend("commit", time.monotonic() - started)
+
+    def _state(self, seconds: float, warm: int) -> State:
+        return State("segmenting", self.totals.planned_images, self.totals.images, self.totals.failed_images, seconds, warm)
+
+    def _check_complete(self, table: Table) -> None:
+        """Whatever the engine said: the table must hold a row for each one planned."""
+        held = table.rows_of_run(self.run_id)
+        if held != self.totals.planned_rows:
+            raise MasklakeError(
+                f"{self.totals.planned_rows} rows were planned and {held} are in the table: the engine lost or repeated work; "
+                "run the same command to do what is missing"
+            )
+
+    def _report(self, table: Table) -> Summary:
+        """Write the report and the gallery beside the table, and end the run."""
+        self.totals = self.totals.lasting(time.monotonic() - self._started)
+        config, totals = self.config, self.totals
+        tasks = tuple(str(task) for task in config.tasks)
+        facts = RunFacts(
+            self.run_id, config.input, self.table_uri, config.model, self.model.revision, tasks, self.started_at, datetime.now(UTC)
+        )
+        document = report.report_dict(facts, totals, config.model_dump(mode="json"))
+        storage.write_bytes(self.folder + "report.json", json.dumps(document, indent=2).encode())
+        page = gallery.render_gallery(GalleryInput(facts, totals, self._cards()))
+        storage.write_bytes(self.folder + "gallery.html", page.encode())
+        table.finish_run()
+        self.listener.say(f"report and gallery: {self.folder}gallery.html")
+        failed = totals.error_rate > config.max_error_rate
+        if failed:
+            self.listener.say(
+                f"{totals.failed_images} of {totals.images} images failed: more than --max-error-rate {config.max_error_rate:g} allows"
+            )
+        return report.summary(
+            facts,
+            totals,
+            outcome="done",
+            steady_images_per_second=round(self.steady_rate, 3),
+            report_uri=self.folder.rstrip("/"),
+            too_many_failed=failed,
+        )
+
+    def _cards(self) -> Iterator[Card]:
+        """A few of the run's images, read again, with their masks."""
+        for sample in self.totals.samples[: self.config.gallery_images]:
+            content = storage.read_many([sample.image_uri], self.config.max_image_bytes)[0]
+            image = content if isinstance(content, ImageFailure) else decode.decode(content, self.config.max_pixels)
+            if isinstance(image, ImageFailure):
+                continue  # it was there a moment ago; a picture less is no reason to fail a finished run
+            rows = write.read_rows(self.table_uri, sample)
+            yield from (gallery.card_from(image.pixels, row) for row in rows if row["status"] == Status.OK)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The checkpoint of a run, here on the driver."""
+
+    source: ModelSource
+    folder: Path
+    description: ModelDescription
+    revision: str
+    fingerprints: dict[str, str]
+
+    @classmethod
+    def resolve(cls, config: Config) -> _Model:
+        """Find the checkpoint and what it can do, without loading it.
+
+        Raises:
+            Refused: it is not there, or cannot do a task.
+        """
+        source = model_source.resolve(config.model)
+        folder = source.fetch()
+        description = checkpoint.describe(folder, _options(config))
+        revision = source.revision or f"sha256:{description.digest[:32]}"
+        return cls(source, folder, description, revision, {str(task): _fingerprint(config, description, task) for task in config.tasks})
+
+    def say(self) -> Iterator[str]:
+        """What the user should know of the model before it answers."""
+        about = self.description
+        yield f"model {self.source.name} at {self.revision[:19]}: {about.family}, input {about.resize.describe()}"
+        if about.things_from:
+            yield f"things are known from {about.things_from}"
+        if about.licence:
+            yield f"the model's licence is {about.licence}"
+        yield from about.notes
+
+
+def _options(config: Config) -> Options:
+    return Options(
+        tasks=tuple(str(task) for task in config.tasks),
+        resolution=config.resolution,
+        postprocess=config.postprocess,
+        object_threshold=config.object_threshold,
+        overlap_threshold=config.overlap_threshold,
+        score_threshold=config.score_threshold,
+        max_instances=config.max_instances,
+        thing_labels=config.thing_labels,
+    )
+
+
+def _fingerprint(config: Config, description: ModelDescription, task: str) -> str:
+    """32 hex digits of everything that changes this task's answer; batch size, actors and memory are not in it."""
+    facts = {
+        "answer": description.answer_settings(task),
+        "precision": config.precision,
+        "decode": {"version": decode.DECODE_VERSION, "max_pixels": config.max_pixels, "max_bytes": config.max_image_bytes},
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _rows_per_file(config: Config, planned: Plan) -> int:
+    """Large enough for readers, small enough that commits come early in a short run."""
+    return config.rows_per_file or min(1024, max(64, planned.todo_rows // 16))
+
+
+def _in_background(parts: Iterator[Written]) -> Iterator[Written | None]:
+    """The same parts, with None whenever nothing came for a while: the driver can commit and tell while it waits."""
+    arrived: queue.Queue[Written | BaseException | None] = queue.Queue(maxsize=64)
+
+    def pump() -> None:
+        try:
+            for part in parts:
+                arrived.put(part)
+            arrived.put(None)
+        except BaseException as error:
+            arrived.put(error)
+
+    threading.Thread(target=pump, name="flow", daemon=True).start()
+    while True:
+        try:
+            part = arrived.get(timeout=_WAKE_SECONDS)
+        except queue.Empty:
+            yield None
+            continue
+        if part is None:
+            return
+        if isinstance(part, BaseException):
+            raise part
+        yield part

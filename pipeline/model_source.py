@@ -1,0 +1,60 @@
+"""Where a model comes from: a hub id with optional revision, a folder here, or a folder in object storage."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline import storage
+from pipeline.errors import Refused
+from pipeline.inference import hub
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Enough to get the same checkpoint on any node: `revision` is the commit on the hub, empty for folders."""
+
+    kind: Literal["hub", "folder", "storage"]
+    name: str
+    revision: str = ""
+
+    def fetch(self) -> Path:
+        """The checkpoint as a local folder, downloaded where it is not here yet.
+
+        Raises:
+            Refused: it cannot be had on this machine.
+        """
+        if self.kind == "hub":
+            return hub.resolve_hub(self.name, self.revision)[0]
+        if self.kind == "storage":
+            return storage.cached_folder(self.name)
+        folder = Path(self.name)
+        if not folder.is_dir():
+            raise Refused(
+                f"--model {self.name}: no such folder on this node; put it in object storage, or into the job's working directory"
+            )
+        return folder
+
+
+def resolve(model: str) -> ModelSource:
+    """Tell what `--model` names; for a hub id, pin its revision to a commit (and download it).
+
+    Raises:
+        Refused: nothing that could be a model is named, or the hub does not have it.
+    """
+    if "://" in model:
+        return ModelSource("storage", model)
+    if Path(model).is_dir():
+        return ModelSource("folder", model)
+    if not _HUB_ID.fullmatch(model) or model.startswith((".", "/")):
+        raise Refused(f"--model {model}: no such folder, and not a hub id such as facebook/mask2former-swin-tiny-coco-panoptic@main")
+    name, _, revision = model.partition("@")
+    try:
+        _, commit = hub.resolve_hub(name, revision or None)
+    except Refused as error:
+        raise Refused(f"{error} (and there is no folder {model} here)") from None
+    return ModelSource("hub", name, commit)

@@ -1,0 +1,194 @@
+"""The stages that run on the cluster, as plain functions of Arrow tables: load (fetch, decode, resize), segment, write.
+
+Between load and segment a table has one row per image: the plan's columns, what decoding found, and `pixels`, the resized uint8 image.
+After segment, a packet holds the finished rows of some images, serialised: an image's rows stay together whatever the engine does with
+blocks. This module knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import storage
+from pipeline.errors import ImageFailure
+from pipeline.inference import preprocess
+from pipeline.inference.checkpoint import ModelDescription
+from pipeline.inference.segmenter import ModelInput, Segmenter
+from pipeline.inputs import plan
+from pipeline.inputs.decode import decode
+from pipeline.model_source import ModelSource
+from pipeline.outputs.rows import RunStamp, build_rows
+from pipeline.outputs.write import FileRecord, write_rows
+
+_CHUNK_BYTES = 16 * 1024 * 1024  # of pixels in one table: what travels at a time, and what a task holds decoded
+_SECONDS = ("fetch", "decode", "segment")
+
+_LOADED = [
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("format", pa.string()),
+    pa.field("pixels", pa.binary()),
+    pa.field("pixels_height", pa.int32()),
+    pa.field("pixels_width", pa.int32()),
+    pa.field("fetch_seconds", pa.float32()),
+    pa.field("decode_seconds", pa.float32()),
+]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything a worker needs to know of a run; small, picklable, and the same for every task."""
+
+    plan_uri: str
+    groups: int
+    table_uri: str
+    partition_by: tuple[str, ...]
+    source: ModelSource
+    description: ModelDescription
+    stamp: RunStamp
+    max_pixels: int
+    max_image_bytes: int
+    precision: str
+    batch_size: int | None
+    device: str
+
+
+def load_group(work: Work, index: int) -> Iterator[pa.Table]:
+    """Fetch, decode and resize one group of the plan; yields tables of at most about 16 MiB of pixels, one row per image."""
+    group = plan.read_group(work.plan_uri, index)
+    started = time.perf_counter()
+    contents = _fetch(group, work.max_image_bytes)
+    fetch_seconds = (time.perf_counter() - started) / max(1, group.num_rows)
+    first, size, loaded = 0, 0, []
+    for row, content in enumerate(contents):
+        loaded.append({**_load_image(content, work), "fetch_seconds": fetch_seconds})
+        contents[row] = b""  # an encoded image is not needed beside its pixels
+        size += len(loaded[-1].get("pixels") or b"")
+        if size >= _CHUNK_BYTES:
+            yield _join(group.slice(first, len(loaded)), loaded)
+            first, size, loaded = row + 1, 0, []
+    if loaded:
+        yield _join(group.slice(first), loaded)
+
+
+def _fetch(group: pa.Table, max_bytes: int) -> list[bytes | ImageFailure]:
+    """The bytes of every image of a group, or why there are none; what failed before (a stat) is not asked for again."""
+    failures = [
+        ImageFailure(code, message) if code else None
+        for code, message in zip(group["error_code"].to_pylist(), group["error_message"].to_pylist(), strict=True)
+    ]
+    uris = group["image_uri"].to_pylist()
+    wanted = iter(storage.read_many([uri for uri, failure in zip(uris, failures, strict=True) if failure is None], max_bytes))
+    return [failure if failure is not None else next(wanted) for failure in failures]
+
+
+def _load_image(content: bytes | ImageFailure, work: Work) -> dict[str, Any]:
+    """Decode and resize one image: the columns of `_LOADED`, or the failure's columns."""
+    started = time.perf_counter()
+    decoded = content if isinstance(content, ImageFailure) else decode(content, work.max_pixels)
+    if isinstance(decoded, ImageFailure):
+        return {"error_code": str(decoded.code), "error_message": decoded.message, "decode_seconds": time.perf_counter() - started}
+    height, width, _ = decoded.pixels.shape
+    pixels = preprocess.resize(decoded.pixels, work.description.resize)
+    return {
+        "width": width,
+        "height": height,
+        "format": decoded.format,
+        "pixels": pixels.tobytes(),
+        "pixels_height": pixels.shape[0],
+        "pixels_width": pixels.shape[1],
+        "decode_seconds": time.perf_counter() - started,
+    }
+
+
+def _join(group: pa.Table, loaded: Sequence[dict[str, Any]]) -> pa.Table:
+    """The plan's columns beside what loading found."""
+    for name in ("error_code", "error_message"):
+        column = pa.array([row.get(name) for row in loaded], pa.string())
+        group = group.set_column(group.schema.get_field_index(name), name, column)
+    for field in _LOADED:
+        group = group.append_column(field, pa.array([row.get(field.name) for row in loaded], field.type))
+    return group
+
+
+def open_segmenter(work: Work, threads: int) -> Segmenter:
+    """Load the run's model into this process.
+
+    Raises:
+        Refused: the checkpoint is not here, or its weights do not fit.
+    """
+    return Segmenter.load(
+        work.source.fetch(), work.description, device=work.device, dtype=work.precision, batch_size=work.batch_size, threads=threads
+    )
+
+
+def segment_rows(work: Work, segmenter: Segmenter, images: pa.Table) -> bytes:
+    """Answer a table of loaded images: a packet of finished rows, one per image and task."""
+    started = time.perf_counter()
+    answers = _answer(segmenter, images)
+    rows = build_rows(images, answers, work.stamp, work.partition_by)
+    facts = {
+        "fetch": sum(images["fetch_seconds"].to_pylist()),
+        "decode": sum(images["decode_seconds"].to_pylist()),
+        "segment": time.perf_counter() - started,
+        "images": len(answers),
+        "failed": sum(any(isinstance(answer, ImageFailure) for answer in by_task.values()) for by_task in answers),
+    }
+    schema = rows.schema.with_metadata({name: str(value) for name, value in facts.items()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as stream:
+        stream.write_table(rows.cast(schema))
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def _answer(segmenter: Segmenter, images: pa.Table) -> list[dict[str, Any]]:
+    """One dict of task -> segments or failure per image; failed images get their failure for every task."""
+    columns = {
+        name: images[name].to_pylist()
+        for name in ("error_code", "error_message", "height", "width", "pixels_height", "pixels_width", "tasks")
+    }
+    pixels = [value.as_buffer() for value in images["pixels"]]
+    usable = [row for row, code in enumerate(columns["error_code"]) if code is None]
+    inputs = [
+        ModelInput(
+            pixels=np.frombuffer(pixels[row], np.uint8).reshape(columns["pixels_height"][row], columns["pixels_width"][row], 3),
+            size=(columns["height"][row], columns["width"][row]),
+            tasks=tuple(columns["tasks"][row]),
+        )
+        for row in usable
+    ]
+    answers: list[dict[str, Any]] = [
+        {task: ImageFailure(code, message) for task in tasks}
+        for code, message, tasks in zip(columns["error_code"], columns["error_message"], columns["tasks"], strict=True)
+    ]
+    for row, answer in zip(usable, segmenter.segment(inputs), strict=True):
+        answers[row] = dict(answer)
+    return answers
+
+
+@dataclass(frozen=True)
+class Written:
+    """One write: its files, which must be committed together, and how many images they hold, failed ones among them."""
+
+    records: tuple[FileRecord, ...]
+    images: int
+    failed: int
+
+
+def write_packets(work: Work, packets: Sequence[bytes]) -> Written:
+    """Write the rows of some packets, one file per partition."""
+    tables = [pa.ipc.open_stream(packet).read_all() for packet in packets]
+    seconds = {name: _total(tables, name) for name in _SECONDS}
+    rows = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    records = write_rows(rows, work.table_uri, work.partition_by, work.stamp.run_id, seconds)
+    return Written(tuple(records), images=round(_total(tables, "images")), failed=round(_total(tables, "failed")))
+
+
+def _total(packets: Sequence[pa.Table], name: str) -> float:
+    return sum(float(packet.schema.metadata[name.encode()]) for packet in packets)

@@ -1,0 +1,19 @@
+"""What a store tells of a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+PAGE = 1000
+"""Files in one page of a listing; also what S3 gives at most."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file or object, without its bytes. `etag` changes whenever the content does; `modified` is in UTC, `size` in bytes."""
+
+    uri: str
+    etag: str | None
+    size: int | None
+    modified: datetime | None

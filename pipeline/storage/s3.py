@@ -1,0 +1,218 @@
+"""S3 and what speaks its protocol. One client per process and environment; s3fs brings the event loop that it lives in."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+
+import botocore.session
+import s3fs
+from botocore.credentials import RefreshableCredentials
+from fsspec.asyn import sync
+
+from pipeline.storage.faults import TooLargeError, with_retries
+from pipeline.storage.files import PAGE, StoredFile
+from pipeline.storage.stores import Store
+from pipeline.storage.uris import as_folder, split_s3
+
+_CONNECT_SECONDS, _READ_SECONDS = 5, 30
+_CONNECTIONS = 64
+_OPEN_BLOCK_BYTES = 1024 * 1024
+_LISTERS = 16
+_FEW_FOLDERS, _DEEPEST_SPLIT = 16, 4  # a level with fewer folders is split once more, to list in parallel
+_SAMPLED_FOLDERS, _SPARSE_FOLDER = 8, 60  # folders with fewer objects are listed faster by one long listing than by one request each
+_DEFAULT_REGION = "us-east-1"
+_ENVIRONMENT = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"),
+)
+
+
+@dataclass(frozen=True)
+class _Cursor:
+    """How far the listing of a prefix has come: where `split`, its sub-folders are listed on their own, and so in parallel."""
+
+    prefix: str
+    split: bool
+    depth: int = 0
+    token: str | None = None
+
+
+class S3Store(Store):
+    """The verbs on S3; URIs are `s3://bucket/key`. Errors are Python's, as s3fs translates them, caused by botocore's."""
+
+    def __init__(self) -> None:
+        endpoint = endpoint_url()
+        # Optional checksums of newer botocores are unknown to many servers that speak S3; TCP and ETags guard what travels here.
+        checksums = (
+            {} if endpoint is None else dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
+        )
+        self.fs = s3fs.S3FileSystem(
+            endpoint_url=endpoint,
+            client_kwargs={"region_name": region()},
+            config_kwargs={
+                "connect_timeout": _CONNECT_SECONDS,
+                "read_timeout": _READ_SECONDS,
+                "max_pool_connections": _CONNECTIONS,
+                "retries": {"total_max_attempts": 1},
+                **checksums,
+            },
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
+        self.fs.retries = 1  # `with_retries` is the only one that tries again: it knows more errors, and waits longer
+
+    def pages(self, prefix: str) -> Iterator[list[StoredFile]]:
+        bucket, key = split_s3(prefix)
+        # Depth first: pending prefixes stay few, however many there are in all.
+        pending, running = [_Cursor(key, split=True)], dict[Future[Any], _Cursor]()
+        pool = ThreadPoolExecutor(_LISTERS, thread_name_prefix="list")
+        try:
+            while pending or running:
+                while pending and len(running) < _LISTERS:
+                    cursor = pending.pop()
+                    running[pool.submit(self._page, bucket, cursor)] = cursor
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    page, following = self._next(bucket, running.pop(done), done.result())
+                    pending.extend(following)
+                    if page:
+                        yield page
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _page(self, bucket: str, cursor: _Cursor) -> dict[str, Any]:
+        place = {"Delimiter": "/"} if cursor.split else {}
+        if cursor.token:
+            place["ContinuationToken"] = cursor.token
+        return with_retries(lambda: self._call("list_objects_v2", Bucket=bucket, Prefix=cursor.prefix, MaxKeys=PAGE, **place))
+
+    def _next(self, bucket: str, cursor: _Cursor, page: dict[str, Any]) -> tuple[list[StoredFile], list[_Cursor]]:
+        """The files of a page, and where the listing goes on."""
+        folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
+        more = bool(page.get("IsTruncated"))
+        if more and folders and cursor.token is None and self._are_sparse(bucket, folders[:_SAMPLED_FOLDERS]):
+            return [], [replace(cursor, split=False)]  # from the start again, so this page's files are not lost
+        files = [
+            StoredFile(f"s3://{bucket}/{found['Key']}", found.get("ETag", "").strip('"') or None, found["Size"], found["LastModified"])
+            for found in page.get("Contents", ())
+        ]
+        split = not more and cursor.token is None and len(folders) < _FEW_FOLDERS and cursor.depth < _DEEPEST_SPLIT
+        rest = [replace(cursor, token=page["NextContinuationToken"])] if more else []
+        return files, rest + [_Cursor(folder, split, cursor.depth + 1) for folder in reversed(folders)]
+
+    def _are_sparse(self, bucket: str, folders: list[str]) -> bool:
+        counts = [len(self._page(bucket, _Cursor(folder, split=False)).get("Contents", ())) for folder in folders]
+        return sum(counts) < _SPARSE_FOLDER * len(counts)
+
+    def names(self, folder: str) -> Iterator[str]:
+        bucket, prefix = split_s3(folder)
+        cursor: _Cursor | None = _Cursor(prefix, split=True)
+        while cursor is not None:
+            page = self._page(bucket, cursor)
+            found = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())] + [found["Key"] for found in page.get("Contents", ())]
+            yield from (name.removeprefix(prefix) for name in found if name != prefix)
+            cursor = replace(cursor, token=page["NextContinuationToken"]) if page.get("IsTruncated") else None
+
+    def stat(self, uri: str) -> StoredFile:
+        bucket, key = split_s3(uri)
+        found = self._call("head_object", Bucket=bucket, Key=key)
+        return StoredFile(uri, found.get("ETag", "").strip('"') or None, found["ContentLength"], found["LastModified"])
+
+    def read(self, uri: str, max_bytes: int | None) -> bytes:
+        return cast("bytes", sync(self.fs.loop, self._read, *split_s3(uri), max_bytes))
+
+    async def _read(self, bucket: str, key: str, max_bytes: int | None) -> bytes:
+        # s3fs would ask for the size first: two requests for one small image.
+        answer = await self.fs._call_s3("get_object", Bucket=bucket, Key=key)
+        body, size = answer["Body"], answer["ContentLength"]
+        try:
+            if max_bytes is not None and size > max_bytes:
+                raise TooLargeError(size, max_bytes)
+            data: bytes = await body.read()
+        finally:
+            body.close()  # what was not read is not transferred
+        if len(data) != size:
+            raise ConnectionError(f"{len(data)} of {size} bytes arrived")
+        return data
+
+    def write(self, uri: str, data: bytes) -> None:
+        self.fs.pipe_file(uri, data)
+
+    def delete(self, uri: str) -> None:
+        bucket, key = split_s3(uri)
+        self._call("delete_object", Bucket=bucket, Key=key)
+
+    def open(self, uri: str) -> BinaryIO:
+        return cast("BinaryIO", self.fs.open(uri, "rb", block_size=_OPEN_BLOCK_BYTES))
+
+    def check_readable(self, uri: str) -> None:
+        bucket, key = split_s3(uri)
+        self._call("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
+
+    def check_writable(self, uri: str) -> None:
+        self.check_readable(uri)
+        probe = f"{as_folder(uri)}_masklake/write-check-{os.getpid()}"
+        self.write(probe, b"")
+        self.delete(probe)
+
+    def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
+        return cast("dict[str, Any]", self.fs.call_s3(method, **arguments))
+
+
+def s3_store() -> S3Store:
+    """The store for the environment as it is now."""
+    return _store_of(os.getpid(), environment())
+
+
+@functools.lru_cache(maxsize=8)
+def _store_of(_process: int, _environment: tuple[str | None, ...]) -> S3Store:
+    # A forked child must not share its parent's event loop, nor changed credentials an older client.
+    return S3Store()
+
+
+def environment() -> tuple[str | None, ...]:
+    """The variables that decide which store answers, and to whom."""
+    return tuple(os.environ.get(name) for name in _ENVIRONMENT)
+
+
+def endpoint_url() -> str | None:
+    """The endpoint of a store that is not AWS's own."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def endpoint_shown() -> str:
+    """The endpoint for a message: without what may be secret in it."""
+    parts = urlsplit(endpoint_url() or "https://s3.amazonaws.com")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def region() -> str:
+    """The region from the environment or the AWS profile; AWS's first where neither names one."""
+    named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return named or botocore.session.Session().get_config_variable("region") or _DEFAULT_REGION
+
+
+def delta_options() -> dict[str, str]:
+    """What delta-rs needs to open a table on this store with the same endpoint and credentials; contains secrets.
+
+    Credentials that renew themselves (an instance's or a pod's role) are left to delta-rs, which finds and renews them as well.
+    """
+    options = {"aws_region": region(), "aws_conditional_put": "etag"}
+    if endpoint := endpoint_url():
+        options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
+    credentials = _credentials(environment())
+    if credentials is not None and not isinstance(credentials, RefreshableCredentials):
+        options |= {"aws_access_key_id": credentials.access_key, "aws_secret_access_key": credentials.secret_key}
+        if credentials.token:
+            options["aws_session_token"] = credentials.token
+    return options
+
+
+@functools.lru_cache(maxsize=8)
+def _credentials(_environment: tuple[str | None, ...]) -> Any:
+    return botocore.session.Session().get_credentials()

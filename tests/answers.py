@@ -1,0 +1,84 @@
+"""Builders of what the model answers, and of rows of the table made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from pipeline.errors import ErrorCode, ImageFailure
+from pipeline.outputs.rows import Answer, RunStamp, build_rows
+
+FINGERPRINTS = {"panoptic": "f-panoptic", "instance": "f-instance", "semantic": "f-semantic"}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """As `pipeline.inference` gives it."""
+
+    segment_id: int
+    label_id: int
+    label: str
+    isthing: bool
+    score: float
+    area: int
+    bbox: tuple[int, int, int, int]
+    counts: bytes
+
+
+def segment(segment_id: int, mask: NDArray[Any], label_id: int = 3, isthing: bool = True) -> Segment:
+    """A segment with this mask, [height, width]."""
+    encoded = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    x, y, width, height = (int(value) for value in coco_mask.toBbox(encoded))
+    label = f"label {label_id}"
+    return Segment(segment_id, label_id, label, isthing, 0.5, int(coco_mask.area(encoded)), (x, y, width, height), encoded["counts"])
+
+
+def rectangle(height: int, width: int, rows: slice, columns: slice) -> NDArray[np.bool_]:
+    """A mask of this size that is true in a rectangle."""
+    mask = np.zeros((height, width), np.bool_)
+    mask[rows, columns] = True
+    return mask
+
+
+def images(uris: Sequence[str], tasks: Sequence[str] = ("panoptic",), **columns: Sequence[Any]) -> pa.Table:
+    """Decoded images of 4 x 6 pixels, to be asked for these tasks."""
+    count = len(uris)
+    table: dict[str, Any] = {
+        "image_uri": list(uris),
+        "image_etag": [f"etag of {uri}" for uri in uris],
+        "image_bytes": [1000] * count,
+        "width": [6] * count,
+        "height": [4] * count,
+        "format": ["JPEG"] * count,
+        "tasks": [list(tasks)] * count,
+        "error_code": pa.nulls(count, pa.string()),
+        "error_message": pa.nulls(count, pa.string()),
+    }
+    return pa.table({**table, **columns})
+
+
+def stamp(run_id: str = "run-1", minute: int = 0) -> RunStamp:
+    """The origin of a run that was at work at this minute."""
+    return RunStamp("model", "revision", FINGERPRINTS, run_id, datetime(2026, 11, 22, 12, minute, 0, 123456, UTC))
+
+
+def rows(
+    uris: Sequence[str],
+    run_id: str = "run-1",
+    partition_by: Sequence[str] = ("task",),
+    minute: int = 0,
+    failed: Sequence[str] = (),
+    **columns: Sequence[Any],
+) -> pa.Table:
+    """Panoptic rows with one segment each; an error for those URIs that are among `failed`."""
+    answer = {"panoptic": [segment(1, rectangle(4, 6, slice(0, 2), slice(1, 4)))]}
+    failure: dict[str, Answer] = {"panoptic": ImageFailure(ErrorCode.MODEL_FAILED, "no")}
+    answers: list[Mapping[str, Answer]] = [failure if uri in failed else answer for uri in uris]
+    return build_rows(images(uris, **columns), answers, stamp(run_id, minute), partition_by)

@@ -1,0 +1,30 @@
+"""Fixtures that more than one folder of tests needs: a real S3 server, and a fresh bucket on it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from infra.seaweedfs import SeaweedFS
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[SeaweedFS]:
+    """A running S3 server; the environment points S3 clients at it, and is as before when the session ends."""
+    with SeaweedFS() as server, pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
+            environment.delenv(name)
+        for name, value in server.env().items():
+            environment.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: SeaweedFS) -> str:
+    """The name of a fresh, empty bucket on the S3 server."""
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    s3.create_bucket(name)
+    return name

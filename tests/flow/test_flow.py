@@ -1,0 +1,38 @@
+"""The wiring: stages that Ray Data must not fuse, and resources that are refused when the cluster cannot hold them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline import flow
+from pipeline.config import RunConfig
+from pipeline.errors import Refused
+
+
+def choose(cluster: dict[str, float], **settings: Any) -> flow.Resources:
+    return flow.choose_resources(RunConfig(input="a", output="b", **settings), cluster, group_rows=32, rows_per_file=320)
+
+
+def test_one_actor_per_gpu_where_there_are_gpus() -> None:
+    assert choose({"CPU": 32, "GPU": 4}).actors == 4
+    assert choose({"CPU": 32, "GPU": 4}).gpus_per_actor == 1
+
+
+def test_half_of_the_cpus_where_there_are_none() -> None:
+    assert choose({"CPU": 2}) == flow.Resources(actors=1, cpus_per_actor=1, gpus_per_actor=0, rows_per_call=32, packets_per_write=10)
+    assert choose({"CPU": 16}, cpus_per_actor=4).actors == 2
+
+
+@pytest.mark.parametrize(
+    ("cluster", "settings", "message"),
+    [
+        ({"CPU": 2}, {"actors": 2}, "--actors 2 and --cpus-per-actor 1 need 3 CPUs"),
+        ({"CPU": 8}, {"gpus_per_actor": 1}, "--gpus-per-actor 1 need 1 GPUs; the cluster has 0"),
+    ],
+)
+def test_more_than_the_cluster_has_is_refused(cluster: dict[str, float], settings: dict[str, object], message: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        choose(cluster, **settings)
+    assert message in str(refusal.value)

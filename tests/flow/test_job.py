@@ -1,0 +1,114 @@
+"""The whole job on a local Ray and local folders: every image a row, runs that do only what is missing, refusals before any work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs import segment as job
+from jobs.lake import broken_files
+from pipeline import reading
+from tests.lakes import MODEL, rows_by_image, scene
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight scenes in two day folders, and the broken files."""
+    root = tmp_path_factory.mktemp("lake")
+    for index in range(8):
+        folder = root / "images" / f"dt=2026-11-{21 + index % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"scene-{index}.jpg").write_bytes(scene(index))
+    for name, data in broken_files().items():
+        (root / "images" / "dt=2026-11-21" / name).write_bytes(data)
+    return root
+
+
+def run(lake: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, object], str]:
+    """Exit code, summary and stderr of one run."""
+    fixed = ["--input", str(lake / "images"), "--output", str(lake / "masks"), "--model", str(MODEL), "--partition-by", "dt,task"]
+    code = job.main([*fixed, *arguments])
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out.strip().splitlines()[-1]), captured.err
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_nothing_behind(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, summary, _ = run(lake, capsys, "--dry-run")
+    assert code == 0
+    assert summary["outcome"] == "planned"
+    assert summary["planned"] == 8 + len(broken_files())
+    assert not (lake / "masks").exists()
+
+
+def test_every_image_becomes_a_row_and_a_second_run_finds_nothing_to_do(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    total = 8 + len(broken_files())
+    code, summary, _ = run(lake, capsys, "--tasks", "panoptic,semantic")
+    assert code == 0
+    assert summary["images"] == total
+    assert summary["errors"] == len(broken_files())
+    assert summary["errors_by_code"] == {"empty": 2, "not_an_image": 2, "too_large": 2, "truncated": 2}
+    assert rows_by_image(str(lake / "masks")) == dict.fromkeys((f"file://{path}" for path in (lake / "images").rglob("*.*g")), 2)
+
+    code, summary, errors = run(lake, capsys, "--tasks", "panoptic,semantic")
+    assert code == 0
+    assert summary["outcome"] == "nothing to do"
+    assert "no model was started" in errors
+
+
+def test_the_partitions_mirror_the_lake(lake: Path) -> None:
+    folders = {
+        path.parent.relative_to(lake / "masks").as_posix() for path in (lake / "masks").rglob("*.parquet") if "_masklake" not in path.parts
+    }
+    assert folders == {f"dt=2026-11-{day}/task={task}" for day in (21, 22) for task in ("panoptic", "semantic")}
+
+
+def test_report_and_gallery_lie_beside_the_table(lake: Path) -> None:
+    runs = [path for path in (lake / "masks" / "_masklake" / "runs").iterdir() if (path / "report.json").exists()]
+    assert len(runs) == 1
+    report = json.loads((runs[0] / "report.json").read_text())
+    assert report["images"]["failed"] == len(broken_files())
+    assert {"fetch", "decode", "segment", "write", "commit"} <= set(report["stages"])
+    assert report["configuration"]["tasks"] == ["panoptic", "semantic"]
+    page = (runs[0] / "gallery.html").read_text()
+    assert "scene-3.jpg" in page
+    assert "cut-short.jpg" in page
+
+
+def test_only_a_new_image_a_changed_image_or_a_new_task_is_work(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lake / "images" / "dt=2026-11-22" / "scene-8.jpg").write_bytes(scene(8))
+    (lake / "images" / "dt=2026-11-21" / "scene-0.jpg").write_bytes(scene(9))
+    code, summary, _ = run(lake, capsys, "--tasks", "panoptic")
+    assert code == 0
+    assert summary["images"] == 2
+    newest = reading.open_table(str(lake / "masks")).newest(task="panoptic", columns=["image_uri"])
+    assert sum(1 for _ in newest) == 9 + len(broken_files())
+
+
+def test_too_many_failed_images_end_with_3_and_are_only_done_again_when_asked(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, summary, errors = run(lake, capsys, "--tasks", "panoptic", "--retry-errors")
+    assert code == 3
+    assert summary["images"] == summary["errors"] == len(broken_files())
+    assert "--max-error-rate" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "no/such-folder-or-model@x"], "no/such-folder-or-model"),
+        (["--model", "./absent"], "no such folder"),
+        (["--input", "/absent/images"], "/absent/images"),
+        (["--actors", "99", "--limit", "1", "--retry-errors"], "the cluster has"),
+        (["--partition-by", "task"], "is partitioned by dt,task"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_work(
+    lake: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    code, summary, errors = run(lake, capsys, *arguments)
+    assert code == 2
+    assert summary["outcome"] == "refused"
+    assert message in errors
+    assert "Traceback" not in errors

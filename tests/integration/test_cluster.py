@@ -1,0 +1,177 @@
+"""The same command as a submitted job, on a Ray cluster of two nodes with a real S3 server beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.cluster import LocalCluster, submit_command
+from pipeline import storage
+from tests.lakes import ROOT, rows_by_image, scene
+
+SCENES = 40
+MODEL = "infra/demo-model"  # relative: found in the copy of the working directory that Ray ships to every node
+
+HOLDER = """
+import json, time
+from infra.cluster import LocalCluster
+with LocalCluster() as cluster:
+    print(json.dumps(cluster.pids()), flush=True)
+    time.sleep(600)
+"""
+
+pytestmark = pytest.mark.timeout(900)  # the first test's time is the cluster's start, too
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """A cluster whose bucket `lake` holds scenes in `images/`; this process's environment points to its server."""
+    with LocalCluster() as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in running.s3.env().items():
+            patch.setenv(name, value)
+        for index in range(SCENES):
+            storage.write_bytes(f"s3://lake/images/scene-{index:02d}.jpg", scene(index))
+        yield running
+
+
+def submit(cluster: LocalCluster, *arguments: str) -> tuple[int, str]:
+    """Submit the job as documented and wait for it; returns the exit code of `ray job submit` and the job's id."""
+    done = ray(cluster, *submit_command(cluster.dashboard, *arguments)[1:])
+    found = re.search(r"raysubmit_\w+", done.stdout)
+    assert found is not None, done.stdout + done.stderr
+    return done.returncode, found[0]
+
+
+def logs(cluster: LocalCluster, job: str) -> str:
+    """What `ray job logs` shows."""
+    return ray(cluster, "job", "logs", "--address", cluster.dashboard, job).stdout
+
+
+def ray(cluster: LocalCluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ray", *arguments], cwd=ROOT, env=cluster.environment(), capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def last_json(log: str) -> dict[str, Any]:
+    lines = [line for line in log.splitlines() if line.startswith("{")]
+    assert lines, log
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
+
+
+def nodes_of(cluster: LocalCluster, job: str, stage: str) -> set[str]:
+    """The nodes on which tasks of the stage ran."""
+    driver = cluster.get(f"/api/jobs/{job}")["job_id"]
+    tasks = cluster.get("/api/v0/tasks?detail=1&limit=10000")["data"]["result"]["result"]
+    return {task["node_id"] for task in tasks if task["job_id"] == driver and stage in task["name"] and task["state"] == "FINISHED"}
+
+
+def test_a_submitted_job_fills_the_table_with_the_work_of_both_nodes(cluster: LocalCluster) -> None:
+    arguments = ("--input", "s3://lake/images/", "--output", "s3://lake/masks", "--model", MODEL, "--tasks", "panoptic")
+    code, job = submit(cluster, *arguments)
+    log = logs(cluster, job)
+    assert code == 0, log
+    summary = last_json(log)
+    assert (summary["outcome"], summary["images"], summary["exit_code"]) == ("done", SCENES, 0)
+
+    counted = rows_by_image("s3://lake/masks")
+    assert set(counted) == {f"s3://lake/images/scene-{index:02d}.jpg" for index in range(SCENES)}
+    assert set(counted.values()) == {1}
+
+    # The model's actor takes the one CPU of its node, so images were loaded on the other one.
+    load, model = nodes_of(cluster, job, "load"), nodes_of(cluster, job, "_SegmentActor")
+    assert len(load | model) == 2
+    assert cluster.get(f"/api/jobs/{job}")["status"] == "SUCCEEDED"
+
+
+def test_a_refusal_is_readable_in_the_jobs_log(cluster: LocalCluster) -> None:
+    arguments = ("--input", "s3://no-such-bucket/images/", "--output", "s3://lake/never", "--model", MODEL, "--tasks", "panoptic")
+    code, job = submit(cluster, *arguments)
+    assert code == 1  # `ray job submit` knows only success and failure
+    assert cluster.get(f"/api/jobs/{job}")["status"] == "FAILED"
+
+    log = logs(cluster, job)
+    summary = last_json(log)
+    assert (summary["outcome"], summary["exit_code"]) == ("refused", 2)
+    (sentence,) = [line for line in log.splitlines() if line.startswith("masklake: ")]
+    assert "no-such-bucket" in sentence
+    assert "Traceback" not in log
+    assert not storage.exists("s3://lake/never/_delta_log/00000000000000000000.json")
+
+
+def test_no_keys_in_logs(cluster: LocalCluster) -> None:
+    for log in (cluster.folder / "ray").glob("session_latest/logs/*"):
+        if log.is_file():
+            assert cluster.s3.secret_key not in log.read_text(errors="replace"), log.name
+
+
+def test_without_the_token_nothing_is_told_and_nothing_taken(cluster: LocalCluster) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        opener.open(cluster.dashboard + "/api/jobs/", timeout=10)
+    refused.value.close()
+    assert refused.value.code == 401
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "infra.cluster", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_up_prints_the_line_to_try_and_down_ends_what_it_started(tmp_path: Path) -> None:
+    state = ("--state", str(tmp_path))
+    try:
+        up = command("up", "--images", "1", *state)
+        assert up.returncode == 0, up.stderr
+        facts = json.loads((tmp_path / "cluster.json").read_text())
+        assert (
+            f"ray job submit --address {facts['dashboard']} --working-dir . -- python -m jobs.segment --input s3://lake/images/"
+            in up.stdout
+        )
+        assert (tmp_path / "env").stat().st_mode & 0o077 == 0
+        assert len(facts["pids"]) == 3
+        assert all(alive(pid) for pid in facts["pids"].values())
+    finally:
+        down = command("down", *state)
+    assert down.returncode == 0, down.stderr
+    assert not [name for name, pid in facts["pids"].items() if alive(pid)]
+    assert not Path(facts["folder"]).exists()
+    assert command("status", *state).returncode == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends a killed parent's children on Linux only")
+def test_kill_9_leaves_nothing_behind() -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    try:
+        pids = json.loads(holder.stdout.readline()).values()
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    deadline = time.monotonic() + 60
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not [pid for pid in pids if alive(pid)]

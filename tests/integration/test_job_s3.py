@@ -1,0 +1,135 @@
+"""The whole job on a real S3 server: complete, resumable after kill -9, incremental, and refused in one sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infra.seaweedfs import SeaweedFS
+from jobs.lake import broken_files
+from pipeline import reading, storage
+from tests.lakes import MODEL, ROOT, rows_by_image, scene, segment, summary
+
+SCENES = 12
+
+
+@pytest.fixture(scope="module")
+def s3_lake() -> Iterator[SeaweedFS]:
+    """A bucket `lake` with scenes and broken files in day folders; this process's environment points to it."""
+    with SeaweedFS() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.env().items():
+            patch.setenv(name, value)
+        server.create_bucket("lake")
+        for index in range(SCENES):
+            storage.write_bytes(f"s3://lake/images/dt=2026-11-2{index % 2}/scene {index}%.jpg", scene(index))
+        for name, data in broken_files().items():
+            storage.write_bytes(f"s3://lake/images/dt=2026-11-20/{name}", data)
+        yield server
+
+
+def test_complete_then_nothing_then_only_what_is_new(s3_lake: SeaweedFS) -> None:
+    arguments = ["--input", "s3://lake/images/", "--output", "s3://lake/masks", "--partition-by", "dt,task"]
+    first = segment(*arguments)
+    assert first.returncode == 0, first.stderr
+    total = SCENES + len(broken_files())
+    assert summary(first)["images"] == total
+    counted = rows_by_image("s3://lake/masks")
+    assert len(counted) == total
+    assert set(counted.values()) == {1}
+
+    again = segment(*arguments)
+    assert again.returncode == 0
+    assert summary(again)["outcome"] == "nothing to do"
+
+    storage.write_bytes("s3://lake/images/dt=2026-11-22/late.jpg", scene(SCENES))
+    third = segment(*arguments)
+    assert third.returncode == 0, third.stderr
+    assert summary(third)["images"] == 1
+    assert set(rows_by_image("s3://lake/masks").values()) == {1}
+
+
+def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(s3_lake: SeaweedFS) -> None:
+    copies = [f"s3://lake/many/scene-{index:03d}.jpg" for index in range(240)]
+    bodies = [scene(index) for index in range(4)]
+    for index, uri in enumerate(copies):
+        storage.write_bytes(uri, bodies[index % 4])
+    arguments = ["--input", "s3://lake/many/", "--output", "s3://lake/many-masks", "--rows-per-file", "32", "--commit-seconds", "0.2"]
+    command = [sys.executable, "-m", "jobs.segment", "--model", str(MODEL), *arguments]
+    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        committed = _wait_for_rows("s3://lake/many-masks", driver)
+    finally:
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    before = rows_by_image("s3://lake/many-masks")
+    assert committed <= len(before) < len(copies)
+
+    resumed = segment(*arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    after = rows_by_image("s3://lake/many-masks")
+    assert set(after) == set(copies)
+    assert set(after.values()) == {1}
+    # No second forward: the second run answered exactly the images whose rows were not committed.
+    assert summary(resumed)["images"] == len(copies) - len(before)
+    runs = set(reading.open_table("s3://lake/many-masks").rows(columns=["run_id"])["run_id"].to_pylist())
+    assert len(runs) == 2
+    names = [file.uri for page in storage.list_files("s3://lake/many-masks/task=panoptic/") for file in page]
+    assert all(re.search(r"part-.*\.parquet$", name) for name in names)
+
+
+def _wait_for_rows(table: str, driver: subprocess.Popen[bytes]) -> int:
+    """Wait until the driver's first commits are there; returns the number of rows then."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert driver.poll() is None, "the driver ended before it could be killed"
+        try:
+            rows = len(rows_by_image(table))
+        except Exception:
+            rows = 0
+        if rows:
+            return rows
+        time.sleep(0.1)
+    raise AssertionError("no commit within two minutes")
+
+
+def test_a_manifest_in_s3_names_the_images_and_a_missing_one_is_a_row(s3_lake: SeaweedFS) -> None:
+    uris = ["s3://lake/images/dt=2026-11-20/scene 0%.jpg", "s3://lake/images/dt=2026-11-20/never-was.jpg"]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"uri": uris}), sink)
+    storage.write_bytes("s3://lake/manifest.parquet", sink.getvalue().to_pybytes())
+    done = segment("--input", "s3://lake/manifest.parquet", "--output", "s3://lake/manifest-masks")
+    assert done.returncode == 0, done.stderr
+    assert summary(done)["errors_by_code"] == {"not_found": 1}
+    assert set(rows_by_image("s3://lake/manifest-masks")) == set(uris)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        ([], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "correct AWS_SECRET_ACCESS_KEY"),
+        ([], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "127.0.0.1:9"),
+        (["--input", "s3://no-such-bucket/images/"], {}, "no-such-bucket"),
+        (["--output", "s3://no-such-bucket/masks"], {}, "no-such-bucket"),
+        (["--model", "s3://lake/no-model"], {}, "s3://lake/no-model"),
+        (["--input", "ftps://lake/images/"], {}, "ftps"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_sentence(
+    s3_lake: SeaweedFS, arguments: list[str], environment: dict[str, str], message: str
+) -> None:
+    done = segment("--input", "s3://lake/images/", "--output", "s3://lake/refused", *arguments, environment=environment, seconds=60)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert summary(done)["exit_code"] == 2
+    assert s3_lake.secret_key not in done.stderr + done.stdout

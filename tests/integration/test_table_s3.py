@@ -1,0 +1,89 @@
+"""The table on a real S3 server: commits are atomic and fenced there as well, and everything reads it back."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable
+
+from pipeline import reading, storage
+from pipeline.errors import Fenced
+from pipeline.inputs.plan import WorkList, make_plan, read_group
+from pipeline.outputs.table import Table
+from pipeline.outputs.write import read_rows, write_rows
+from tests.answers import FINGERPRINTS, rows
+from tests.tables import BY, LAKE, begun, files, write_together
+from tests.unit.inputs.test_plan import page
+
+
+def images_in(uri: str) -> Counter[str]:
+    found = reading.open_table(uri).rows(columns=["image_uri"])["image_uri"].to_pylist()
+    return Counter(name.rpartition("/")[2].removesuffix(".jpg") for name in found)
+
+
+def data_files(uri: str) -> set[str]:
+    names = (file.uri.rpartition("/")[2] for page in storage.list_files(uri) for file in page)
+    return {name for name in names if name.startswith("part-")}
+
+
+def test_no_commit_of_many_processes_is_lost(bucket: str) -> None:
+    expected = write_together(f"s3://{bucket}/masks")
+    assert images_in(f"s3://{bucket}/masks") == expected
+
+
+def test_a_newer_run_takes_over_and_cleans_up(bucket: str) -> None:
+    uri = f"s3://{bucket}/masks of b"
+    older = begun(uri, "run-1")
+    older.commit(kept := files(older, "run-1", ["a"]))
+    orphans = files(older, "run-1", ["b"])
+    newer = begun(uri, "run-2", LAKE + "dt=2026-11-22/")
+    with pytest.raises(Fenced, match="run-2"):
+        older.commit(orphans)
+    newer.commit(files(newer, "run-2", ["b"]))
+    newer.finish_run()
+    assert images_in(uri) == Counter("ab")
+    assert len(data_files(uri)) == 2
+    assert {record.path.rpartition("/")[2] for record in kept} <= data_files(uri)
+
+
+def test_compaction_in_the_middle_of_a_run_loses_nothing(bucket: str) -> None:
+    uri = f"s3://{bucket}/masks"
+    table = begun(uri, "run-1")
+    for name in "ab":
+        table.commit(files(table, "run-1", [name]))
+    DeltaTable(uri, storage_options=storage.delta_options(uri)).optimize.compact()
+    table.commit(files(table, "run-1", ["c"]))
+    assert images_in(uri) == Counter("abc")
+    assert table.rows_of_run("run-1") == 3
+
+
+def test_odd_partition_values_are_read_back(bucket: str) -> None:
+    uri = f"s3://{bucket}/masks"
+    table = begun(uri, "run-1")
+    table.commit(written := files(table, "run-1", ["a"], "ü /1%"))
+    assert [row["dt"] for row in reading.open_table(uri).newest()] == ["ü /1%"]
+    assert pl.read_delta(uri, storage_options=storage.delta_options(uri))["dt"].to_list() == ["ü /1%"]
+    assert [row["dt"] for row in read_rows(uri, written[0].samples[0])] == ["ü /1%"]
+
+
+def test_a_plan_is_what_the_table_lacks(bucket: str) -> None:
+    uri = f"s3://{bucket}/masks"
+    table = Table.open_or_create(uri, BY)
+    table.begin_run("s3://lake/", "run-1")
+    folder = table.run_folder("run-1")
+    names = [f"dt=2026-11-22/{name}.jpg" for name in "abc"]
+    listing = page(*names, image_etag=[f"etag of s3://lake/{name}" for name in names])
+
+    def plan() -> list[str]:
+        fingerprints = {"panoptic": FINGERPRINTS["panoptic"]}
+        done = table.done_keys(fingerprints.values(), "s3://lake/")
+        planned = make_plan([listing], done, fingerprints, work_list=WorkList(folder, hive_columns=("dt",)))
+        groups = [read_group(folder, index) for index in range(planned.groups)]
+        return [uri[-5] for group in groups for uri in group["image_uri"].to_pylist()]
+
+    assert plan() == ["a", "b", "c"]
+    answered = rows([f"s3://lake/{name}" for name in (names[0], names[2])], "run-1", BY, dt=["2026-11-22"] * 2)
+    table.commit(write_rows(answered, table.uri, BY, "run-1"))
+    assert plan() == ["b"]

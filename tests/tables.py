@@ -1,0 +1,59 @@
+"""Tables to write to, by one run or by several processes at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pipeline.outputs.table import Table
+from pipeline.outputs.write import FileRecord, write_rows
+from tests.answers import rows
+
+LAKE = "s3://lake/images/"
+BY = ("task", "dt")
+
+
+def begun(uri: Path | str, run_id: str, scope: str = LAKE) -> Table:
+    """A run that has just begun on this table."""
+    table = Table.open_or_create(str(uri), BY)
+    table.begin_run(scope, run_id)
+    return table
+
+
+def files(table: Table, run_id: str, names: list[str], day: str = "2026-11-22", **more: Any) -> list[FileRecord]:
+    """What a worker of this run writes for images with these names."""
+    uris = [f"{LAKE}dt={day}/{name}.jpg" for name in names]
+    return write_rows(rows(uris, run_id, BY, dt=[day] * len(uris), **more), table.uri, BY, run_id)
+
+
+def write_together(uri: str, processes: int = 2, threads: int = 2, commits: int = 5) -> Counter[str]:
+    """Runs that commit to one table at once, each on its own day's images; returns the names that must then be in the table."""
+    command = [sys.executable, "-m", "tests.tables", uri, str(threads), str(commits)]
+    writers = [subprocess.Popen([*command, f"process{number}"]) for number in range(processes)]
+    try:
+        assert [writer.wait(200) for writer in writers] == [0] * processes
+    finally:
+        for writer in writers:
+            writer.kill()
+    return Counter(_name(f"process{p}-{t}", c) for p in range(processes) for t in range(threads) for c in range(commits))
+
+
+def _name(run_id: str, commit: int) -> str:
+    return f"{run_id}-{commit}"
+
+
+def _write(uri: str, run_id: str, commits: int) -> None:
+    table = begun(uri, run_id, f"{LAKE}dt={run_id}/")
+    for commit in range(commits):
+        table.commit(files(table, run_id, [_name(run_id, commit)], run_id))
+    table.finish_run()
+
+
+if __name__ == "__main__":
+    uri, threads, commits, name = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda thread: _write(uri, f"{name}-{thread}", commits), range(threads)))

@@ -1,0 +1,249 @@
+"""What a checkpoint folder can do is told from its files; what is wrong with it is said in one sentence before anything starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import Refused
+from pipeline.inference import checkpoint, splits
+from pipeline.inference.options import Options
+from tests.unit.inference import tiny_checkpoints
+
+SEMANTIC, PANOPTIC = Options(tasks=("semantic",)), Options(tasks=("panoptic",))
+
+
+def folder_of(tmp_path: Path, model_type: str = "mask2former", name: str = "model", **config: Any) -> Path:
+    """A folder that looks like a checkpoint; its weights are never read by what is tested with it."""
+    folder = tmp_path / name
+    folder.mkdir(exist_ok=True)
+    labels = config.pop("labels", tiny_checkpoints.LABELS)
+    content = {"model_type": model_type, "id2label": {str(key): value for key, value in labels.items()}, **config}
+    (folder / "config.json").write_text(json.dumps(content))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 384, "width": 384}}))
+    return folder
+
+
+def coco_labels() -> dict[int, str]:
+    return dict(enumerate([*splits._COCO_THINGS.split("|"), *splits._COCO_STUFF.split("|")]))
+
+
+def refusal(folder: Path, options: Options) -> str:
+    with pytest.raises(Refused) as caught:
+        checkpoint.describe(folder, options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_folder_without_config_is_no_checkpoint(tmp_path: Path) -> None:
+    assert "has no config.json" in refusal(tmp_path, SEMANTIC)
+
+
+def test_an_unknown_family_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    message = refusal(folder_of(tmp_path, "llama"), SEMANTIC)
+    assert "'llama'" in message
+    assert "mask2former" in message
+
+
+def test_a_class_of_the_family_that_makes_no_masks_is_refused(tmp_path: Path) -> None:
+    message = refusal(folder_of(tmp_path, "segformer", architectures=["SegformerForImageClassification"]), SEMANTIC)
+    assert "SegformerForSemanticSegmentation" in message
+
+
+def test_an_impossible_task_is_refused_with_what_is_possible(tmp_path: Path) -> None:
+    assert "cannot do panoptic: this checkpoint can do semantic" in refusal(folder_of(tmp_path, "segformer"), PANOPTIC)
+
+
+@pytest.mark.parametrize(("name", "tasks"), [("mask2former-ade-semantic", ("semantic",)), ("mask2former-coco-instance", ("instance",))])
+def test_a_checkpoint_named_after_one_task_does_that_one(tmp_path: Path, name: str, tasks: tuple[str, ...]) -> None:
+    folder = folder_of(tmp_path, name=name, thing_ids=[2, 3])
+    assert checkpoint.describe(folder, Options(tasks=tasks)).tasks == tasks
+    assert "cannot do panoptic" in refusal(folder, PANOPTIC)
+
+
+def test_pickled_weights_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    message = refusal(folder, SEMANTIC)
+    assert "pytorch_model.bin" in message
+    assert "save_pretrained" in message
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert "model-00002-of-00002.safetensors" in refusal(folder, SEMANTIC)
+
+
+def test_a_backbone_of_timm_is_refused_where_timm_is_absent(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    try:
+        import timm  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError:
+        assert "pip install timm" in refusal(folder_of(tmp_path, "detr", use_timm_backbone=True, backbone="resnet50"), PANOPTIC)
+    else:
+        pytest.skip("timm is installed")
+
+
+def test_an_unknown_split_is_refused_with_the_setting_that_gives_it(tmp_path: Path) -> None:
+    message = refusal(folder_of(tmp_path), Options(tasks=("panoptic", "instance")))
+    assert "--thing-labels" in message
+    assert "thing_ids" in message
+
+
+def test_semantic_needs_no_split(tmp_path: Path) -> None:
+    description = checkpoint.describe(folder_of(tmp_path), SEMANTIC)
+    assert (description.thing_ids, description.things_from) == (frozenset(), "")
+
+
+def test_things_come_from_the_user_where_nothing_else_says(tmp_path: Path) -> None:
+    description = checkpoint.describe(folder_of(tmp_path), Options(tasks=("panoptic",), thing_labels=("ball", "star")))
+    assert description.thing_ids == {2, 4}
+    assert "unicorn" in refusal(folder_of(tmp_path), Options(tasks=("panoptic",), thing_labels=("unicorn",)))
+
+
+def test_things_come_from_the_checkpoint_first_and_a_contradiction_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, thing_ids=[2])
+    assert checkpoint.describe(folder, PANOPTIC).thing_ids == {2}
+    assert "contradicts" in refusal(folder, Options(tasks=("panoptic",), thing_labels=("box",)))
+
+
+def test_oneformer_class_file_in_the_folder_says_what_is_a_thing(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "oneformer")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"class_info_file": "scenes.json", "image_processor_type": "OneFormerImageProcessor"})
+    )
+    info = {str(key): {"name": name, "isthing": int(key > 2)} for key, name in tiny_checkpoints.LABELS.items()}
+    (folder / "scenes.json").write_text(json.dumps(info))
+    assert checkpoint.describe(folder, PANOPTIC).thing_ids == {3, 4}
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "things", "stuff"),
+    [
+        (coco_labels(), "COCO", 80, 53),
+        ({key: label.removesuffix("-merged").removesuffix("-other") for key, label in coco_labels().items()}, "COCO", 80, 53),
+        (dict(enumerate(splits._ADE20K.split("|"))), "ADE20K", 100, 50),
+        (dict(enumerate(f"{splits._CITYSCAPES_STUFF}|{splits._CITYSCAPES_THINGS}".split("|"))), "Cityscapes", 8, 11),
+        (dict(enumerate(splits._COCO_THINGS.split("|"))), "COCO", 80, 0),
+    ],
+)
+def test_the_known_datasets_are_recognised_by_their_labels(labels: dict[int, str], name: str, things: int, stuff: int) -> None:
+    dataset = splits.identify(labels)
+    assert dataset is not None
+    assert (dataset.name, len(dataset.thing_ids), len(labels) - len(dataset.thing_ids)) == (name, things, stuff)
+
+
+def test_one_foreign_label_makes_another_dataset() -> None:
+    assert splits.identify(coco_labels() | {5: "submarine"}) is None
+
+
+def test_coco_ids_with_holes_are_recognised() -> None:
+    labels = {0: "N/A", **{key + 1: value for key, value in coco_labels().items()}, 134: "LABEL_134"}
+    dataset = splits.identify(labels)
+    assert dataset is not None
+    assert dataset.thing_ids == set(range(1, 81))
+
+
+def test_a_coco_checkpoint_has_the_originals_settings_and_reference_size(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, labels=coco_labels())
+    description = checkpoint.describe(folder, Options(tasks=("panoptic",), resolution="reference"))
+    assert description.resize.target(480, 640) == (800, 1066)
+    assert (description.settings.object_threshold, description.settings.overlap_threshold) == (0.8, 0.8)
+    assert description.dataset == "COCO"
+
+
+def test_oneformer_on_ade20k_has_its_own_threshold(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "oneformer", labels=dict(enumerate(splits._ADE20K.split("|"))))
+    assert checkpoint.describe(folder, PANOPTIC).settings.object_threshold == 0.5
+
+
+@pytest.mark.parametrize(("resolution", "target"), [("checkpoint", (384, 384)), ("100x200", (100, 200)), ("400/600", (400, 533))])
+def test_resolutions(tmp_path: Path, resolution: str, target: tuple[int, int]) -> None:
+    description = checkpoint.describe(folder_of(tmp_path), Options(tasks=("semantic",), resolution=resolution))
+    assert description.resize.target(480, 640) == target
+
+
+def test_a_reference_size_of_an_unknown_dataset_is_refused(tmp_path: Path) -> None:
+    assert "--resolution reference" in refusal(folder_of(tmp_path), Options(tasks=("semantic",), resolution="reference"))
+
+
+def test_a_model_of_one_input_size_refuses_others(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "dpt", image_size=384)
+    assert "384x384" in refusal(folder, Options(tasks=("semantic",), resolution="400/600"))
+
+
+def test_the_answers_settings_hold_what_changes_that_tasks_answers(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, thing_ids=[2])
+
+    def settings(task: str, **options: Any) -> str:
+        return json.dumps(
+            checkpoint.describe(folder, Options(tasks=("panoptic", "instance", "semantic"), **options)).answer_settings(task),
+            sort_keys=True,
+        )
+
+    assert settings("panoptic") != settings("panoptic", object_threshold=0.7)
+    assert settings("instance") == settings("instance", object_threshold=0.7)
+    assert settings("instance") != settings("instance", max_instances=50)
+    assert settings("semantic") == settings("semantic", score_threshold=0.2)
+    assert settings("semantic") != settings("semantic", resolution="100x100")
+    assert settings("semantic") != settings("semantic", postprocess="hf")
+    before = settings("semantic")
+    (folder / "model.safetensors").write_bytes(b"weighty")
+    assert settings("semantic") != before
+
+
+def test_the_licence_of_the_model_card_is_told(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\ntags: [vision]\n---\n# A model\nlicense: none\n")
+    assert checkpoint.describe(folder, SEMANTIC).licence == "cc-by-nc-4.0"
+
+
+def test_missing_and_misshapen_weights_are_refused_by_name(tmp_path: Path) -> None:
+    folder = tiny_checkpoints.write("segformer", tmp_path)
+    description = checkpoint.describe(folder, SEMANTIC)
+    checkpoint.verify(description, folder)
+    weights = load_file(folder / "model.safetensors")
+    name = "decode_head.classifier.weight"
+    for broken in ({k: v for k, v in weights.items() if k != name}, weights | {name: weights[name][:2].clone()}):
+        save_file(broken, folder / "model.safetensors", metadata={"format": "pt"})
+        for check in (checkpoint.verify, checkpoint.load):
+            with pytest.raises(Refused, match=name):
+                check(description, folder)
+
+
+def test_the_losses_buffers_are_not_missed(tmp_path: Path) -> None:
+    folder = tiny_checkpoints.write("mask2former", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if not k.startswith("criterion.")}, folder / "model.safetensors", metadata={"format": "pt"})
+    description = checkpoint.describe(folder, PANOPTIC)
+    checkpoint.verify(description, folder)
+    checkpoint.load(description, folder)
+
+
+def test_an_unreachable_hub_is_said_quickly(tmp_path: Path) -> None:
+    code = """
+from pipeline.errors import Refused
+from pipeline.inference.checkpoint import resolve_hub
+try:
+    resolve_hub("a/b")
+except Refused as refusal:
+    print(refusal)
+"""
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "a/b: the Hugging Face hub cannot be reached from here, and its cache does not hold the model\n"
+    assert time.perf_counter() - started < 60  # start of Python and import of the hub's library included

@@ -1,0 +1,175 @@
+"""The Segmenter around a fake model: what fails, fails alone; answers do not depend on batch-mates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import ErrorCode, ImageFailure
+from pipeline.inference import postprocess
+from pipeline.inference.checkpoint import ModelDescription
+from pipeline.inference.geometry import Geometry
+from pipeline.inference.preprocess import Frame, ResizePlan
+from pipeline.inference.segmenter import ModelInput, Segmenter
+from pipeline.inference.segments import Segment, Settings
+
+LABELS = {0: "dark", 1: "bright"}
+POISON, NOT_A_NUMBER = 13, 17  # red values that make the fake model raise, or answer NaN
+
+
+@dataclass
+class FakeModel:
+    """Class 1 where a pixel is brighter than half; runs out of memory beyond `capacity` images."""
+
+    capacity: int = 1000
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+
+    def __call__(self, pixel_values: torch.Tensor) -> Any:
+        self.shapes.append(tuple(pixel_values.shape))
+        if len(pixel_values) > self.capacity:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        red = (pixel_values[:, 0, 0, 0] * 255).round()
+        if (red == POISON).any():
+            raise ValueError("cannot make sense of this image")
+        brightness = pixel_values.mean(dim=1) - 0.5
+        brightness[red == NOT_A_NUMBER] = float("nan")
+        return SimpleNamespace(logits=torch.stack([-brightness, brightness], dim=1))
+
+
+def describe(frame: Frame | None = None) -> ModelDescription:
+    return ModelDescription(
+        family="segformer",
+        tasks=("semantic",),
+        labels=LABELS,
+        thing_ids=frozenset(),
+        things_from="",
+        dataset="",
+        resize=ResizePlan("keep"),
+        frame=frame or Frame(),
+        settings=Settings(labels=LABELS),
+        postprocess="exact",
+        asked={},
+        digest="",
+        licence="",
+        notes=(),
+    )
+
+
+def open_fake(model: FakeModel, batch_size: int = 8, frame: Frame | None = None) -> Segmenter:
+    return Segmenter(model, describe(frame), torch.device("cpu"), batch_size=batch_size)
+
+
+def picture(seed: int, size: tuple[int, int] = (16, 16), red: int = 200) -> ModelInput:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    pixels[0, 0, 0] = red
+    return ModelInput(pixels, size, ("semantic",))
+
+
+def codes(answers: list[dict[str, list[Segment] | ImageFailure]]) -> list[str]:
+    return [str(answer["semantic"].code) if isinstance(answer["semantic"], ImageFailure) else "ok" for answer in answers]
+
+
+def test_every_image_is_answered_in_order() -> None:
+    inputs = [picture(seed, (16 + seed % 3, 16)) for seed in range(11)]
+    answers = open_fake(FakeModel()).segment(inputs)
+    for item, answer in zip(inputs, answers, strict=True):
+        (segments,) = answer.values()
+        assert isinstance(segments, list)
+        bright = {segment.label: segment.area for segment in segments}["bright"]
+        assert bright == np.count_nonzero(item.pixels.astype(int).sum(axis=2) > 1.5 * 255)
+
+
+def test_an_answer_does_not_depend_on_batch_mates_or_order() -> None:
+    inputs = [picture(seed, (16 + seed % 3, 16)) for seed in range(8)]
+    together = open_fake(FakeModel()).segment(inputs)
+    assert together == [open_fake(FakeModel()).segment([item])[0] for item in inputs]
+    assert together[::-1] == open_fake(FakeModel()).segment(inputs[::-1])
+
+
+def test_images_are_batched_by_padded_shape_and_batches_are_full() -> None:
+    model = FakeModel()
+    open_fake(model, batch_size=4, frame=Frame(divisor=8)).segment(
+        [picture(seed, size) for seed, size in enumerate([(15, 9), (16, 16), (17, 16), (9, 9)])]
+    )
+    assert sorted(model.shapes) == [(4, 3, 16, 16), (4, 3, 24, 16)]
+
+
+def test_padding_is_zero_after_normalisation_or_black() -> None:
+    image = picture(0, (3, 5)).pixels
+    for black, expected in ((False, 0.0), (True, -1.0)):
+        opened = open_fake(FakeModel(), frame=Frame(divisor=4, black=black))
+        opened.description = describe(Frame(divisor=4, black=black))
+        opened._mean, opened._std = torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.5)
+        values = opened.pixel_values([image], (4, 8))
+        assert torch.equal(values[0, :, :3, :5], (torch.from_numpy(image).permute(2, 0, 1) / 255 - 0.5) / 0.5)
+        assert (values[0, :, 3:] == expected).all()
+        assert (values[0, :, :, 5:] == expected).all()
+
+
+def test_out_of_memory_halves_the_batch_and_remembers() -> None:
+    model = FakeModel(capacity=3)
+    opened = open_fake(model)
+    assert codes(opened.segment([picture(seed) for seed in range(10)])) == ["ok"] * 10
+    assert [shape[0] for shape in model.shapes] == [8, 4, 2, 2, 2, 2, 2]
+    model.shapes.clear()
+    opened.segment([picture(seed) for seed in range(4)])
+    assert [shape[0] for shape in model.shapes] == [2, 2]
+
+
+def test_the_batch_grows_back_after_out_of_memory() -> None:
+    model = FakeModel(capacity=3)
+    opened = open_fake(model)
+    opened.segment([picture(0)] * 8)
+    model.capacity = 1000
+    for _ in range(40):
+        opened.segment([picture(0)] * 8)
+    assert model.shapes[-1][0] == 8
+
+
+def test_one_image_too_large_for_the_device_is_quarantined_and_the_others_recover() -> None:
+    model = FakeModel(capacity=0)
+    opened = open_fake(model)
+    (failure,) = opened.segment([picture(0)])[0].values()
+    assert isinstance(failure, ImageFailure)
+    assert failure.code == ErrorCode.OUT_OF_MEMORY
+    assert "20.00 GiB" in failure.message
+    model.capacity = 1000
+    assert codes(opened.segment([picture(seed) for seed in range(9)])) == ["ok"] * 9
+
+
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_an_exception_is_the_fault_of_one_image_only(place: int) -> None:
+    inputs = [picture(seed) for seed in range(7)]
+    expected = open_fake(FakeModel()).segment(inputs)
+    inputs[place] = picture(99, red=POISON)
+    answers = open_fake(FakeModel()).segment(inputs)
+    failure = answers[place]["semantic"]
+    assert failure == ImageFailure(ErrorCode.MODEL_FAILED, "ValueError: cannot make sense of this image")
+    assert answers[:place] + answers[place + 1 :] == expected[:place] + expected[place + 1 :]
+
+
+def test_nan_is_an_error_of_its_image_only() -> None:
+    inputs = [picture(0), picture(1, red=NOT_A_NUMBER), picture(2)]
+    assert codes(open_fake(FakeModel()).segment(inputs)) == ["ok", "not_finite", "ok"]
+
+
+def test_an_exception_in_post_processing_is_its_images_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = postprocess.semantic_from_map
+
+    def fragile(logits: torch.Tensor, geometry: Geometry, settings: Settings) -> list[Segment]:
+        if geometry.original == (7, 7):
+            raise IndexError("no such pixel")
+        return real(logits, geometry, settings)
+
+    monkeypatch.setattr(postprocess, "semantic_from_map", fragile)
+    odd = ModelInput(picture(1).pixels, (7, 7), ("semantic",))
+    assert codes(open_fake(FakeModel()).segment([picture(0), odd, picture(2)])) == ["ok", "model_failed", "ok"]
+
+
+def test_no_images_no_answers() -> None:
+    assert open_fake(FakeModel()).segment([]) == []

@@ -1,0 +1,129 @@
+"""The Kubernetes manifest and the container file call the program as it is: its command, its settings, the tested versions."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import config
+from pipeline.config import Config
+from tests.lakes import ROOT
+
+INFRA = ROOT / "infra"
+CONSTRAINTS = (INFRA / "constraints.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def spec() -> dict[str, Any]:
+    manifest = yaml.safe_load((INFRA / "rayjob.yaml").read_text(encoding="utf-8"))
+    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
+    found: dict[str, Any] = manifest["spec"]
+    return found
+
+
+def settings(spec: dict[str, Any]) -> Config:
+    """The settings as the program itself reads them from the manifest's command."""
+    program, arguments = shlex.split(spec["entrypoint"])[:3], shlex.split(spec["entrypoint"])[3:]
+    assert program == ["python", "-m", "jobs.segment"]
+    return config.load(arguments, "masklake segment")
+
+
+def pods(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pod specs: the head's, then the worker groups'."""
+    cluster = spec["rayClusterSpec"]
+    return [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [container for pod in pods(spec) for container in pod["containers"]]
+
+
+def test_its_command_is_the_program_with_settings_that_exist(spec: dict[str, Any]) -> None:
+    found = settings(spec)
+    assert found.input.startswith("s3://")
+    assert found.output.startswith("s3://")
+
+
+def test_a_setting_that_does_not_exist_would_be_noticed(spec: dict[str, Any]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        settings({"entrypoint": spec["entrypoint"] + " --gpu-per-actor 1"})
+    assert stopped.value.code == 2
+
+
+def test_the_workers_have_what_the_actors_ask_for_and_cpus_left_to_load(spec: dict[str, Any]) -> None:
+    found = settings(spec)
+    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert group["minReplicas"] == group["replicas"] == group["maxReplicas"]
+    assert found.actors is not None
+    assert found.gpus_per_actor is not None
+    assert found.cpus_per_actor is not None
+    assert found.actors * found.gpus_per_actor == group["replicas"] * int(limits["nvidia.com/gpu"])
+    assert found.actors * found.cpus_per_actor <= group["replicas"] * (int(limits["cpu"]) - 1)
+
+
+def test_the_head_runs_no_tasks(spec: dict[str, Any]) -> None:
+    head = spec["rayClusterSpec"]["headGroupSpec"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert "nvidia.com/gpu" not in head["template"]["spec"]["containers"][0]["resources"]["limits"]
+
+
+def test_it_ends_and_gives_its_nodes_back(spec: dict[str, Any]) -> None:
+    assert spec["shutdownAfterJobFinishes"] is True
+    assert spec["activeDeadlineSeconds"] > 0
+    assert spec["backoffLimit"] >= 1
+
+
+def test_keys_come_from_a_secret_into_every_container_and_stand_nowhere_in_the_manifest(spec: dict[str, Any]) -> None:
+    assert [container["envFrom"] for container in containers(spec)] == [[{"secretRef": {"name": "masklake-s3"}}]] * 2
+    assert all("env" not in container for container in containers(spec))
+    assert "runtimeEnvYAML" not in spec
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+def test_nothing_runs_as_root(spec: dict[str, Any]) -> None:
+    user = re.search(r"--uid (\d+)", containerfile())
+    assert user is not None
+    for pod in pods(spec):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == int(user[1])
+    assert f"\nUSER {user[1]}\n" in containerfile()
+
+
+def test_its_ray_is_the_one_in_the_image(spec: dict[str, Any]) -> None:
+    assert f"\nray=={spec['rayClusterSpec']['rayVersion']}\n" in CONSTRAINTS
+    assert len({container["image"] for container in containers(spec)}) == 1
+
+
+def containerfile() -> str:
+    return (INFRA / "Containerfile").read_text(encoding="utf-8")
+
+
+def test_the_image_starts_a_program_that_the_project_installs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    entry = re.search(r'^ENTRYPOINT \["(.+)"\]$', containerfile(), re.MULTILINE)
+    assert entry is not None
+    assert entry[1] in project["scripts"]
+    python = re.search(r"^FROM python:(\d+)\.(\d+)-slim$", containerfile(), re.MULTILINE)
+    assert python is not None
+    assert project["requires-python"] == f">={python[1]}.{python[2]}"
+
+
+def test_what_the_image_copies_is_there_and_holds_no_model() -> None:
+    sources = [source for line in re.findall(r"^COPY (.+)$", containerfile(), re.MULTILINE) for source in line.split()[:-1]]
+    assert {"pipeline", "jobs", "infra/constraints.txt", "pyproject.toml"} <= set(sources)
+    for source in sources:
+        found = list(ROOT.glob(source))
+        assert found, source
+        assert not [weights for path in found for weights in path.rglob("*.safetensors")], source
+
+
+def test_the_image_installs_the_tested_torch_by_itself() -> None:
+    assert len(re.findall(r"^torch==", CONSTRAINTS, re.MULTILINE)) == 1
+    assert "grep '^torch==' infra/constraints.txt" in containerfile()
+    assert "pip install --constraint infra/constraints.txt ." in containerfile()

@@ -1,0 +1,216 @@
+"""The storage verbs on local files and on any other store of fsspec; S3 is in tests/integration/test_storage_s3.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import deltalake
+import fsspec
+import pyarrow as pa
+import pytest
+
+from pipeline import storage
+from pipeline.errors import ErrorCode, ImageFailure, Refused
+from pipeline.storage import faults
+
+ODD_NAMES = ["plain.jpg", "with space.jpg", "ümläut.jpg", "50%25.jpg", "a#b.jpg", "a?b.jpg", "[x]*.jpg", "new\nline.jpg", "~t.jpg"]
+
+
+def uris(pages: Iterator[list[storage.StoredFile]]) -> list[str]:
+    return sorted(file.uri for page in pages for file in page)
+
+
+def files(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+@pytest.mark.parametrize(
+    ("given", "canonical"),
+    [
+        ("s3://lake/a b/50%25#?.jpg", "s3://lake/a b/50%25#?.jpg"),
+        ("s3a://lake/x/", "s3://lake/x/"),
+        ("S3://lake//x", "s3://lake//x"),  # two slashes are another key
+        ("/data/../data/x/", "file:///data/x/"),
+        ("/", "file:///"),
+        ("file:///data//x y%20.jpg", "file:///data/x y%20.jpg"),
+        ("gs://lake/x", "gs://lake/x"),
+    ],
+)
+def test_a_uri_has_one_canonical_form(given: str, canonical: str) -> None:
+    assert storage.normalise(given) == canonical
+    assert storage.normalise(canonical) == canonical
+
+
+def test_a_relative_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert storage.normalise("images/") == f"file://{tmp_path}/images/"
+    assert storage.normalise("a?.jpg") == f"file://{tmp_path}/a?.jpg"
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_name_survives_writing_listing_and_reading_as_it_is(tmp_path: Path, name: str) -> None:
+    uri = f"file://{tmp_path}/in/{name}"
+    storage.write_bytes(uri, name.encode())
+    assert (tmp_path / "in" / name).read_bytes() == name.encode()
+    assert uris(storage.list_files(str(tmp_path / "in"))) == [uri]
+    assert storage.read_many([uri]) == [name.encode()]
+    with storage.open_file(uri) as file:
+        assert file.read() == name.encode()
+    storage.delete_files([uri, uri])
+    assert not storage.exists(uri)
+
+
+def test_a_listing_has_everything_below_a_folder_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.storage.stores.PAGE", 3)
+    files(tmp_path, "a.jpg", "d/b.jpg", "d/e/c.jpg", "d/e/.hidden", "_x/y", "z1", "z2")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpg")
+    (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "gone")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")  # reading it would never end
+    pages = list(storage.list_files(f"file://{tmp_path}"))
+    expected = ["_x/y", "a.jpg", "d/b.jpg", "d/e/.hidden", "d/e/c.jpg", "link.jpg", "z1", "z2"]
+    assert uris(iter(pages)) == [f"file://{tmp_path}/{name}" for name in expected]
+    assert [len(page) for page in pages] == [3, 3, 2]
+    assert storage.list_names(f"file://{tmp_path}/d") == ["b.jpg", "e/"]
+    assert storage.list_names(f"file://{tmp_path}/absent") == []
+
+
+def test_an_etag_changes_with_the_content_and_the_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    seen = set()
+    for content, nanoseconds in [(b"12345", 10**18), (b"123456", 10**18), (b"12345", 10**18 + 1)]:
+        path.write_bytes(content)
+        os.utime(path, ns=(nanoseconds, nanoseconds))
+        (found,) = storage.stat_many([str(path)])
+        assert isinstance(found, storage.StoredFile)
+        assert (found.size, found.modified) == (len(content), datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC))
+        seen.add(found.etag)
+    assert len(seen) == 3
+
+
+def test_a_pattern_lists_what_matches(tmp_path: Path) -> None:
+    files(tmp_path, "dt=1/a.jpg", "dt=1/a.txt", "dt=2/b.jpg", "dt=2/deep/c.jpg", "x/d.jpg")
+    root = f"file://{tmp_path}"
+    assert uris(storage.glob_files(f"{tmp_path}/dt=*/*.jpg")) == [f"{root}/dt=1/a.jpg", f"{root}/dt=2/b.jpg"]
+    assert uris(storage.glob_files(f"{root}/**/?.jpg")) == [
+        f"{root}/{name}" for name in ("dt=1/a.jpg", "dt=2/b.jpg", "dt=2/deep/c.jpg", "x/d.jpg")
+    ]
+    assert uris(storage.glob_files(f"{root}/dt=[2]/")) == [f"{root}/dt=2/b.jpg", f"{root}/dt=2/deep/c.jpg"]
+    with pytest.raises(Refused, match="not a pattern"):
+        list(storage.glob_files(f"{root}/**x"))
+    with pytest.raises(Refused, match="name one bucket"):
+        list(storage.glob_files("s3://lake*/x"))
+
+
+def test_each_failure_is_a_value_beside_what_could_be_read(tmp_path: Path) -> None:
+    files(tmp_path, "a", "larger", "folder/x")
+    names = ["a", "absent", "larger", "folder", "a/below", "x" * 300, "nul\0"]
+    answers = storage.read_many([f"{tmp_path}/{name}" for name in names] + ["nosuch://x/y"], max_bytes=3)
+    assert answers[0] == b"a"
+    assert answers[2] == ImageFailure(ErrorCode.TOO_LARGE, "6 bytes, more than the bound of 3")
+    others = [answer.code for answer in [*answers[1:2], *answers[3:]] if isinstance(answer, ImageFailure)]
+    assert others == [ErrorCode.NOT_FOUND] * 6
+
+
+def test_a_single_object_raises_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(storage.StorageError, match="there is no such object") as raised:
+        storage.read_bytes(f"{tmp_path}/absent")
+    assert raised.value.code == ErrorCode.NOT_FOUND
+    with pytest.raises(storage.StorageError):
+        storage.open_file(f"{tmp_path}/absent")
+    with pytest.raises(storage.StorageError, match="there is no such object"):
+        list(storage.list_files(f"{tmp_path}/absent"))
+
+
+def test_a_write_is_complete_or_absent(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "x").touch()
+    with pytest.raises(storage.StorageError):
+        storage.write_bytes(f"{tmp_path}/target", b"cannot replace a folder that is not empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]  # nothing half-written stays
+
+
+def test_a_download_stays_in_its_folder(tmp_path: Path) -> None:
+    files(tmp_path, "m/config.json", "m/sub/weights")
+    storage.download_folder(f"{tmp_path}/m", tmp_path / "copy")
+    assert (tmp_path / "copy/sub/weights").read_bytes() == b"m/sub/weights"
+    outside = storage.StoredFile(f"file://{tmp_path}/m/../../x", None, 1, None)
+    with pytest.raises(storage.StorageError, match="leads out of the folder"):
+        storage._download(f"file://{tmp_path}/m/", [outside], tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "50%", "a#b", "a?b"])
+def test_delta_finds_a_local_table_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    place = f"file://{tmp_path}/{name}"
+    deltalake.write_deltalake(storage.delta_uri(place), pa.table({"n": [1]}), storage_options=storage.delta_options(place))
+    assert storage.list_names(f"{place}/_delta_log") == ["00000000000000000000.json"]
+
+
+def test_any_other_store_of_fsspec_works() -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/lake/in/a.jpg": b"aa", "/lake/in/d/b.jpg": b"bbb"})
+    assert uris(storage.list_files("memory://lake/in")) == ["memory:///lake/in/a.jpg", "memory:///lake/in/d/b.jpg"]
+    assert storage.read_many(["memory:///lake/in/a.jpg", "memory:///lake/absent"], max_bytes=2)[0] == b"aa"
+    storage.write_bytes("memory://lake/out", b"x")
+    assert storage.exists("memory://lake/out")
+    storage.check_input("memory://lake/in")
+    memory.rm("/lake", recursive=True)
+
+
+# --- checks and retries -------------------------------------------------------------------------------------------------------------------
+
+
+def test_checks_pass_where_files_can_be_read_and_written(tmp_path: Path) -> None:
+    files(tmp_path, "in/a.jpg", "m.parquet")
+    for good in (f"{tmp_path}/in", f"{tmp_path}/in/a.jpg", f"{tmp_path}/in/*.jpg", f"{tmp_path}/m.parquet", f"file://{tmp_path}/in/"):
+        storage.check_input(good)
+    storage.check_output(f"{tmp_path}/not/yet/there")
+    assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize(
+    ("check", "uri", "message"),
+    [
+        (storage.check_input, "{tmp}/absent", "--input {tmp}/absent: there is no such file or folder: correct the path"),
+        (storage.check_input, "{tmp}/absent/*.jpg", "there is no such file or folder"),
+        (storage.check_input, "{tmp}/absent.parquet", "there is no such file or folder"),
+        (storage.check_output, "{tmp}/file", "--output {tmp}/file: a file is in the way"),
+        (storage.check_output, "{tmp}/file/below", "a file is in the way"),
+        (storage.check_input, "nosuch://x/y", "--input nosuch://x/y: no storage is known by nosuch://"),
+        (storage.check_output, "s3://*/x", "--output s3://*/x: "),
+    ],
+)
+def test_a_refusal_names_the_setting_and_the_cure(tmp_path: Path, check: object, uri: str, message: str) -> None:
+    files(tmp_path, "file")
+    with pytest.raises(Refused) as refused:
+        check(uri.format(tmp=tmp_path))  # type: ignore[operator]
+    assert message.format(tmp=tmp_path) in str(refused.value)
+
+
+def test_a_password_in_a_uri_is_refused_and_not_repeated() -> None:
+    with pytest.raises(Refused, match="must not carry a password") as refused:
+        storage.check_input("ftp://user:hush@host/x")
+    assert "hush" not in str(refused.value)
+
+
+def test_waits_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("pipeline.storage.faults.time.sleep", waits.append)
+
+    def fail() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        faults.with_retries(fail)
+    assert len(waits) == faults.ATTEMPTS - 1
+    for number, wait in enumerate(waits):
+        assert 0.1 * 2**number <= wait <= 0.2 * 2**number
+    with pytest.raises(ValueError, match="not tried again"):
+        faults.with_retries(lambda: (_ for _ in ()).throw(ValueError("not tried again")))
+    assert len(waits) == faults.ATTEMPTS - 1
