@@ -40,7 +40,7 @@ _ADDRESSES = {"head": "127.0.0.2", "worker": "127.0.0.3"}
 """Loopback, too, but Ray takes them as they are: for 127.0.0.1 it would put in the machine's own address, and listen there."""
 _SHORT = "/tmp"  # noqa: S108 - Ray puts Unix sockets below its folder, whose paths may have 107 characters at most
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024  # a node; Ray's default is a third of the machine's memory, twice
-_START_SECONDS, _STOP_SECONDS = 180.0, 30.0
+_START_SECONDS, _STOP_SECONDS = 180.0, 5.0
 _NODE_PORTS = ("node-manager", "object-manager", "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export")
 _LOG_LINES = 20
 
@@ -152,8 +152,16 @@ class LocalCluster:
         self._wait("head", "takes no jobs", lambda: self.get("/api/jobs/") == [])
 
     def _end_nodes(self) -> None:
-        for process in reversed(self._nodes.values()):  # the worker first: a node without its head tries to find it again
-            _end(process)
+        """Ask all nodes to end, and then end them: Ray takes half a minute to let idle workers go, which nothing here needs."""
+        for process in self._nodes.values():
+            process.terminate()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for process in self._nodes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the group outlives its leader: agents stay for a while without their raylet
+            process.wait()
         self._nodes.clear()
 
     def _start_node(self, name: str, arguments: tuple[str, ...], ports: list[int]) -> None:
@@ -247,7 +255,7 @@ def _down(state: Path) -> None:
         return
     pid = _read_state(state)["pid"]
     os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 3 * _STOP_SECONDS
+    deadline = time.monotonic() + 60
     while _is_held(state):
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)  # its children are bound to it: the kernel ends them
@@ -344,16 +352,6 @@ def _is_held(state: Path) -> bool:
             return False
     except RuntimeError:
         return True
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End one `ray start`, gently if it listens, and what is left of its process group: agents outlive their raylet by a while."""
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_STOP_SECONDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _tail(log: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     settings: dict[str, Any] = {"include_dashboard": False} if target == "local" else {}
     try:
-        ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **settings)
+        with _muffled():
+            ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **settings)
     except (ConnectionError, RayError, ValueError, RuntimeError) as error:
         raise Refused(f"--ray-address {target}: no Ray cluster answers there: {error}") from None
     try:
@@ -153,6 +155,20 @@ def _cause(error: BaseException) -> MasklakeError:
     return MasklakeError(
         f"the cluster ended the work: {last[-1] if last else type(error).__name__}; what was committed stays, run the same command to go on"
     )
+
+
+@contextmanager
+def _muffled() -> Iterator[None]:
+    """Keep what C++ writes straight to stderr from the user; failures come as exceptions."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _quiet() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import queue
+import resource
 import secrets
 import threading
 import time
@@ -267,6 +268,7 @@ class _Run:
             totals,
             outcome="done",
             steady_images_per_second=round(self.steady_rate, 3),
+            driver_peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             report_uri=self.folder.rstrip("/"),
             too_many_failed=failed,
         )

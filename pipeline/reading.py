@@ -29,7 +29,6 @@ from pipeline.inputs.decode import decode
 from pipeline.outputs.masks import SegmentRow, decode_masks
 from pipeline.outputs.masks import id_map as segment_ids
 from pipeline.outputs.masks import overlay as paint
-from pipeline.outputs.table import delta_location
 from pipeline.schema import table_schema
 
 Row = Mapping[str, Any]
@@ -47,7 +46,7 @@ def open_table(uri: str) -> MaskTable:
     """
     uri = storage.normalise(uri).rstrip("/")
     try:
-        return MaskTable(DeltaTable(delta_location(uri), storage_options=storage.delta_options(uri)))
+        return MaskTable(DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri)))
     except TableNotFoundError:
         raise MasklakeError(f"there is no table at {uri}") from None
 

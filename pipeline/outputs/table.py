@@ -57,7 +57,7 @@ class Table:
         """
         uri = storage.normalise(uri).rstrip("/")
         try:
-            delta = DeltaTable(delta_location(uri), storage_options=storage.delta_options(uri))
+            delta = DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
         except TableNotFoundError:
             return None
         _check(uri, delta, partition_by)
@@ -218,14 +218,9 @@ class Table:
         return [marker.run_id for marker in fenced]
 
 
-def delta_location(uri: str) -> str:
-    """A normalised URI as delta-rs takes it: local folders as a path, which needs no escaping."""
-    return uri.removeprefix("file://")
-
-
 def _create(uri: str, partition_by: Sequence[str]) -> None:
     DeltaTable.create(
-        delta_location(uri),
+        storage.delta_uri(uri),
         Schema.from_arrow(table_schema(partition_by)),
         partition_by=list(partition_by),
         storage_options=storage.delta_options(uri),
