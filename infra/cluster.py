@@ -38,9 +38,13 @@ BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
 LOOPBACK = "127.0.0.1"
 _ADDRESSES = {"head": "127.0.0.2", "worker": "127.0.0.3"}
 """Loopback, too, but Ray takes them as they are: for 127.0.0.1 it would put in the machine's own address, and listen there."""
-_SHORT = "/tmp"  # noqa: S108 - Ray puts Unix sockets below its folder, whose paths may have 107 characters at most
+_SHORT_PATH = 16  # characters of a folder for temporary files that is short enough: Ray puts Unix sockets below it, with 107 in all
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024  # a node; Ray's default is a third of the machine's memory, twice
-_START_SECONDS, _STOP_SECONDS = 180.0, 5.0
+_START_SECONDS, _STOP_SECONDS = 180.0, 20.0
+_PATIENCE = {
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": f"{_START_SECONDS:.0f}",  # by default a minute, which is little on a busy machine
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # by default half a minute for idle workers, which nothing here needs
+}
 _NODE_PORTS = ("node-manager", "object-manager", "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export")
 _LOG_LINES = 20
 
@@ -71,7 +75,8 @@ class LocalCluster:
 
     def start(self) -> None:
         """Start everything and wait until jobs are accepted and both nodes have joined."""
-        self.folder = Path(tempfile.mkdtemp(prefix="lake-", dir=_SHORT if Path(_SHORT).is_dir() else None))
+        usual = tempfile.gettempdir()
+        self.folder = Path(tempfile.mkdtemp(prefix="lake-", dir=usual if len(usual) <= _SHORT_PATH else "/tmp"))  # noqa: S108 - a new folder
         try:
             self._token_file.touch(mode=0o600)
             self._token_file.write_text(self._token)
@@ -152,7 +157,7 @@ class LocalCluster:
         self._wait("head", "takes no jobs", lambda: self.get("/api/jobs/") == [])
 
     def _end_nodes(self) -> None:
-        """Ask all nodes to end, and then end them: Ray takes half a minute to let idle workers go, which nothing here needs."""
+        """End all nodes at once, gently if they listen."""
         for process in self._nodes.values():
             process.terminate()
         deadline = time.monotonic() + _STOP_SECONDS
@@ -174,10 +179,7 @@ class LocalCluster:
             self._nodes[name] = subprocess.Popen(
                 [str(program), "start", "--block", f"--node-ip-address={_ADDRESSES[name]}", *sizes, *own_ports, *arguments],
                 cwd=self.folder,  # not the project's: only what a job ships may be found by its workers
-                env={
-                    **self.environment(),
-                    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": f"{_START_SECONDS:.0f}",
-                },  # by default a minute, little on a busy machine
+                env={**self.environment(), **_PATIENCE},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -15,6 +15,7 @@ RGB = tuple[int, int, int]
 SegmentRow = Mapping[str, Any]
 """One segment as it is read from the table: a mapping with the fields of `pipeline.schema.SEGMENT`."""
 
+_UNPAINTED = "background"  # VOC's name for everything else: a colour over it would only hide the picture
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))  # successive hues as far as can be from all before them
 _TONES = ((0.72, 0.155), (0.60, 0.165), (0.81, 0.12), (0.66, 0.09))  # OKLCH lightness, chroma: near hues differ in tone
 _SHADES = (0.0, -0.09, 0.08, -0.045, 0.045)  # lightness of the first, second, ... instance of a label
@@ -43,6 +44,8 @@ def id_map(segments: Sequence[SegmentRow], height: int, width: int) -> NDArray[n
 def overlay(image: NDArray[np.uint8], segments: Sequence[SegmentRow], alpha: float = 0.5) -> NDArray[np.uint8]:
     """Paint segments over a picture: a colour per label, a shade of it per instance, and a thin darker outline.
 
+    A label called "background" is left unpainted.
+
     Args:
         image: uint8 RGB, [height, width, 3], upright: of the size that the row says.
         segments: of one row; where they overlap, the first one is on top.
@@ -57,9 +60,10 @@ def overlay(image: NDArray[np.uint8], segments: Sequence[SegmentRow], alpha: flo
     colours = np.zeros((max((segment["segment_id"] for segment in segments), default=0) + 1, 3), np.float32)
     for segment, colour in zip(segments, segment_colours(segments), strict=True):
         colours[segment["segment_id"]] = colour
-    opacity = np.where(ids > 0, np.float32(alpha), np.float32(0))[..., None]
+    painted_ids = [segment["segment_id"] for segment in segments if segment["label"] != _UNPAINTED]
+    opacity = np.where(np.isin(ids, painted_ids), np.float32(alpha), np.float32(0))[..., None]
     paint = colours[ids]
-    edge = _outline(ids, max(1, round(math.hypot(height, width) / 600)))
+    edge = _outline(ids, max(1, round(math.hypot(height, width) / 600))) & np.isin(ids, painted_ids)
     opacity[edge] = 0.85
     paint[edge] *= 0.55
     painted: NDArray[np.uint8] = np.rint(image * (1 - opacity) + paint * opacity).astype(np.uint8)

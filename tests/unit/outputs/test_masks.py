@@ -64,3 +64,11 @@ def test_colours_of_labels_are_stable_and_apart_from_each_other() -> None:
     assert apart.min() > 20
     assert colours.min() >= 0
     assert colours.max() <= 255
+
+
+def test_background_is_not_painted() -> None:
+    image = np.full((40, 60, 3), 100, np.uint8)
+    background = {**asdict(segment(1, ~LEFT)), "label": "background"}
+    painted = overlay(image, [background, *row(segment(2, LEFT))])
+    assert np.array_equal(painted[~LEFT], image[~LEFT])
+    assert not np.array_equal(painted[LEFT], image[LEFT])
