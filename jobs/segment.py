@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 
 from jobs.progress import show_progress
@@ -15,6 +16,7 @@ TOO_MANY_FAILED = 3
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's stop is an interruption like Ctrl-C
     try:
         settings = config.load(sys.argv[1:] if argv is None else argv, PROG)
         with show_progress() as progress:

@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,11 +106,13 @@ def segment(config: Config, listener: Listener) -> Summary:
     if config.dry_run or not planned.todo_images:
         return run.end_without_work(planned)
     try:
-        checkpoint.verify(run.model.description, run.model.folder)
-        with flow.cluster(config.ray_address) as available:
-            resources = flow.choose_resources(config, available, GROUP_ROWS, _rows_per_file(config, planned))
-            table, planned = run.begin(table, planned)
-            return run.work(table, planned, resources)
+        with ThreadPoolExecutor(1) as beside:
+            checked = beside.submit(checkpoint.verify, run.model.description, run.model.folder)  # takes as long as Ray's start
+            with flow.cluster(config.ray_address) as available:
+                resources = flow.choose_resources(config, available, GROUP_ROWS, _rows_per_file(config, planned))
+                checked.result()
+                table, planned = run.begin(table, planned)
+                return run.work(table, planned, resources)
     finally:
         runs.delete_work_list(run.table_uri, run.run_id)
 

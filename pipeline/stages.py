@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +19,14 @@ from pipeline import storage
 from pipeline.errors import ImageFailure
 from pipeline.inference import preprocess
 from pipeline.inference.checkpoint import ModelDescription
-from pipeline.inference.segmenter import ModelInput, Segmenter
 from pipeline.inputs import plan
 from pipeline.inputs.decode import decode
 from pipeline.model_source import ModelSource
 from pipeline.outputs.rows import RunStamp, build_rows
 from pipeline.outputs.write import FileRecord, write_rows
+
+if TYPE_CHECKING:
+    from pipeline.inference.segmenter import Segmenter
 
 _CHUNK_BYTES = 16 * 1024 * 1024  # of pixels in one table: what travels at a time, and what a task holds decoded
 _SECONDS = ("fetch", "decode", "segment")
@@ -123,6 +125,8 @@ def open_segmenter(work: Work, threads: int) -> Segmenter:
     Raises:
         Refused: the checkpoint is not here, or its weights do not fit.
     """
+    from pipeline.inference.segmenter import Segmenter  # torch is for the actors: load and write tasks start without it
+
     return Segmenter.load(
         work.source.fetch(), work.description, device=work.device, dtype=work.precision, batch_size=work.batch_size, threads=threads
     )
@@ -149,6 +153,8 @@ def segment_rows(work: Work, segmenter: Segmenter, images: pa.Table) -> bytes:
 
 def _answer(segmenter: Segmenter, images: pa.Table) -> list[dict[str, Any]]:
     """One dict of task -> segments or failure per image; failed images get their failure for every task."""
+    from pipeline.inference.segmenter import ModelInput
+
     columns = {
         name: images[name].to_pylist()
         for name in ("error_code", "error_message", "height", "width", "pixels_height", "pixels_width", "tasks")

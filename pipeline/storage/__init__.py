@@ -243,7 +243,8 @@ def delta_uri(uri: str) -> str:
 
 
 def _check_readable(uri: str) -> None:
-    target = glob_root(uri) if is_glob(uri) else normalise(uri)
+    # The folder before a pattern's first wildcard must be there; the rest of its name is only a prefix.
+    target = glob_root(uri).rpartition("/")[0] + "/" if is_glob(uri) else normalise(uri)
     store = _store(target)
     store.check_readable(target)
     if target.endswith(".parquet"):

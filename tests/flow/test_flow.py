@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.data._internal.logical.optimizers import get_execution_plan
 
 from pipeline import flow
 from pipeline.config import RunConfig
 from pipeline.errors import Refused
+from pipeline.inference import checkpoint
+from pipeline.inference.options import Options
+from pipeline.model_source import ModelSource
+from pipeline.outputs.rows import RunStamp
+from pipeline.stages import Work
+from tests.lakes import MODEL
 
 
 def choose(cluster: dict[str, float], **settings: Any) -> flow.Resources:
@@ -36,3 +45,30 @@ def test_more_than_the_cluster_has_is_refused(cluster: dict[str, float], setting
     with pytest.raises(Refused) as refusal:
         choose(cluster, **settings)
     assert message in str(refusal.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_no_two_stages_are_fused(tmp_path: Path) -> None:
+    work = Work(
+        plan_uri=str(tmp_path),
+        groups=3,
+        table_uri=str(tmp_path),
+        partition_by=("task",),
+        source=ModelSource("folder", str(MODEL)),
+        description=checkpoint.describe(MODEL, Options(tasks=("panoptic",))),
+        stamp=RunStamp("demo", "1", {"panoptic": "f"}, "run-1", datetime(2026, 11, 22, tzinfo=UTC)),
+        max_pixels=1,
+        max_image_bytes=1,
+        precision="float32",
+        batch_size=None,
+        device="cpu",
+    )
+    with flow.cluster("local") as resources:
+        dataset = flow.build(work, flow.choose_resources(RunConfig(input="a", output="b"), resources, 32, 64))
+        dag = get_execution_plan(dataset._logical_plan)[0].dag
+    stages = []
+    while dag.input_dependencies:
+        stages.append(dag.name)
+        dag = dag.input_dependencies[0]
+    assert len([name for name in stages if "MapBatches" in name]) == 3, stages
+    assert not any("->MapBatches" in name and "_SegmentActor" in name for name in stages), stages

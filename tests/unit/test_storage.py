@@ -214,3 +214,10 @@ def test_waits_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="not tried again"):
         faults.with_retries(lambda: (_ for _ in ()).throw(ValueError("not tried again")))
     assert len(waits) == faults.ATTEMPTS - 1
+
+
+def test_a_glob_whose_last_part_is_a_pattern_can_be_checked(tmp_path: Path) -> None:
+    (tmp_path / "base-1.jpg").write_bytes(b"x")
+    storage.check_input(f"{tmp_path}/base-*.jpg")
+    with pytest.raises(Refused, match="--input"):
+        storage.check_input(f"{tmp_path}/absent/base-*.jpg")

@@ -1,0 +1,22 @@
+"""What must start quickly, or travel light, imports little."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("pipeline.job", ["torch", "transformers"]),
+        ("pipeline.stages", ["torch", "transformers", "ray"]),
+        ("pipeline.inference.segmenter", ["pyarrow", "pydantic", "ray", "fsspec", "s3fs", "duckdb", "deltalake"]),
+    ],
+)
+def test_a_module_does_not_bring_what_it_must_not(module: str, absent: list[str]) -> None:
+    code = f"import sys, {module}; print([name for name in {absent!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
