@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -112,7 +113,7 @@ def test_an_answer_is_the_same_whatever_travels_with_the_image(work: Work) -> No
         assert np.allclose([s["score"] for s in segments], [s["score"] for s in alone[key]], atol=1e-5)
 
 
-def _segments(packet: bytes) -> dict[tuple[str, str], list[dict[str, object]]]:
+def _segments(packet: bytes) -> dict[tuple[str, str], list[dict[str, Any]]]:
     rows = pa.ipc.open_stream(packet).read_all().to_pylist()
     return {(row["image_uri"], row["task"]): row["segments"] or [] for row in rows}
 

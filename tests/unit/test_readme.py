@@ -1,0 +1,48 @@
+"""The README's tree, commands and settings exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from pipeline.config import Config
+from pipeline.errors import ErrorCode
+from pipeline.schema import SEGMENT, TABLE
+from tests.lakes import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_file_of_the_tree_exists() -> None:
+    tree = README.split("## What is where", 1)[1]
+    inside = ""
+    for line in re.findall(r"^    ( *)([\w./-]+)  +\S", tree, re.MULTILINE):
+        indent, name = line
+        inside = inside if indent else name
+        path = ROOT / inside / name if indent else ROOT / name
+        assert path.exists(), path
+
+
+def test_every_job_of_the_tree_can_say_what_it_does() -> None:
+    named = re.search(r"jobs/ +what is run: (.*)", README)
+    assert named
+    for job in named[1].split(", "):
+        assert (ROOT / "jobs" / f"{job}.py").exists(), job
+
+
+def test_every_make_target_exists() -> None:
+    targets = set(re.findall(r"make ([a-z-]+) ", README)) - {"help"}
+    known = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert targets <= set(re.findall(r"make ([a-z-]+)", known))
+
+
+def test_every_flag_is_a_setting() -> None:
+    flags = {flag.replace("-", "_") for flag in re.findall(r"`--([a-z-]+)", README)} - {"config"}
+    assert flags <= set(Config.model_fields)
+
+
+@pytest.mark.parametrize("name", [*TABLE.names, *(field.name for field in SEGMENT), *ErrorCode])
+def test_every_column_and_code_is_explained(name: str) -> None:
+    assert re.search(rf"\b{name}\b", README)
