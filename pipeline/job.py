@@ -107,6 +107,7 @@ def segment(config: Config, listener: Listener) -> Summary:
         return run.end_without_work(planned)
     try:
         with ThreadPoolExecutor(1) as beside:
+            listener.update(State("starting Ray"))
             checked = beside.submit(checkpoint.verify, run.model.description, run.model.folder)  # takes as long as Ray's start
             with flow.cluster(config.ray_address) as available:
                 resources = flow.choose_resources(config, available, GROUP_ROWS, _rows_per_file(config, planned))
@@ -236,7 +237,8 @@ class _Run:
         self.totals = self.totals.spend("commit", time.monotonic() - started)
 
     def _state(self, seconds: float, warm: int) -> State:
-        return State("segmenting", self.totals.planned_images, self.totals.images, self.totals.failed_images, seconds, warm)
+        phase = "segmenting" if self.totals.images else "starting the model"
+        return State(phase, self.totals.planned_images, self.totals.images, self.totals.failed_images, seconds, warm)
 
     def _check_complete(self, table: Table) -> None:
         """Whatever the engine said: the table must hold a row for each one planned."""
