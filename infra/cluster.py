@@ -4,8 +4,9 @@
     python -m infra.cluster status
     python -m infra.cluster down      # stop exactly what `up` started; other Rays on the machine are left alone
 
-The head has one CPU; the worker has one CPU and one `accelerator`. Both take tokens only (`RAY_AUTH_MODE=token`, a token of the cluster's
-own), listen on 127.0.0.1 only, and use ports that were free. Tests use `LocalCluster` as a context manager.
+The head has one CPU; the worker has one CPU and one `accelerator`. For Linux, whose loopback has an address for each of them. Both take
+tokens only (`RAY_AUTH_MODE=token`, one of the cluster's own), which protects the ports that Ray opens on every interface. All ports were
+free. Tests use `LocalCluster` as a context manager.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import http.client
 import json
 import os
 import secrets
@@ -23,14 +25,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, TextIO
 
-from infra.seaweedfs import SeaweedFS, _die_with_parent, free_ports
+from infra.seaweedfs import SeaweedFS, die_with_parent, free_ports
 
 ROOT = Path(__file__).parents[1]
 STATE = ROOT / "build" / "cluster"
@@ -108,7 +109,7 @@ class LocalCluster:
 
     def environment(self) -> dict[str, str]:
         """A whole environment for a client of the cluster: this process's, without its own Ray and AWS settings, and `env`."""
-        mine = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
+        mine = _without_own_settings()
         programs = str(Path(sys.executable).parent)
         return {**mine, "PATH": os.pathsep.join((programs, mine.get("PATH", os.defpath))), **self.env()}
 
@@ -148,10 +149,10 @@ class LocalCluster:
         gcs, dashboard, client, *ports = free_ports(3 + 2 * len(_NODE_PORTS))
         self.dashboard = f"http://{LOOPBACK}:{dashboard}"
         web = (f"--dashboard-host={LOOPBACK}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}")
-        head = ("--head", f"--port={gcs}", *web, f"--temp-dir={self.folder / 'ray'}", "--disable-usage-stats")
+        head = ("--head", f"--port={gcs}", *web, "--disable-usage-stats")
         self._start_node("head", head, ports[: len(_NODE_PORTS)])
         self._wait("head", "has not started", lambda: self._alive_nodes() == 1)
-        worker = (f"--address={_ADDRESSES['head']}:{gcs}", "--resources", '{"accelerator": 1}', "--include-log-monitor=false")
+        worker = (f"--address={_ADDRESSES['head']}:{gcs}", "--resources", '{"accelerator": 1}')
         self._start_node("worker", worker, ports[len(_NODE_PORTS) :])
         self._wait("worker", "has not joined", lambda: self._alive_nodes() == 2)
         self._wait("head", "takes no jobs", lambda: self.get("/api/jobs/") == [])
@@ -172,19 +173,21 @@ class LocalCluster:
     def _start_node(self, name: str, arguments: tuple[str, ...], ports: list[int]) -> None:
         """Run one `ray start`, which stays: its end is the node's end."""
         program = Path(sys.executable).with_name("ray")
-        own_ports = [f"--{purpose}-port={port}" for purpose, port in zip(_NODE_PORTS, ports, strict=True)]
-        own_ports += ["--min-worker-port=0", "--max-worker-port=0"]  # any free one; by default both nodes would deal out the same range
+        own = [f"--{purpose}-port={port}" for purpose, port in zip(_NODE_PORTS, ports, strict=True)]
+        own += ["--min-worker-port=0", "--max-worker-port=0"]  # any free one; by default both nodes would deal out the same range
+        # A folder of its own: nodes that share one unpack a job's working directory there twice, the second time under a running job.
+        own += [f"--temp-dir={self.folder / name}"]
         sizes = ["--num-cpus=1", "--num-gpus=0", f"--object-store-memory={_OBJECT_STORE_BYTES}"]
         with (self.folder / f"{name}.log").open("wb") as log:
             self._nodes[name] = subprocess.Popen(
-                [str(program), "start", "--block", f"--node-ip-address={_ADDRESSES[name]}", *sizes, *own_ports, *arguments],
+                [str(program), "start", "--block", f"--node-ip-address={_ADDRESSES[name]}", *sizes, *own, *arguments],
                 cwd=self.folder,  # not the project's: only what a job ships may be found by its workers
                 env={**self.environment(), **_PATIENCE},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for this process, which ends the node in order
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one system call, no Python state: safe beside threads
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, no Python state: safe beside threads
             )
 
     def _alive_nodes(self) -> int:
@@ -197,7 +200,7 @@ class LocalCluster:
             try:
                 if ready():
                     return
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
                 last = f" ({error})"
             time.sleep(0.2)
         culprit = self.dead() or name
@@ -313,12 +316,14 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _describe(state: Path, cluster: LocalCluster) -> None:
+    foreign = "unset ${!AWS_@} ${!RAY_@}"  # of bash: a profile or a session token of the user's would go before these keys
     exports = [f"export {name}={shlex.quote(value)}" for name, value in cluster.env().items()]
     programs = shlex.quote(str(Path(sys.executable).parent))
     (state / "env").touch(mode=0o600)
-    (state / "env").write_text("\n".join([*exports, f"export PATH={programs}:$PATH", ""]))
+    (state / "env").write_text("\n".join([foreign, *exports, f"export PATH={programs}:$PATH", ""]))
     facts = {"pid": os.getpid(), "pids": cluster.pids(), "dashboard": cluster.dashboard, "s3": cluster.s3.endpoint}
     unfinished = state / "cluster.json.new"
+    unfinished.touch(mode=0o600)
     unfinished.write_text(json.dumps({**facts, "folder": str(cluster.folder), "client": cluster.env()}))
     unfinished.rename(state / "cluster.json")
 
@@ -334,7 +339,15 @@ def _read_state(state: Path) -> dict[str, Any]:
 def _upload(state: Path, images: int) -> None:
     """Fill the lake in a process of its own, which has the server's environment from its start."""
     script = f"from jobs.lake import upload_scenes; upload_scenes({IMAGES!r}, range({images}))"
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, **_read_state(state)["client"]}, check=True)
+    environment = {**_without_own_settings(), **_read_state(state)["client"]}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the cluster is up, but {IMAGES} could not be filled:\n{done.stderr}")
+
+
+def _without_own_settings() -> dict[str, str]:
+    """This process's environment without the user's own Ray and AWS settings, which are for other clusters and stores."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
 
 
 @contextlib.contextmanager

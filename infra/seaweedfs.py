@@ -143,7 +143,7 @@ class SeaweedFS:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one system call, no Python state: safe beside threads
+                    preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, no Python state: safe beside threads
                 )
             problem = self._wait_until_ready()
             if problem is None:
@@ -243,7 +243,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """What the child does first on Linux: ask to be killed when its parent is gone, so that even `kill -9` leaves no server behind."""
     if sys.platform != "linux":
         return None

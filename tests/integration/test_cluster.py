@@ -113,9 +113,10 @@ def test_a_refusal_is_readable_in_the_jobs_log(cluster: LocalCluster) -> None:
 
 
 def test_no_log_of_ray_holds_the_secret_key(cluster: LocalCluster) -> None:
-    logs_of_the_session = [log for log in (cluster.folder / "ray" / "session_latest" / "logs").rglob("*") if log.is_file()]
-    assert any("job-driver" in log.name for log in logs_of_the_session)
-    for log in logs_of_the_session:
+    found = [log for log in cluster.folder.glob("*/session_*/logs/**/*") if log.is_file()]
+    assert {log.relative_to(cluster.folder).parts[0] for log in found} == {"head", "worker"}
+    assert any("job-driver" in log.name for log in found)
+    for log in found:
         assert cluster.s3.secret_key not in log.read_text(errors="replace"), log.name
 
 
@@ -170,9 +171,14 @@ def test_up_prints_the_line_to_try_and_down_ends_what_it_started(tmp_path: Path)
             f"ray job submit --address {facts['dashboard']} --working-dir . -- python -m jobs.segment --input s3://lake/images/"
             in up.stdout
         )
-        assert (tmp_path / "env").stat().st_mode & 0o077 == 0
+        assert [name for name in ("cluster.json", "env") if (tmp_path / name).stat().st_mode & 0o077] == []  # they hold keys
         assert len(facts["pids"]) == 3
         assert all(alive(pid) for pid in facts["pids"].values())
+        listing = "ray job list --address " + facts["dashboard"]
+        shell = ["bash", "-euc", f"export AWS_PROFILE=mine; source {tmp_path / 'env'}; {listing}; echo profile=${{AWS_PROFILE-none}}"]
+        sourced = subprocess.run(shell, capture_output=True, text=True, timeout=120, check=False)
+        assert sourced.returncode == 0, sourced.stderr
+        assert "profile=none" in sourced.stdout
     finally:
         down = command("down", *state)
     assert down.returncode == 0, down.stderr
