@@ -108,9 +108,9 @@ class RunConfig(BaseModel):
     retry_errors: bool = Field(False, description="process images again whose rows are errors")
     max_error_rate: Share = Field(0.5, description="exit with code 3 where more than this share of the run's images failed")
     batch_size: int | None = Field(None, ge=1, description="images per forward pass (default: chosen by device and input size)")
-    actors: int | None = Field(None, ge=1, description="model actors (default: one per GPU, or half of the CPUs)")
+    actors: int | None = Field(None, ge=1, description="model actors (default: one per GPU; without GPUs, one per CPU)")
     gpus_per_actor: float | None = Field(None, ge=0, description="GPUs of an actor (default: 1 where the cluster has GPUs, else 0)")
-    cpus_per_actor: float | None = Field(None, gt=0, description="CPUs, and so threads, of an actor (default: 1)")
+    cpus_per_actor: float | None = Field(None, gt=0, description="CPUs, and so threads, of an actor (default: 1; 0.5 without GPUs)")
     rows_per_file: int | None = Field(
         None, ge=1, description="rows per Parquet file before partitioning (default: 64 to 1024 by the size of the run)"
     )

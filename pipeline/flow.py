@@ -53,7 +53,8 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     target = address or os.environ.get("RAY_ADDRESS") or "local"
     # Ray's C++ side writes what it thinks of actors to the user's stderr; what ends a run reaches us as an exception.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    settings: dict[str, Any] = {"include_dashboard": False} if target == "local" else {}
+    # On one CPU, Ray's count is raised: loading and the model then take turns.
+    settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(2, os.cpu_count() or 2)} if target == "local" else {}
     try:
         with _muffled():
             ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **settings)
@@ -73,13 +74,14 @@ def choose_resources(config: RunConfig, cluster_resources: dict[str, float], gro
     """
     cpus, gpus = cluster_resources.get("CPU", 0.0), cluster_resources.get("GPU", 0.0)
     gpus_per_actor = config.gpus_per_actor if config.gpus_per_actor is not None else float(gpus > 0)
-    cpus_per_actor = config.cpus_per_actor or 1.0
+    # Without GPUs, an actor for every CPU beside the load tasks of the other half: the system shares out the cores as work comes.
+    cpus_per_actor = config.cpus_per_actor or (1.0 if gpus_per_actor else 0.5)
     if config.actors:
         actors = config.actors
     elif gpus_per_actor:
         actors = max(1, int(gpus / gpus_per_actor))
     else:
-        actors = max(1, int(cpus / 2 / cpus_per_actor))
+        actors = max(1, min(int(cpus), int((cpus - LOAD_CPUS - WRITE_CPUS) / cpus_per_actor)))
     wants = (
         ("GPUs", "--gpus-per-actor", gpus_per_actor, actors * gpus_per_actor, gpus),
         ("CPUs, one of them for loading", "--cpus-per-actor", cpus_per_actor, actors * cpus_per_actor + LOAD_CPUS + WRITE_CPUS, cpus),

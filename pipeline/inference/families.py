@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,7 +261,13 @@ def model_class(family: Family) -> Any:
     found = getattr(transformers, family.model_class, None)
     if found is None:
         raise Refused(f"the installed transformers {transformers.__version__} has no {family.model_class}: install a newer one")
+    if importlib.util.find_spec("scipy") is None:
+        sys.modules[found.__module__].requires_backends = _scipy_is_for_training  # type: ignore[attr-defined]
     return found
+
+
+def _scipy_is_for_training(thing: Any, backends: Sequence[str]) -> None:
+    """In place of transformers' check: its mask classifiers make their loss, and that its scipy, even where they only answer."""
 
 
 def check_backbone(config: Mapping[str, Any]) -> None:

@@ -29,15 +29,16 @@ def test_one_actor_per_gpu_where_there_are_gpus() -> None:
     assert choose({"CPU": 32, "GPU": 4}).gpus_per_actor == 1
 
 
-def test_half_of_the_cpus_where_there_are_none() -> None:
-    assert choose({"CPU": 2}) == flow.Resources(actors=1, cpus_per_actor=1, gpus_per_actor=0, rows_per_call=32, packets_per_write=10)
-    assert choose({"CPU": 16}, cpus_per_actor=4).actors == 2
+def test_one_actor_per_cpu_beside_the_loading_where_there_are_none() -> None:
+    assert choose({"CPU": 2}) == flow.Resources(actors=2, cpus_per_actor=0.5, gpus_per_actor=0, rows_per_call=32, packets_per_write=10)
+    assert choose({"CPU": 16}).actors == 16
+    assert choose({"CPU": 16}, cpus_per_actor=4).actors == 3
 
 
 @pytest.mark.parametrize(
     ("cluster", "settings", "message"),
     [
-        ({"CPU": 2}, {"actors": 2}, "--actors 2 and --cpus-per-actor 1 need 3 CPUs"),
+        ({"CPU": 2}, {"actors": 2, "cpus_per_actor": 1}, "--actors 2 and --cpus-per-actor 1 need 3 CPUs"),
         ({"CPU": 8}, {"gpus_per_actor": 1}, "--gpus-per-actor 1 need 1 GPUs; the cluster has 0"),
     ],
 )

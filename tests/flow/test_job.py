@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,23 @@ def test_too_many_failed_images_end_with_3_and_are_only_done_again_when_asked(la
     assert code == 3
     assert summary["images"] == summary["errors"] == len(broken_files())
     assert "--max-error-rate" in errors
+
+
+def test_a_changed_setting_is_new_work_and_a_task_the_model_cannot_do_is_refused(
+    lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, summary, _ = run(lake, capsys, "--dry-run", "--object-threshold", "0.5")
+    assert (code, summary["planned"]) == (0, 9 + len(broken_files()))
+
+    semantic_only = tmp_path / "model"
+    shutil.copytree(MODEL, semantic_only)
+    config = json.loads((MODEL / "config.json").read_text())
+    (semantic_only / "config.json").write_text(json.dumps({**config, "thing_ids": []}))
+    code, summary, errors = run(lake, capsys, "--model", str(semantic_only))
+    assert code == 2
+    assert "panoptic" in errors
+    assert "semantic" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def nodes_of(cluster: LocalCluster, job: str, stage: str) -> set[str]:
 
 def test_a_submitted_job_fills_the_table_with_the_work_of_both_nodes(cluster: LocalCluster) -> None:
     arguments = ("--input", "s3://lake/images/", "--output", "s3://lake/masks", "--model", MODEL, "--tasks", "panoptic")
-    code, job = submit(cluster, *arguments)
+    code, job = submit(cluster, *arguments, "--actors", "1", "--cpus-per-actor", "1")
     log = logs(cluster, job)
     assert code == 0, log
     summary = last_json(log)
