@@ -1,12 +1,13 @@
 """The flow on Ray Data: load tasks -> model actors -> write tasks. The only place that knows Ray; what the stages do is in `stages`.
 
-    range(groups) -> load (CPU tasks) -> segment (actor pool, own resources) -> write (light tasks) -> file records, streamed to the driver
+    ranges of groups -> load (CPU tasks) -> segment (actor pool, own resources) -> write (light tasks) -> file records, to the driver
 
 The three map stages ask for different resources, so that Ray Data fuses none of them: decoding never runs inside a model's actor.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pickle
@@ -16,8 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+
+# After an interruption, threads that still wait for results must not start another Ray behind our back; read when ray is imported.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
@@ -27,7 +30,8 @@ from pipeline.config import RunConfig
 from pipeline.errors import MasklakeError, Refused
 from pipeline.stages import Work, Written, load_group, open_segmenter, segment_rows, write_packets
 
-LOAD_CPUS, WRITE_CPUS = 0.9, 0.1  # different from each other and from an actor's, which keeps the stages apart
+LOAD_CPUS = 0.9  # different from an actor's, which keeps the stages apart
+WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be preferred until everything is loaded
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _BLOCK_BYTES = 16 * 1024 * 1024
 
@@ -81,10 +85,10 @@ def choose_resources(config: RunConfig, cluster_resources: dict[str, float], gro
     elif gpus_per_actor:
         actors = max(1, int(gpus / gpus_per_actor))
     else:
-        actors = max(1, min(int(cpus), int((cpus - LOAD_CPUS - WRITE_CPUS) / cpus_per_actor)))
+        actors = max(1, min(int(cpus), int((cpus - 1) / cpus_per_actor)))
     wants = (
         ("GPUs", "--gpus-per-actor", gpus_per_actor, actors * gpus_per_actor, gpus),
-        ("CPUs, one of them for loading", "--cpus-per-actor", cpus_per_actor, actors * cpus_per_actor + LOAD_CPUS + WRITE_CPUS, cpus),
+        ("CPUs, one of them for loading", "--cpus-per-actor", cpus_per_actor, actors * cpus_per_actor + 1, cpus),
     )
     for what, flag, each, need, have in wants:
         if need > have + 1e-6:
@@ -97,16 +101,18 @@ def build(work: Work, resources: Resources) -> Dataset:
     """The dataset of file records: nothing runs until it is read."""
     _quiet()
 
-    def load(batch: dict[str, np.ndarray[Any, Any]]) -> Iterator[pa.Table]:
-        for index in batch["id"]:
-            yield from load_group(work, int(index))
+    def load(batch: pa.Table) -> Iterator[pa.Table]:
+        for share in batch.to_pylist():
+            for index in range(share["first"], share["end"]):
+                yield from load_group(work, index)
 
     def write(batch: pa.Table) -> pa.Table:
         return pa.table({"written": [pickle.dumps(write_packets(work, batch["packet"].to_pylist()))]})
 
     return (
-        ray.data.range(work.groups, override_num_blocks=min(work.groups, _MOST_LOAD_TASKS))
-        .map_batches(load, batch_size=1, num_cpus=LOAD_CPUS)
+        # Blocks of our own: a read operator would ask for whole CPUs beside the stages', and starve the writing.
+        ray.data.from_arrow([pa.table({"first": [first], "end": [end]}) for first, end in _shares(work.groups)])
+        .map_batches(load, batch_size=1, batch_format="pyarrow", num_cpus=LOAD_CPUS)
         .map_batches(
             _SegmentActor,
             fn_constructor_args=(work, resources.cpus_per_actor),
@@ -118,6 +124,13 @@ def build(work: Work, resources: Resources) -> Dataset:
         )
         .map_batches(write, batch_size=resources.packets_per_write, batch_format="pyarrow", num_cpus=WRITE_CPUS)
     )
+
+
+def _shares(groups: int) -> Iterator[tuple[int, int]]:
+    """The groups as at most `_MOST_LOAD_TASKS` ranges of about equal length."""
+    tasks = min(groups, _MOST_LOAD_TASKS)
+    bounds = [groups * task // tasks for task in range(tasks + 1)]
+    yield from itertools.pairwise(bounds)
 
 
 def stream(dataset: Dataset) -> Iterator[Written]:

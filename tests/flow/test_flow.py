@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,13 @@ def test_no_two_stages_are_fused(tmp_path: Path) -> None:
         dag = dag.input_dependencies[0]
     assert len([name for name in stages if "MapBatches" in name]) == 3, stages
     assert not any("->MapBatches" in name and "_SegmentActor" in name for name in stages), stages
+
+
+def test_every_group_is_in_exactly_one_share_however_many_there_are() -> None:
+    for groups in (1, 7, 2000, 2001, 123_457):
+        shares = list(flow._shares(groups))
+        assert len(shares) == min(groups, 2000)
+        assert shares[0][0] == 0
+        assert shares[-1][1] == groups
+        assert all(left[1] == right[0] for left, right in pairwise(shares))
+        assert all(end > first for first, end in shares)

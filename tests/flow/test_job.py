@@ -11,7 +11,7 @@ import pytest
 from jobs import segment as job
 from jobs.lake import broken_files
 from pipeline import reading
-from tests.lakes import MODEL, rows_by_image, scene
+from tests.lakes import MODEL, rows_by_image, scene, segment
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +130,27 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert summary["outcome"] == "refused"
     assert message in errors
     assert "Traceback" not in errors
+
+
+def test_the_first_commits_come_long_before_everything_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.jpg").write_bytes(scene(0))
+    for index in range(1, 640):
+        (tmp_path / "images" / f"{index}.jpg").hardlink_to(tmp_path / "images" / "0.jpg")
+    arguments = [
+        "--input",
+        str(tmp_path / "images"),
+        "--output",
+        str(tmp_path / "masks"),
+        "--rows-per-file",
+        "64",
+        "--commit-seconds",
+        "0.1",
+    ]
+    done = segment(*arguments, "--gallery-images", "0")
+    assert done.returncode == 0, done.stderr
+    log = [json.loads(path.read_text().splitlines()[0]) for path in sorted((tmp_path / "masks" / "_delta_log").glob("*.json"))]
+    data = [entry["commitInfo"]["masklake"] for entry in log if entry["commitInfo"].get("masklake", {}).get("event") == "data"]
+    assert sum(commit["rows"] for commit in data) == 640
+    # Ten files: had writing waited for the loading, a few commits at the end would hold them all.
+    assert len(data) >= 5
