@@ -15,9 +15,9 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,15 @@ import torch
 from jobs import benchmark_models, benchmark_sweep
 from jobs.benchmark_contestants import Bench, Timing, bare, everything, measure, theirs
 from jobs.benchmark_models import DEMO, PRESETS
-from pipeline.errors import Refused
+from pipeline.errors import ImageFailure, Refused
 from pipeline.inference import checkpoint
 from pipeline.inference.families import ALL_TASKS
 from pipeline.inference.options import Options
 from pipeline.inference.preprocess import Size
-from pipeline.inference.segmenter import Segmenter
+from pipeline.inference.segmenter import Segment, Segmenter
 
 _DISTINCT = 8  # pictures that are made; more than these are repetitions
-_KEPT = 25  # queries of an image that a sharpened class head is sure of
+_KEPT = 25  # queries of a picture that random weights are taught to keep
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,9 +72,12 @@ def _measurements(folder: Path, arguments: argparse.Namespace) -> list[dict[str,
     segmenter = Segmenter.load(folder, description, arguments.device, arguments.dtype, arguments.batch, arguments.threads)
     results = []
     for size in arguments.sizes:
-        pictures = benchmark_models.scenes(size, _DISTINCT)
         if arguments.model in PRESETS:
-            benchmark_models.sharpen(segmenter, pictures, _KEPT)
+            patchworks = [benchmark_models.patchwork(size, _KEPT, seed) for seed in range(_DISTINCT)]
+            benchmark_models.teach(segmenter, patchworks)
+            pictures = [one.image for one in patchworks]
+        else:
+            pictures = benchmark_models.scenes(size, _DISTINCT)
         bench = _bench(segmenter, pictures, arguments)
         timing = measure(bench, arguments.rounds, arguments.hf)
         result = _result(bench, timing, size)
@@ -95,9 +98,8 @@ def _bench(segmenter: Segmenter, pictures: list[Any], arguments: argparse.Namesp
 def _result(bench: Bench, timing: Timing, size: Size) -> dict[str, Any]:
     """All figures of one picture size, as JSON; times in seconds a picture."""
     times = timing.contestants
-    distinct = list(bench.pictures[: min(_DISTINCT, len(bench.pictures))])
-    answers = [bench.everything(bench.tasks)[index] for index in range(1)]
-    segments = {task: len(found) if isinstance(found := answers[0][task], list) else str(found) for task in bench.tasks}
+    answers = bench.everything(bench.tasks)
+    segments = {task: statistics.mean(_count(answer[task]) for answer in answers) for task in bench.tasks}
     rows = {}
     for tasks in bench.task_sets():
         forward = times.get(bare(tasks), times[bare(bench.tasks[:1])])
@@ -105,7 +107,10 @@ def _result(bench: Bench, timing: Timing, size: Size) -> dict[str, Any]:
         rows[named] = {"seconds": times[everything(tasks)], "over_bare_forward": times[everything(tasks)] / forward}
         if all(theirs(task) in times for task in tasks):
             theirs_seconds = sum(times[theirs(task)] for task in tasks)
-            rows[named] |= {"transformers_seconds": theirs_seconds, "transformers_over_everything": theirs_seconds / times[everything(tasks)]}
+            rows[named] |= {
+                "transformers_seconds": theirs_seconds,
+                "transformers_over_everything": theirs_seconds / times[everything(tasks)],
+            }
     return {
         "size": list(size),
         "input": list(bench.padded),
@@ -114,13 +119,20 @@ def _result(bench: Bench, timing: Timing, size: Size) -> dict[str, Any]:
         "device": str(bench.device),
         "dtype": str(bench.segmenter.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "kept_queries": benchmark_models.kept_queries(bench.segmenter, distinct),
-        "segments_of_first_picture": segments,
+        "kept_queries": benchmark_models.kept_queries(bench.segmenter, bench.distinct),
+        "segments": segments,
         "tasks": rows,
         "seconds": times,
         "peak_mib": timing.peaks,
         "stages": timing.stages,
     }
+
+
+def _count(segments: list[Segment] | ImageFailure) -> int:
+    """How many segments there are; a failure would make every figure a lie."""
+    if isinstance(segments, ImageFailure):
+        raise SystemExit(f"benchmark: the model failed on a picture: {segments}")
+    return len(segments)
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -177,9 +189,11 @@ def _parser() -> argparse.ArgumentParser:
     models = f"{', '.join(PRESETS)} (random weights), demo, or a checkpoint's folder"
     parser.add_argument("--model", default=next(iter(PRESETS)), help=f"{models}; default: %(default)s")
     parser.add_argument("--sizes", type=_sizes, default="640x480,1920x1080", help="WIDTHxHEIGHT of the pictures (default: %(default)s)")
-    parser.add_argument("--tasks", type=_tasks, default=",".join(ALL_TASKS), help="default: %(default)s")
+    parser.add_argument("--tasks", type=_tasks, default="panoptic,instance,semantic", help="default: %(default)s")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: %(default)s)")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help="default: float32 on a CPU, ...")
+    parser.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help="default: bfloat16 on a GPU, float32 on a CPU"
+    )
     parser.add_argument("--batch", type=int, help="images in a forward pass (default: the Segmenter's choice)")
     parser.add_argument("--images", type=int, help="images in a round (default: 4 on a CPU, 8 batches on a GPU)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")

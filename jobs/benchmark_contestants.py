@@ -51,6 +51,11 @@ class Bench:
     batch: int
 
     @property
+    def distinct(self) -> list[Pixels]:
+        """The pictures without repetitions."""
+        return list({id(picture): picture for picture in self.pictures}.values())
+
+    @property
     def device(self) -> torch.device:
         """Where the model runs."""
         return self.segmenter.device
@@ -79,7 +84,7 @@ class Bench:
 
     def task_sets(self) -> list[tuple[str, ...]]:
         """Each task alone, and all at once."""
-        alone = [(task,) for task in self.tasks]
+        alone: list[tuple[str, ...]] = [(task,) for task in self.tasks]
         return [*alone, self.tasks] if len(alone) > 1 else alone
 
     @cached_property
