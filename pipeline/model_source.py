@@ -31,7 +31,10 @@ class ModelSource:
         if self.kind == "hub":
             return hub.resolve_hub(self.name, self.revision)[0]
         if self.kind == "storage":
-            return storage.cached_folder(self.name)
+            try:
+                return storage.cached_folder(self.name)
+            except storage.StorageError as error:
+                raise Refused(f"--model {self.name}: {error}") from None
         folder = Path(self.name)
         if not folder.is_dir():
             raise Refused(

@@ -116,7 +116,7 @@ def test_a_manifest_in_s3_names_the_images_and_a_missing_one_is_a_row(s3_lake: S
     ("arguments", "environment", "message"),
     [
         ([], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "correct AWS_SECRET_ACCESS_KEY"),
-        ([], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "127.0.0.1:9"),
+        ([], {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "127.0.0.1:9"),
         (["--input", "s3://no-such-bucket/images/"], {}, "no-such-bucket"),
         (["--output", "s3://no-such-bucket/masks"], {}, "no-such-bucket"),
         (["--model", "s3://lake/no-model"], {}, "s3://lake/no-model"),
