@@ -224,9 +224,11 @@ def _readout(segmenter: Segmenter, pictures: Sequence[Patchwork], patches: int) 
 
 
 def _fit(layer: torch.nn.Linear, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
-    """The weights with which a layer gives `outputs` [n, K] for `inputs` [n, d], the smallest of many."""
-    ones = torch.ones(len(inputs), 1, dtype=torch.float64)
-    solution = torch.linalg.lstsq(torch.cat((inputs, ones), dim=1), outputs, driver="gelsd").solution
+    """The weights with which a layer gives about `outputs` [n, K] for `inputs` [n, d], the smallest of many."""
+    extended = torch.cat((inputs, torch.ones(len(inputs), 1, dtype=torch.float64)), dim=1)
+    products = extended @ extended.T
+    products += torch.eye(len(products)) * products.trace() * 1e-7
+    solution = extended.T @ torch.linalg.solve(products, outputs)
     with torch.no_grad():
         layer.weight.copy_(solution[:-1].T)
         layer.bias.copy_(solution[-1])
@@ -244,7 +246,7 @@ def _void_bias(logits: torch.Tensor, kept: int) -> float:
     """What to add to the logit of "no object" (the last of [n, K + 1]) for `kept` rows to have another class with more than 0.8."""
     best, second = logits[:, :-1].topk(2).values.T
     certain = (best - second).sigmoid() > 0.8
-    margin = torch.where(certain, best - logits[:, -1], -torch.inf).sort(descending=True).values
+    margin = (best - logits[:, -1])[certain].sort(descending=True).values
     return float(margin[min(kept, len(margin) - 1)]) - 1.4  # a sigmoid of 1.4 is 0.8
 
 
