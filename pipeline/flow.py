@@ -118,7 +118,7 @@ def build(work: Work, resources: Resources) -> Dataset:
             fn_constructor_args=(work, resources.cpus_per_actor),
             batch_size=resources.rows_per_call,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=resources.actors),
+            compute=ActorPoolStrategy(size=min(resources.actors, work.groups)),  # a small run starts fewer models
             num_cpus=resources.cpus_per_actor,
             num_gpus=resources.gpus_per_actor,
         )
