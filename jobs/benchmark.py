@@ -82,6 +82,7 @@ def _measurements(folder: Path, arguments: argparse.Namespace) -> list[dict[str,
         timing = measure(bench, arguments.rounds, arguments.hf)
         result = _result(bench, timing, size)
         _print(result)
+        sys.stdout.flush()
         results.append(result)
     return results
 
