@@ -26,21 +26,25 @@ def resolve_hub(model_id: str, revision: str | None = None) -> tuple[Path, str]:
         folder = _cached(model_id, revision)
         if folder is not None:
             return folder, revision
-    commit = _commit(model_id, revision)
-    if commit is None:
+    if not _is_reachable(model_id, revision):
         folder = _cached(model_id, revision)
         if folder is None:
             raise Refused(f"{model_id}: the Hugging Face hub cannot be reached from here, and its cache does not hold the model")
         return folder, folder.name
     try:
-        folder = Path(snapshot_download(model_id, revision=commit, allow_patterns=_WANTED, etag_timeout=_TIMEOUT))
+        # By the revision's name, which the cache then remembers for a day without network; all files are of the one commit it is now.
+        folder = Path(snapshot_download(model_id, revision=revision, allow_patterns=_WANTED, etag_timeout=_TIMEOUT))
     except Exception as error:
         raise Refused(_explain(model_id, revision, error)) from None
-    return folder, commit
+    return folder, folder.name
 
 
-def _commit(model_id: str, revision: str | None) -> str | None:
-    """The commit of a revision whose files can be used; None where the hub cannot be reached."""
+def _is_reachable(model_id: str, revision: str | None) -> bool:
+    """Whether the hub answers; what it has there must be usable.
+
+    Raises:
+        Refused: the hub has no such model or revision, does not give it, or has pickles only.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -49,12 +53,12 @@ def _commit(model_id: str, revision: str | None) -> str | None:
     except (HfHubHTTPError, HFValidationError) as error:
         raise Refused(_explain(model_id, revision, error)) from None
     except Exception:  # offline mode, or whatever the HTTP library of the day raises where there is no network
-        return None
+        return False
     names = [file.rfilename for file in info.siblings or []]
     if not any(name in ("model.safetensors", "model.safetensors.index.json") for name in names):
         pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
         raise Refused(pickle_message(model_id, pickles[0]) if pickles else f"{model_id}: has no model.safetensors on the Hugging Face hub")
-    return str(info.sha)
+    return True
 
 
 def _cached(model_id: str, revision: str | None) -> Path | None:

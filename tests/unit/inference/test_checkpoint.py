@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -231,19 +227,3 @@ def test_the_losses_buffers_are_not_missed(tmp_path: Path) -> None:
     description = checkpoint.describe(folder, PANOPTIC)
     checkpoint.verify(description, folder)
     checkpoint.load(description, folder)
-
-
-def test_an_unreachable_hub_is_said_quickly(tmp_path: Path) -> None:
-    code = """
-from pipeline.errors import Refused
-from pipeline.inference.checkpoint import resolve_hub
-try:
-    resolve_hub("a/b")
-except Refused as refusal:
-    print(refusal)
-"""
-    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
-    started = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout == "a/b: the Hugging Face hub cannot be reached from here, and its cache does not hold the model\n"
-    assert time.perf_counter() - started < 60  # start of Python and import of the hub's library included
