@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.inference import checkpoint, preprocess, rle
-from pipeline.inference.families import ClassMap, Queries
+from pipeline.inference.families import FAMILIES, ClassMap, Queries
 from pipeline.inference.options import Options
 from pipeline.inference.segmenter import ModelInput, Segment, Segmenter
 from tests.shared import shared_folder
@@ -72,6 +72,10 @@ def test_an_image_alone_in_a_batch_first_or_last_has_one_answer(checkpoints: dic
     assert_same(opened.segment(inputs[::-1])[::-1], together)
 
 
+def test_every_known_family_is_tested() -> None:
+    assert set(FAMILY_NAMES) == set(FAMILIES)
+
+
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_pixel_values_on_the_device_are_those_of_the_preprocessor(checkpoints: dict[str, Path], family: str) -> None:
     opened = open_segmenter(checkpoints[family], family)
@@ -122,7 +126,7 @@ def test_oneformer_with_shared_features_is_transformers_forward_for_each_task(ch
     assert not torch.allclose(panoptic.mask_logits, semantic.mask_logits), "the task has no effect"
 
 
-@pytest.mark.parametrize("family", ["mask2former", "maskformer", "eomt", "detr"])
+@pytest.mark.parametrize("family", [name for name in MASK_FAMILIES if name != "oneformer"])
 def test_one_forward_serves_all_tasks(checkpoints: dict[str, Path], family: str) -> None:
     opened = open_segmenter(checkpoints[family], family)
     forwards: list[int] = []
@@ -190,7 +194,7 @@ def test_hf_post_processing_gives_transformers_answers(checkpoints: dict[str, Pa
         importlib.import_module(f"transformers.models.{module}.image_processing_pil_{module}"), f"{name}ImageProcessorPil"
     )()
     processor.class_info_file = ""  # OneFormer's functions look for a dataset in the name
-    sizes: dict[str, Any] = {"target_sizes": [(70, 90)]} | ({"size": {"shortest_edge": 64, "longest_edge": 64}} if family == "eomt" else {})
+    sizes: dict[str, Any] = {"target_sizes": [(70, 90)]} | ({"size": {"shortest_edge": 64, "longest_edge": 64}} if name == "Eomt" else {})
     for task in tasks_of(family):
         segments = found[task]
         assert isinstance(segments, list)

@@ -16,6 +16,7 @@ from transformers import (
     DetrConfig,
     DPTConfig,
     EomtConfig,
+    EomtDinov3Config,
     Mask2FormerConfig,
     MaskFormerConfig,
     MobileNetV2Config,
@@ -138,6 +139,22 @@ def _eomt() -> EomtConfig:
     )
 
 
+def _eomt_dinov3() -> EomtDinov3Config:
+    return EomtDinov3Config(
+        image_size=64,
+        patch_size=8,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_blocks=2,
+        num_queries=10,
+        num_upscale_blocks=1,
+        num_register_tokens=1,
+        **_NAMED,
+    )
+
+
 def _segformer() -> SegformerConfig:
     return SegformerConfig(
         hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2], decoder_hidden_size=32, **_NAMED
@@ -176,6 +193,7 @@ _CONFIGS: dict[str, Callable[[], Any]] = {
     "maskformer": _maskformer,
     "detr": _detr,
     "eomt": _eomt,
+    "eomt_dinov3": _eomt_dinov3,
     "segformer": _segformer,
     "upernet": _upernet,
     "beit": lambda: BeitConfig(**_BEIT, **_NAMED),
@@ -185,7 +203,7 @@ _CONFIGS: dict[str, Callable[[], Any]] = {
 }
 
 FAMILY_NAMES = tuple(_CONFIGS)
-MASK_FAMILIES = ("mask2former", "oneformer", "maskformer", "detr", "eomt")
+MASK_FAMILIES = ("mask2former", "oneformer", "maskformer", "detr", "eomt", "eomt_dinov3")
 
 SIZES: dict[str, dict[str, Any]] = {
     "mask2former": {"size": {"shortest_edge": 60, "longest_edge": 100}, "size_divisor": 0},
@@ -193,6 +211,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "maskformer": {"size": {"shortest_edge": 60, "longest_edge": 100}, "size_divisor": 0},
     "detr": {"size": {"shortest_edge": 60, "longest_edge": 100}},
     "eomt": {"size": {"shortest_edge": 64, "longest_edge": 64}, "do_pad": True},
+    "eomt_dinov3": {"size": {"shortest_edge": 64, "longest_edge": 64}, "do_pad": True},
     "mobilenet_v2": {"size": {"shortest_edge": 65}, "do_center_crop": False},
 }
 
