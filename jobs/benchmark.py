@@ -4,9 +4,11 @@
     python -m jobs.benchmark --model mask2former-swin-large-800 --tasks panoptic --device cuda
     python -m jobs.benchmark --model path/to/checkpoint --sizes 1920x1080
     python -m jobs.benchmark --sweep-cpu
+    python -m jobs.benchmark --model path/to/checkpoint --precisions --pictures path/to/photographs
 
-All contestants share one process, one module and the same pictures, and take turns in rounds; figures are medians. Prints tables and,
-last, one JSON object. Needs torch, transformers, numpy, pycocotools and Pillow, and nothing else: run it from the repository's root.
+All contestants share one process, one module and the same pictures, and take turns in rounds; times are medians, ratios the medians of
+each round's own. Prints tables and, last, one JSON object. Needs torch, transformers, numpy, pycocotools and Pillow, and nothing else:
+run it from the repository's root.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
-from jobs import benchmark_models, benchmark_sweep
+from jobs import benchmark_models, benchmark_precision, benchmark_sweep
 from jobs.benchmark_contestants import Bench, Timing, bare, everything, measure, theirs
-from jobs.benchmark_models import DEMO, PRESETS
+from jobs.benchmark_models import DEMO, PRESETS, Pixels
 from pipeline.errors import ImageFailure, Refused
 from pipeline.inference import checkpoint
 from pipeline.inference.families import ALL_TASKS
@@ -45,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
             folder = _folder(arguments.model, Path(scratch))
             if arguments.sweep_cpu:
                 result: dict[str, Any] = {"sweep": benchmark_sweep.sweep(folder, arguments.sizes[0], arguments.rounds)}
+            elif arguments.precisions:
+                result = {"precisions": _precisions(folder, arguments)}
             else:
                 result = {"results": _measurements(folder, arguments)}
         except Refused as refusal:
@@ -68,23 +74,42 @@ def _folder(model: str, scratch: Path) -> Path:
 
 
 def _measurements(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    description = checkpoint.describe(folder, Options(tasks=tuple(arguments.tasks)))
-    segmenter = Segmenter.load(folder, description, arguments.device, arguments.dtype, arguments.batch, arguments.threads)
+    segmenter = _load(folder, arguments, arguments.dtype)
     results = []
     for size in arguments.sizes:
-        if arguments.model in PRESETS:
-            patchworks = [benchmark_models.patchwork(size, _KEPT, seed) for seed in range(_DISTINCT)]
-            benchmark_models.teach(segmenter, patchworks)
-            pictures = [one.image for one in patchworks]
-        else:
-            pictures = benchmark_models.scenes(size, _DISTINCT)
-        bench = _bench(segmenter, pictures, arguments)
+        bench = _bench(segmenter, _pictures(segmenter, size, arguments), arguments)
         timing = measure(bench, arguments.rounds, arguments.hf)
         result = _result(bench, timing, size)
         _print(result)
         sys.stdout.flush()
         results.append(result)
     return results
+
+
+def _precisions(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    segmenter = _load(folder, arguments, "float32")
+    return benchmark_precision.compare(segmenter, _pictures(segmenter, arguments.sizes[0], arguments), tuple(arguments.tasks))
+
+
+def _load(folder: Path, arguments: argparse.Namespace, dtype: str) -> Segmenter:
+    description = checkpoint.describe(folder, Options(tasks=tuple(arguments.tasks)))
+    return Segmenter.load(folder, description, arguments.device, dtype, arguments.batch, arguments.threads)
+
+
+def _pictures(segmenter: Segmenter, size: Size, arguments: argparse.Namespace) -> list[Pixels]:
+    """The user's own, else generated ones of `size`; random weights are taught to see them."""
+    if arguments.pictures:
+        files = sorted(path for path in arguments.pictures.iterdir() if path.is_file())[: arguments.images]
+        try:
+            return [np.asarray(Image.open(path).convert("RGB")) for path in files]
+        except OSError as error:
+            raise Refused(f"--pictures {arguments.pictures}: must hold nothing but pictures: {error}") from None
+    count = max(_DISTINCT, arguments.images or 0) if arguments.precisions else _DISTINCT
+    if arguments.model not in PRESETS:
+        return benchmark_models.scenes(size, count)
+    patchworks = [benchmark_models.patchwork(size, _KEPT, seed) for seed in range(count)]
+    benchmark_models.teach(segmenter, patchworks)
+    return [one.image for one in patchworks]
 
 
 def _bench(segmenter: Segmenter, pictures: list[Any], arguments: argparse.Namespace) -> Bench:
@@ -98,20 +123,18 @@ def _bench(segmenter: Segmenter, pictures: list[Any], arguments: argparse.Namesp
 
 def _result(bench: Bench, timing: Timing, size: Size) -> dict[str, Any]:
     """All figures of one picture size, as JSON; times in seconds a picture."""
-    times = timing.contestants
+    seconds = {name: timing.seconds(name) for name in timing.rounds}
     answers = bench.everything(bench.tasks)
     segments = {task: statistics.mean(_count(answer[task]) for answer in answers) for task in bench.tasks}
     rows = {}
     for tasks in bench.task_sets():
-        forward = times.get(bare(tasks), times[bare(bench.tasks[:1])])
-        named = "+".join(tasks)
-        rows[named] = {"seconds": times[everything(tasks)], "over_bare_forward": times[everything(tasks)] / forward}
-        if all(theirs(task) in times for task in tasks):
-            theirs_seconds = sum(times[theirs(task)] for task in tasks)
-            rows[named] |= {
-                "transformers_seconds": theirs_seconds,
-                "transformers_over_everything": theirs_seconds / times[everything(tasks)],
-            }
+        forward = bare(tasks) if bare(tasks) in seconds else bare(bench.tasks[:1])
+        ours, peers = everything(tasks), [theirs(task) for task in tasks]
+        row = {"seconds": seconds[ours], "over_bare_forward": timing.ratio([ours], forward)}
+        if all(peer in seconds for peer in peers):
+            row["transformers_over_bare_forward"] = timing.ratio(peers, forward)
+            row["transformers_over_everything"] = timing.ratio(peers, ours)
+        rows["+".join(tasks)] = row
     return {
         "size": list(size),
         "input": list(bench.padded),
@@ -123,7 +146,8 @@ def _result(bench: Bench, timing: Timing, size: Size) -> dict[str, Any]:
         "kept_queries": benchmark_models.kept_queries(bench.segmenter, bench.distinct),
         "segments": segments,
         "tasks": rows,
-        "seconds": times,
+        "seconds": seconds,
+        "seconds_by_round": timing.rounds,
         "peak_mib": timing.peaks,
         "stages": timing.stages,
     }
@@ -142,14 +166,15 @@ def _print(result: dict[str, Any]) -> None:
     print(f"\n{width}x{height} -> {result['input'][1]}x{result['input'][0]}, {result['dtype']} on {result['device']}, ", end="")
     print(f"{result['threads']} threads, batch {result['batch']}{kept}")
     print(f"{'':<44}{'ms/image':>10}{'images/s':>10}{'/ forward':>11}{'peak MiB':>10}")
-    forward = next(iter(result["seconds"].values()))
     for name, spent in result["seconds"].items():
-        ratio = result["tasks"].get(name.removeprefix("everything, "), {}).get("over_bare_forward", spent / forward)
-        print(f"{name:<44}{spent * 1000:>10.1f}{1 / spent:>10.2f}{ratio:>11.3f}{result['peak_mib'][name]:>10.0f}")
+        kind, _, tasks = name.partition(", ")
+        row = result["tasks"].get(tasks, {})
+        ratio = {"everything": row.get("over_bare_forward"), "transformers": row.get("transformers_over_bare_forward")}.get(kind)
+        shown = f"{'':>11}" if ratio is None else f"{ratio:>11.3f}"
+        print(f"{name:<44}{spent * 1000:>10.1f}{1 / spent:>10.2f}{shown}{result['peak_mib'][name]:>10.0f}")
     for name, row in result["tasks"].items():
-        if "transformers_seconds" in row:
-            print(f"{'transformers / everything, ' + name:<44}{row['transformers_seconds'] * 1000:>10.1f}{'':>10}", end="")
-            print(f"{row['transformers_over_everything']:>11.2f}x")
+        if "transformers_over_everything" in row:
+            print(f"{'transformers / everything, ' + name:<64}{row['transformers_over_everything']:>11.3f}")
     total = sum(result["stages"].values())
     print(f"{'stage, one after the other':<44}{'ms/image':>10}{'share':>10}")
     for name, spent in result["stages"].items():
@@ -201,6 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="CPU threads of torch (default: torch's choice)")
     parser.add_argument("--hf", action=argparse.BooleanOptionalAction, default=True, help="also time transformers' own way")
     parser.add_argument("--sweep-cpu", action="store_true", help="instead: what threads, memory format, bfloat16 and torch.compile do")
+    parser.add_argument("--precisions", action="store_true", help="instead: how many masks bfloat16 and float16 change")
+    parser.add_argument("--pictures", type=Path, help="with --precisions: a folder of pictures (default: generated ones)")
     parser.add_argument("--output", type=Path, help="also write the JSON here")
     return parser
 

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ Pixels = NDArray[np.uint8]
 Contestant = Callable[[], object]
 
 _TRANSFORMERS = ("Mask2Former", "MaskFormer", "OneFormer")  # processors that all three tasks can be timed with
-_BATCHES_PER_CALL = 4  # that the Segmenter gets at once: it overlaps batches within a call
+_CALLERS = 2  # of a Segmenter on a GPU, as in a job
 _MIB = 2**20
 
 
@@ -87,6 +87,13 @@ class Bench:
         alone: list[tuple[str, ...]] = [(task,) for task in self.tasks]
         return [*alone, self.tasks] if len(alone) > 1 else alone
 
+    def turns(self) -> list[Bench]:
+        """The parts of a round in which contestants take turns: short ones on a CPU, whose speed drifts; a device must stay busy."""
+        if self.device.type != "cpu":
+            return [self]
+        starts = range(0, len(self.pictures), self.batch)
+        return [replace(self, pictures=self.pictures[first : first + self.batch]) for first in starts]
+
     @cached_property
     def batches(self) -> list[torch.Tensor]:
         """The model's inputs on its device."""
@@ -105,13 +112,11 @@ class Bench:
         of a job do."""
         if self.device.type == "cpu":
             return self.segmenter.segment([self._input(picture, tasks) for picture in self.pictures])
-        step = self.batch * _BATCHES_PER_CALL
-        answers = []
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool, ThreadPoolExecutor(_CALLERS) as callers:
             inputs = [pool.submit(self._input, picture, tasks) for picture in self.pictures]
-            for first in range(0, len(inputs), step):
-                answers += self.segmenter.segment([one.result() for one in inputs[first : first + step]])
-        return answers
+            batches = [inputs[first : first + self.batch] for first in range(0, len(inputs), self.batch)]
+            calls = [callers.submit(lambda batch: self.segmenter.segment([one.result() for one in batch]), batch) for batch in batches]
+            return [answer for call in calls for answer in call.result()]
 
     def _input(self, picture: Pixels, tasks: tuple[str, ...]) -> ModelInput:
         return ModelInput(resize(picture, self.segmenter.description.resize), (picture.shape[0], picture.shape[1]), tasks)
@@ -207,30 +212,45 @@ def theirs(task: str) -> str:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a picture takes with each contestant and in each stage (medians over the rounds), and the peak of memory in MiB above the
-    loaded model."""
+    """Seconds a picture takes with each contestant in each round, and in each stage (medians over the rounds), and the peak of memory in
+    MiB above the loaded model."""
 
-    contestants: dict[str, float]
+    rounds: dict[str, list[float]]
     stages: dict[str, float]
     peaks: dict[str, float]
 
+    def seconds(self, name: str) -> float:
+        """What a picture takes with a contestant: the median round."""
+        return statistics.median(self.rounds[name])
+
+    def ratio(self, names: Sequence[str], other: str) -> float:
+        """How many times as long as `other` the contestants `names` take together: the median of the rounds, each against its own."""
+        together = [sum(taken) for taken in zip(*(self.rounds[name] for name in names), strict=True)]
+        ratios: list[float] = [one / two for one, two in zip(together, self.rounds[other], strict=True)]
+        return statistics.median(ratios)
+
 
 def measure(bench: Bench, rounds: int, with_transformers: bool) -> Timing:
-    """Warm up, then run all contestants `rounds` times in turn, each round starting with another one."""
+    """Warm up, then run all contestants `rounds` times in turn, each turn starting with another one."""
     contestants = bench.contestants(with_transformers)
     peaks = _warm_up(bench, contestants)
     bench.stages()
-    taken: dict[str, list[float]] = defaultdict(list)
-    stages: dict[str, list[float]] = defaultdict(list)
+    turns = [part.contestants(with_transformers) for part in bench.turns()]
     names = list(contestants)
+    taken: dict[str, list[float]] = {name: [0.0] * rounds for name in names}
+    stages: dict[str, list[float]] = defaultdict(list)
+    begun = 0
     for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            taken[name].append(seconds(contestants[name], bench.device) / len(bench.pictures))
-            _tell(f"round {number + 1} of {rounds}: {name}")
+        for turn in turns:
+            first = begun % len(names)
+            begun += 1
+            for name in names[first:] + names[:first]:
+                taken[name][number] += seconds(turn[name], bench.device) / len(bench.pictures)
+            _tell(f"round {number + 1} of {rounds}")
         for name, spent in bench.stages().items():
             stages[name].append(spent / len(bench.pictures))
     _tell("")
-    return Timing(_medians({name: taken[name] for name in names}), _medians(stages), peaks)
+    return Timing(taken, {name: statistics.median(values) for name, values in stages.items()}, peaks)
 
 
 def seconds(contestant: Contestant, device: torch.device) -> float:
@@ -288,10 +308,6 @@ def _peak(device: torch.device) -> float:
         return float(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
-
-
-def _medians(lists: dict[str, list[float]]) -> dict[str, float]:
-    return {name: statistics.median(values) for name, values in lists.items()}
 
 
 def _tell(line: str) -> None:
