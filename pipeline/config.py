@@ -76,8 +76,8 @@ class SegmentConfig(BaseModel):
     resolution: Annotated[str, AfterValidator(_known_resolution)] = Field(
         "checkpoint", description="model input size: checkpoint, reference (the published test size), HEIGHTxWIDTH or SHORT/LONG"
     )
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="arithmetic of the forward pass; post-processing is always float32"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="arithmetic of the forward pass; post-processing is always float32. auto: bfloat16 on GPUs, float32 without"
     )
     postprocess: Literal["exact", "hf"] = Field("exact", description="exact: the original algorithms; hf: transformers' own, to compare")
     object_threshold: Share | None = Field(None, description="panoptic: keep queries that score above this (default: the original's)")

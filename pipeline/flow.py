@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -33,17 +34,19 @@ from pipeline.stages import Work, Written, load_group, open_segmenter, segment_r
 LOAD_CPUS = 0.9  # different from an actor's, which keeps the stages apart
 WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be preferred until everything is loaded
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
+_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _BLOCK_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the actor pool is given; `rows_per_call` images go to an actor at a time."""
+    """What the actor pool is given; `rows_per_call` images go to an actor at a time, in `calls_at_once` threads."""
 
     actors: int
     cpus_per_actor: float
     gpus_per_actor: float
     rows_per_call: int
+    calls_at_once: int
     packets_per_write: int
 
 
@@ -54,7 +57,7 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     Raises:
         Refused: there is no cluster at the address.
     """
-    target = address or os.environ.get("RAY_ADDRESS") or "local"
+    target = _target(address)
     # Ray's C++ side writes what it thinks of actors to the user's stderr; what ends a run reaches us as an exception.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # On one CPU, Ray's count is raised: loading and the model then take turns.
@@ -68,6 +71,25 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
         yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
+
+
+def _target(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or "local"
+
+
+def has_gpus(config: RunConfig) -> bool:
+    """Whether the model's actors will get GPUs: as asked for, else as the cluster has them, else this machine; starts nothing.
+
+    Raises:
+        Refused: there is no cluster at the address.
+    """
+    if config.gpus_per_actor is not None:
+        return config.gpus_per_actor > 0
+    if _target(config.ray_address) != "local":
+        with cluster(config.ray_address) as resources:
+            return resources.get("GPU", 0.0) > 0
+    # As NVIDIA's driver says: asking torch would take seconds, and a run that finds nothing to do takes hardly more.
+    return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and any(_NVIDIA_GPUS.glob("*"))
 
 
 def choose_resources(config: RunConfig, cluster_resources: dict[str, float], group_rows: int, rows_per_file: int) -> Resources:
@@ -94,7 +116,8 @@ def choose_resources(config: RunConfig, cluster_resources: dict[str, float], gro
         if need > have + 1e-6:
             raise Refused(f"--actors {actors} and {flag} {each:g} need {need:g} {what}; the cluster has {have:g}: ask for fewer")
     rows_per_call = max(config.batch_size or 0, min(group_rows, 64))
-    return Resources(actors, cpus_per_actor, gpus_per_actor, rows_per_call, max(1, round(rows_per_file / rows_per_call)))
+    calls_at_once = 2 if gpus_per_actor else 1  # on a GPU, one call's segments are made beside the next one's forward
+    return Resources(actors, cpus_per_actor, gpus_per_actor, rows_per_call, calls_at_once, max(1, round(rows_per_file / rows_per_call)))
 
 
 def build(work: Work, resources: Resources) -> Dataset:
@@ -118,9 +141,11 @@ def build(work: Work, resources: Resources) -> Dataset:
             fn_constructor_args=(work, resources.cpus_per_actor),
             batch_size=resources.rows_per_call,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=min(resources.actors, work.groups)),  # a small run starts fewer models
+            # a small run starts fewer models
+            compute=ActorPoolStrategy(size=min(resources.actors, work.groups), enable_true_multi_threading=True),
             num_cpus=resources.cpus_per_actor,
             num_gpus=resources.gpus_per_actor,
+            max_concurrency=resources.calls_at_once,
         )
         .map_batches(write, batch_size=resources.packets_per_write, batch_format="pyarrow", num_cpus=WRITE_CPUS)
     )

@@ -100,6 +100,8 @@ def segment(config: Config, listener: Listener) -> Summary:
     """
     storage.check_input(config.input)
     storage.check_output(config.output)
+    if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
+        config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
     run = _Run(config, _Model.resolve(config), listener)
     table = Table.open(config.output, config.partition_by)
     planned = run.plan(table)
@@ -297,6 +299,7 @@ class _Model:
     folder: Path
     description: ModelDescription
     revision: str
+    precision: str
     fingerprints: dict[str, str]
 
     @classmethod
@@ -310,12 +313,13 @@ class _Model:
         folder = source.fetch()
         description = checkpoint.describe(folder, _options(config))
         revision = source.revision or f"sha256:{description.digest[:32]}"
-        return cls(source, folder, description, revision, {str(task): _fingerprint(config, description, task) for task in config.tasks})
+        fingerprints = {str(task): _fingerprint(config, description, task) for task in config.tasks}
+        return cls(source, folder, description, revision, config.precision, fingerprints)
 
     def say(self) -> Iterator[str]:
         """What the user should know of the model before it answers."""
         about = self.description
-        yield f"model {self.source.name} at {self.revision[:19]}: {about.family}, input {about.resize.describe()}"
+        yield f"model {self.source.name} at {self.revision[:19]}: {about.family}, input {about.resize.describe()}, in {self.precision}"
         if about.things_from:
             yield f"things are known from {about.things_from}"
         if about.licence:

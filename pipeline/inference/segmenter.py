@@ -2,14 +2,18 @@
 
 Images are batched by the shape of their padded input, so that no image is padded for another, and every image's answer is made from its
 own logits alone. A failure stays with the image that caused it.
+
+On an accelerator the model's batches queue up on one stream, and each caller turns logits into segments on a stream of its own: with two
+callers, transfer, post-processing and run lengths of one happen beside the forward of the other.
 """
 
 from __future__ import annotations
 
 import gc
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,14 +35,10 @@ __all__ = ["ModelInput", "Segment", "Segmenter"]
 Answers = dict[str, list[Segment] | ImageFailure]
 """Task -> its segments, or why there are none."""
 
-Logits = dict[str, Answer] | ImageFailure
-"""Task -> a batch's logits, or why its one image has none."""
-
 _CPU_PIXELS_PER_BATCH = 2**18  # beyond, a batch on a CPU gains nothing over single images and costs memory
 _CPU_LARGEST = 8
 _CUDA_LARGEST = 32
 _GROW_AFTER = 16  # batches that went well before a larger one is tried again
-_IN_FLIGHT = 2  # batches whose logits may wait for post-processing on a GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +73,17 @@ class _Limit:
                 self.now, self.went_well = min(self.most, self.now * 2), 0
 
 
+@dataclass(frozen=True)
+class _Logits:
+    """What the model says of a batch, by task, and the event after which the device holds it."""
+
+    answers: dict[str, Answer]
+    ready: Any
+
+
 @dataclass
 class Segmenter:
-    """A loaded model that answers images. Not thread-safe: one caller at a time."""
+    """A loaded model that answers images, also for several callers at once: the model takes one batch at a time."""
 
     module: Any
     description: ModelDescription
@@ -83,6 +91,7 @@ class Segmenter:
     dtype: torch.dtype = torch.float32
     batch_size: int | None = None
     _limits: dict[Size, _Limit] = field(default_factory=dict)
+    _model_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def load(
@@ -116,29 +125,38 @@ class Segmenter:
         self._std = torch.tensor(plan.std, device=self.device).view(3, 1, 1)
         self._table = torch.from_numpy((np.arange(256, dtype=np.float64) * plan.rescale).astype(np.float32)).to(self.device)
         self._divides = bool((self._table.cpu() == torch.arange(256).float() / 255).all())
-        self._side_stream: Any = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._device_module = torch.get_device_module(self.device)
 
     def segment(self, inputs: Sequence[ModelInput]) -> list[Answers]:
         """Answer every image for its tasks, in order. An answer does not depend on the other images, nor on their order."""
         answers: list[Answers] = [{} for _ in inputs]
-        if self._side_stream is None:
-            for batch, logits in self._forwards(inputs):
-                self._finish(inputs, batch, logits, answers)
-            return answers
-        with ThreadPoolExecutor(max_workers=1) as worker:
-            waiting: list[Future[None]] = []
-            for batch, logits in self._forwards(inputs):
-                ready: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                ready.record()
-                waiting.append(worker.submit(self._finish_aside, inputs, batch, logits, answers, ready))
-                if len(waiting) >= _IN_FLIGHT:
-                    waiting.pop(0).result()
-            for future in waiting:
-                future.result()
+        for batch, outcome in self._forwards(inputs):
+            if isinstance(outcome, ImageFailure):
+                for index in batch:
+                    answers[index] = dict.fromkeys(inputs[index].tasks, outcome)
+                continue
+            with self._aside(outcome.ready):
+                for row, index in enumerate(batch):
+                    item = inputs[index]
+                    answers[index] = {task: self._answer(outcome.answers[task], row, item, task) for task in item.tasks}
         return answers
 
-    def _forwards(self, inputs: Sequence[ModelInput]) -> Iterator[tuple[list[int], Logits]]:
-        """Run the model over all images: yields indices of a batch and its logits for each task, or why that one image has none."""
+    @contextmanager
+    def _aside(self, ready: Any) -> Iterator[None]:
+        """A stream of its own, from the event `ready` on; waits for its end, since the logits must stay that long."""
+        stream = self._device_module.Stream(self.device)
+        stream.wait_event(ready)
+        with torch.inference_mode(), self._device_module.stream(stream):
+            yield
+        self._event(stream).synchronize()
+
+    def _event(self, stream: Any) -> Any:
+        event = self._device_module.Event()
+        event.record(stream)
+        return event
+
+    def _forwards(self, inputs: Sequence[ModelInput]) -> Iterator[tuple[list[int], _Logits | ImageFailure]]:
+        """Run the model over all images: yields indices of a batch and its logits, or why that one image has none."""
         groups: dict[tuple[Size, tuple[str, ...]], list[int]] = defaultdict(list)
         for index, item in enumerate(inputs):
             padded = self.description.frame.padded((item.pixels.shape[0], item.pixels.shape[1]))
@@ -164,18 +182,19 @@ class Segmenter:
 
     def _one_by_one(
         self, inputs: Sequence[ModelInput], batch: Sequence[int], padded: Size, tasks: Sequence[str], full: int
-    ) -> Iterator[tuple[list[int], Logits]]:
+    ) -> Iterator[tuple[list[int], _Logits | ImageFailure]]:
         """After an exception: only the image that raises it alone is to blame."""
         for index in batch:
             outcome = self._try([inputs[index].pixels], padded, tasks, full)
             yield [index], _failure(outcome) if isinstance(outcome, Exception) else outcome
 
-    def _try(self, pixels: Sequence[NDArray[np.uint8]], padded: Size, tasks: Sequence[str], full: int) -> dict[str, Answer] | Exception:
+    def _try(self, pixels: Sequence[NDArray[np.uint8]], padded: Size, tasks: Sequence[str], full: int) -> _Logits | Exception:
         """One forward pass; an exception is returned, so that its traceback does not keep the batch's memory."""
         try:
-            with torch.inference_mode():
+            with self._model_lock, torch.inference_mode():
                 filled = [*pixels, *[pixels[0]] * (self._filled(len(pixels), full) - len(pixels))]
-                return self.family.run(self.module, self.pixel_values(filled, padded), tasks)
+                answers = self.family.run(self.module, self.pixel_values(filled, padded), tasks)
+                return _Logits(answers, self._event(self._device_module.current_stream(self.device)))
         except (torch.OutOfMemoryError, MemoryError) as error:
             outcome: Exception = _OutOfMemory(_first_line(error))
         except _DEVICE_LOST:
@@ -224,26 +243,6 @@ class Segmenter:
             per_image = area * 4096  # bytes of activations for each pixel: above what Swin-L needs in bfloat16
             return max(1, min(_CUDA_LARGEST, 1 << max(0, int(free * 0.6 / per_image).bit_length() - 1)))
         return max(1, min(_CPU_LARGEST, _CPU_PIXELS_PER_BATCH // area))
-
-    def _finish(self, inputs: Sequence[ModelInput], batch: Sequence[int], logits: Logits, answers: list[Answers]) -> None:
-        """Turn the logits of a batch into segments, image by image."""
-        for row, index in enumerate(batch):
-            for task in inputs[index].tasks:
-                answers[index][task] = logits if isinstance(logits, ImageFailure) else self._answer(logits[task], row, inputs[index], task)
-
-    def _finish_aside(
-        self,
-        inputs: Sequence[ModelInput],
-        batch: Sequence[int],
-        logits: Logits,
-        answers: list[Answers],
-        ready: Any,
-    ) -> None:
-        """`_finish` on a stream of its own, while the next batch is in the model."""
-        with torch.cuda.stream(self._side_stream), torch.inference_mode():
-            self._side_stream.wait_event(ready)
-            self._finish(inputs, batch, logits, answers)
-            self._side_stream.synchronize()
 
     def _answer(self, answer: Answer, row: int, item: ModelInput, task: str) -> list[Segment] | ImageFailure:
         try:

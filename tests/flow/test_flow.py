@@ -28,10 +28,28 @@ def choose(cluster: dict[str, float], **settings: Any) -> flow.Resources:
 def test_one_actor_per_gpu_where_there_are_gpus() -> None:
     assert choose({"CPU": 32, "GPU": 4}).actors == 4
     assert choose({"CPU": 32, "GPU": 4}).gpus_per_actor == 1
+    assert choose({"CPU": 32, "GPU": 4}).calls_at_once == 2
+
+
+def test_gpus_are_as_asked_for_else_as_this_machine_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def has_gpus(**settings: Any) -> bool:
+        return flow.has_gpus(RunConfig(input="a", output="b", **settings))
+
+    monkeypatch.setattr(flow, "_NVIDIA_GPUS", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert not has_gpus()
+    (tmp_path / "0000:01:00.0").mkdir()
+    assert has_gpus()
+    assert not has_gpus(gpus_per_actor=0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not has_gpus()
+    assert has_gpus(gpus_per_actor=0.5)
 
 
 def test_one_actor_per_cpu_beside_the_loading_where_there_are_none() -> None:
-    assert choose({"CPU": 2}) == flow.Resources(actors=2, cpus_per_actor=0.5, gpus_per_actor=0, rows_per_call=32, packets_per_write=10)
+    assert choose({"CPU": 2}) == flow.Resources(
+        actors=2, cpus_per_actor=0.5, gpus_per_actor=0, rows_per_call=32, calls_at_once=1, packets_per_write=10
+    )
     assert choose({"CPU": 16}).actors == 16
     assert choose({"CPU": 16}, cpus_per_actor=4).actors == 3
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs import segment as job
 from jobs.lake import broken_files
-from pipeline import reading
+from pipeline import flow, reading
+from pipeline.config import RunConfig
 from tests.lakes import MODEL, rows_by_image, scene, segment
 
 
@@ -58,6 +61,25 @@ def test_every_image_becomes_a_row_and_a_second_run_finds_nothing_to_do(lake: Pa
     assert "no model was started" in errors
 
 
+def test_an_actor_of_two_calls_at_once_gives_the_same_answers(
+    lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = flow.choose_resources
+
+    def as_on_a_gpu(config: RunConfig, cluster: dict[str, float], group_rows: int, rows_per_file: int) -> flow.Resources:
+        return replace(choose(config, cluster, group_rows, rows_per_file), actors=1, rows_per_call=2, calls_at_once=2)
+
+    monkeypatch.setattr(flow, "choose_resources", as_on_a_gpu)
+    code, _, _ = run(lake, capsys, "--tasks", "panoptic,semantic", "--output", str(tmp_path / "masks"))
+    assert code == 0
+
+    def answers(table: Path) -> dict[tuple[str, str], Any]:
+        rows = reading.open_table(str(table)).rows(columns=["image_uri", "task", "error_code", "segments"]).to_pylist()
+        return {(row["image_uri"], row["task"]): (row["error_code"], row["segments"]) for row in rows}
+
+    assert answers(tmp_path / "masks") == answers(lake / "masks")
+
+
 def test_the_partitions_mirror_the_lake(lake: Path) -> None:
     folders = {
         path.parent.relative_to(lake / "masks").as_posix() for path in (lake / "masks").rglob("*.parquet") if "_masklake" not in path.parts
@@ -97,8 +119,12 @@ def test_too_many_failed_images_end_with_3_and_are_only_done_again_when_asked(la
 def test_a_changed_setting_is_new_work_and_a_task_the_model_cannot_do_is_refused(
     lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    total = 9 + len(broken_files())
     code, summary, _ = run(lake, capsys, "--dry-run", "--object-threshold", "0.5")
-    assert (code, summary["planned"]) == (0, 9 + len(broken_files()))
+    assert (code, summary["planned"]) == (0, total)
+    code, summary, errors = run(lake, capsys, "--dry-run", "--gpus-per-actor", "1")
+    assert (code, summary["planned"]) == (0, total), "on GPUs the model answers in another precision"
+    assert "in bfloat16" in errors
 
     semantic_only = tmp_path / "model"
     shutil.copytree(MODEL, semantic_only)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -169,6 +171,27 @@ def test_an_exception_in_post_processing_is_its_images_only(monkeypatch: pytest.
     monkeypatch.setattr(postprocess, "semantic_from_map", fragile)
     odd = ModelInput(picture(1).pixels, (7, 7), ("semantic",))
     assert codes(open_fake(FakeModel()).segment([picture(0), odd, picture(2)])) == ["ok", "model_failed", "ok"]
+
+
+def test_several_callers_share_a_model_one_batch_at_a_time() -> None:
+    inside, most = 0, 0
+
+    class Watched(FakeModel):
+        def __call__(self, pixel_values: torch.Tensor) -> Any:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.002)
+            answer = super().__call__(pixel_values)
+            inside -= 1
+            return answer
+
+    calls = [[picture(seed), picture(seed + 1, red=NOT_A_NUMBER), picture(seed + 2, (9, 16))] for seed in range(20)]
+    expected = [open_fake(FakeModel()).segment(call) for call in calls]
+    shared = open_fake(Watched())
+    with ThreadPoolExecutor(4) as callers:
+        assert list(callers.map(shared.segment, calls)) == expected
+    assert most == 1
 
 
 def test_no_images_no_answers() -> None:
