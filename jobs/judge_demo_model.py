@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Judge the checkpoint; prints a table and, last, one JSON object."""
     arguments = _parser().parse_args(argv)
     description = checkpoint.describe(arguments.model, Options(tasks=(_TASK,)))
-    segmenter = Segmenter.load(arguments.model, description)
+    segmenter = Segmenter.load(arguments.model, description, dtype=arguments.dtype)
     total = PanopticStats()
     for first in range(0, arguments.scenes, _BATCH):
         scenes = [photograph(seed) for seed in HELD_OUT[first : min(first + _BATCH, arguments.scenes)]]
@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--scenes", type=int, default=len(HELD_OUT), help="how many of the held-out scenes (default: all %(default)s)")
+    precisions = ("auto", "float32", "bfloat16", "float16")
+    parser.add_argument("--dtype", default="auto", choices=precisions, help="default: bfloat16 on a GPU, float32 on a CPU")
     return parser
 
 

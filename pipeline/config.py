@@ -108,6 +108,9 @@ class RunConfig(BaseModel):
     retry_errors: bool = Field(False, description="process images again whose rows are errors")
     max_error_rate: Share = Field(0.5, description="exit with code 3 where more than this share of the run's images failed")
     batch_size: int | None = Field(None, ge=1, description="images per forward pass (default: chosen by device and input size)")
+    compile: bool = Field(
+        False, description="compile the model with torch.compile: a faster forward after a slow start, for long runs at few input sizes"
+    )
     actors: int | None = Field(None, ge=1, description="model actors (default: one per GPU; without GPUs, one per CPU)")
     gpus_per_actor: float | None = Field(None, ge=0, description="GPUs of an actor (default: 1 where the cluster has GPUs, else 0)")
     cpus_per_actor: float | None = Field(None, gt=0, description="CPUs, and so threads, of an actor (default: 1; 0.5 without GPUs)")

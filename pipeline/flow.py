@@ -60,6 +60,8 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     target = _target(address)
     # Ray's C++ side writes what it thinks of actors to the user's stderr; what ends a run reaches us as an exception.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # A local Ray would end a worker that idles for a second, between two writes say; the next costs seconds of Python's imports.
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
     # On one CPU, Ray's count is raised: loading and the model then take turns.
     settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(2, os.cpu_count() or 2)} if target == "local" else {}
     try:
@@ -141,11 +143,13 @@ def build(work: Work, resources: Resources) -> Dataset:
             fn_constructor_args=(work, resources.cpus_per_actor),
             batch_size=resources.rows_per_call,
             batch_format="pyarrow",
-            # a small run starts fewer models
-            compute=ActorPoolStrategy(size=min(resources.actors, work.groups), enable_true_multi_threading=True),
+            compute=ActorPoolStrategy(
+                size=min(resources.actors, work.groups),  # a small run starts fewer models
+                max_concurrent_calls_per_actor=resources.calls_at_once,
+                enable_true_multi_threading=True,
+            ),
             num_cpus=resources.cpus_per_actor,
             num_gpus=resources.gpus_per_actor,
-            max_concurrency=resources.calls_at_once,
         )
         .map_batches(write, batch_size=resources.packets_per_write, batch_format="pyarrow", num_cpus=WRITE_CPUS)
     )

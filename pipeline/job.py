@@ -207,6 +207,7 @@ class _Run:
             max_image_bytes=config.max_image_bytes,
             precision=config.precision,
             batch_size=config.batch_size,
+            compiled=config.compile,
             device="cuda" if resources.gpus_per_actor else "cpu",
         )
 

@@ -58,6 +58,7 @@ class Work:
     max_image_bytes: int
     precision: str
     batch_size: int | None
+    compiled: bool
     device: str
 
 
@@ -128,7 +129,13 @@ def open_segmenter(work: Work, threads: int) -> Segmenter:
     from pipeline.inference.segmenter import Segmenter  # torch is for the actors: load and write tasks start without it
 
     return Segmenter.load(
-        work.source.fetch(), work.description, device=work.device, dtype=work.precision, batch_size=work.batch_size, threads=threads
+        work.source.fetch(),
+        work.description,
+        device=work.device,
+        dtype=work.precision,
+        batch_size=work.batch_size,
+        threads=threads,
+        compiled=work.compiled,
     )
 
 

@@ -73,6 +73,10 @@ class Family:
         answer = ClassMap(module(pixel_values=pixel_values).logits)
         return dict.fromkeys(tasks, answer)
 
+    def compiled_parts(self, module: Any) -> list[Any]:
+        """The modules that `run` calls, for torch.compile."""
+        return [module]
+
     def hf_outputs(self, answer: Answer, index: int) -> Any:
         """One image's answer in the shape that transformers' own post-processing takes."""
         if isinstance(answer, ClassMap):
@@ -133,6 +137,10 @@ class OneFormer(Family):
             )
             answers[task] = Queries(decoded.prediction_class, decoded.prediction_masks)
         return answers
+
+    def compiled_parts(self, module: Any) -> list[Any]:
+        """Those on both sides of the task's token."""
+        return [module.model.pixel_level_module, module.model.transformer_module]
 
 
 class Detr(Family):

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.errors import ErrorCode, ImageFailure
-from pipeline.inference import checkpoint, postprocess
+from pipeline.errors import ErrorCode, ImageFailure, Refused
+from pipeline.inference import checkpoint, postprocess, preprocess
 from pipeline.inference.checkpoint import ModelDescription
 from pipeline.inference.families import FAMILIES, Answer, ClassMap, Queries
 from pipeline.inference.postprocess import Geometry
@@ -90,6 +90,7 @@ class Segmenter:
     device: torch.device
     dtype: torch.dtype = torch.float32
     batch_size: int | None = None
+    compiled: bool = False
     _limits: dict[Size, _Limit] = field(default_factory=dict)
     _model_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -102,12 +103,14 @@ class Segmenter:
         dtype: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
+        compiled: bool = False,
     ) -> Segmenter:
         """Load the checkpoint in `folder`. `device`: auto (a GPU where there is one), cpu, cuda, cuda:1; `dtype`: auto (float32 on a CPU,
-        bfloat16 on a GPU), float32, bfloat16, float16; `threads`: of the CPU for this process.
+        bfloat16 on a GPU), float32, bfloat16, float16; `threads`: of the CPU for this process; `compiled`: by torch.compile, anew for
+        each size of the model's input, of which it takes a handful.
 
         Raises:
-            Refused: the weights do not fit the description.
+            Refused: the weights do not fit the description, or the model cannot be compiled here.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -116,7 +119,10 @@ class Segmenter:
         if dtype == "auto":
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
         module = checkpoint.load(description, folder, device, dtype)
-        return cls(module, description, torch.device(device), getattr(torch, dtype), batch_size)
+        segmenter = cls(module, description, torch.device(device), getattr(torch, dtype), batch_size, compiled)
+        if compiled:
+            segmenter.warm_up_compiled()
+        return segmenter
 
     def __post_init__(self) -> None:
         self.family = FAMILIES[self.description.family]
@@ -126,6 +132,20 @@ class Segmenter:
         self._table = torch.from_numpy((np.arange(256, dtype=np.float64) * plan.rescale).astype(np.float32)).to(self.device)
         self._divides = bool((self._table.cpu() == torch.arange(256).float() / 255).all())
         self._device_module = torch.get_device_module(self.device)
+
+    def warm_up_compiled(self) -> None:
+        """Compile the forward, and run it once: what is wrong must be known before images are blamed for it.
+
+        Raises:
+            Refused: the compiler is missing, or cannot do it.
+        """
+        for part in self.family.compiled_parts(self.module):
+            part.compile(dynamic=False)
+        pixels = preprocess.resize(np.zeros((480, 640, 3), np.uint8), self.description.resize)
+        padded = self.description.frame.padded((pixels.shape[0], pixels.shape[1]))
+        outcome = self._try([pixels], padded, self.description.tasks, self._limit(padded).now)
+        if isinstance(outcome, Exception):
+            raise Refused(f"--compile: torch.compile cannot compile this model here, leave it out: {outcome}")
 
     def segment(self, inputs: Sequence[ModelInput]) -> list[Answers]:
         """Answer every image for its tasks, in order. An answer does not depend on the other images, nor on their order."""
@@ -163,7 +183,7 @@ class Segmenter:
             groups[padded, item.tasks if self.family.forward_per_task else ()].append(index)
         for (padded, _), members in groups.items():
             tasks = list(dict.fromkeys(task for index in members for task in inputs[index].tasks))
-            limit = self._limits.setdefault(padded, _Limit(self.batch_size or self._default_batch(padded)))
+            limit = self._limit(padded)
             queue = list(members)
             while queue:
                 batch = queue[: limit.now]
@@ -179,6 +199,9 @@ class Segmenter:
                 else:
                     limit.succeed(len(batch))
                     yield batch, outcome
+
+    def _limit(self, padded: Size) -> _Limit:
+        return self._limits.setdefault(padded, _Limit(self.batch_size or self._default_batch(padded)))
 
     def _one_by_one(
         self, inputs: Sequence[ModelInput], batch: Sequence[int], padded: Size, tasks: Sequence[str], full: int
@@ -211,9 +234,9 @@ class Segmenter:
 
         Kernels sum in another order for another number of images, which moves the last bit of a logit, and with it a pixel now and then
         (measured on a CPU: up to 4e-6 between 1, 2 to 3, and 4 or more images). Float32 batches are therefore always full; the others,
-        where that bit is lost anyway, have few sizes only.
+        where that bit is lost anyway, have few sizes only. What is compiled is so for one size.
         """
-        return full if self.dtype == torch.float32 else min(full, 1 << (count - 1).bit_length())
+        return full if self.dtype == torch.float32 or self.compiled else min(full, 1 << (count - 1).bit_length())
 
     def pixel_values(self, pixels: Sequence[NDArray[np.uint8]], padded: Size) -> torch.Tensor:
         """Normalised model input [N, 3, *padded] of images uint8 [h, w, 3] no larger than `padded`."""

@@ -81,6 +81,7 @@ def test_no_two_stages_are_fused(tmp_path: Path) -> None:
         max_image_bytes=1,
         precision="float32",
         batch_size=None,
+        compiled=False,
         device="cpu",
     )
     with flow.cluster("local") as resources:

@@ -50,6 +50,7 @@ def work(tmp_path: Path) -> Work:
         max_image_bytes=10**8,
         precision="float32",
         batch_size=None,
+        compiled=False,
         device="cpu",
     )
 

@@ -235,3 +235,16 @@ def test_real_deeplab_weights_find_what_is_in_real_photographs() -> None:
             hits += any(segment.label == wanted[name] for segment in found)
     assert checked > 0
     assert hits / checked > 0.7
+
+
+def test_oneformer_can_be_compiled_on_both_sides_of_its_task_token(checkpoints: dict[str, Path]) -> None:
+    opened = open_segmenter(checkpoints["oneformer"], "oneformer")
+    values = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = opened.family.run(opened.module, values, ALL)
+        for part in opened.family.compiled_parts(opened.module):
+            part.compile(backend="eager", dynamic=False)  # its graphs without the minutes that a compiler takes
+        found = opened.family.run(opened.module, values, ALL)
+    for task in ALL:
+        for logits, others in zip(vars(found[task]).values(), vars(expected[task]).values(), strict=True):
+            torch.testing.assert_close(logits, others, rtol=1e-4, atol=1e-4)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import ErrorCode, ImageFailure
+from pipeline.errors import ErrorCode, ImageFailure, Refused
 from pipeline.inference import postprocess
 from pipeline.inference.checkpoint import ModelDescription
 from pipeline.inference.geometry import Geometry
@@ -192,6 +192,30 @@ def test_several_callers_share_a_model_one_batch_at_a_time() -> None:
     with ThreadPoolExecutor(4) as callers:
         assert list(callers.map(shared.segment, calls)) == expected
     assert most == 1
+
+
+class Brightness(torch.nn.Module):
+    """As `FakeModel`, for the compiler."""
+
+    def forward(self, pixel_values: torch.Tensor) -> Any:
+        brightness = pixel_values.mean(dim=1) - 0.5
+        return SimpleNamespace(logits=torch.stack([-brightness, brightness], dim=1))
+
+
+def test_a_compiled_model_sees_full_batches_and_answers_as_it_does_otherwise() -> None:
+    inputs = [picture(seed) for seed in range(3)]
+    compiled = Segmenter(Brightness(), describe(), torch.device("cpu"), batch_size=2, compiled=True)
+    compiled.warm_up_compiled()
+    assert compiled.segment(inputs) == open_fake(FakeModel()).segment(inputs)
+
+
+def test_a_machine_without_a_compiler_is_refused_before_any_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.compiler.reset()
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+    segmenter = Segmenter(Brightness(), describe(), torch.device("cpu"), batch_size=2, compiled=True)
+    with pytest.raises(Refused, match="cannot compile this model here, leave it out"):
+        segmenter.warm_up_compiled()
 
 
 def test_no_images_no_answers() -> None:
