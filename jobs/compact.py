@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jobs import keeping
-from jobs.ending import end_with, say
+from jobs.ending import Paced, end_with, say
 from pipeline.outputs.compact import compact
 
 _MEGABYTE = 1_000_000
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _compact(settings: argparse.Namespace) -> dict[str, Any]:
     with keeping.opened(settings, "compact") as table:
-        done = compact(table, round(settings.target_mb * _MEGABYTE), settings.drop_superseded, settings.dry_run, say)
+        done = compact(table, round(settings.target_mb * _MEGABYTE), settings.drop_superseded, settings.dry_run, say, Paced())
         outcome = "planned" if settings.dry_run else "compacted" if done.merged_files else "nothing to do"
         return {"outcome": outcome, "table": table.uri, **asdict(done), **keeping.vacuumed(table, settings)}
 

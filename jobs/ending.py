@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import MasklakeError
+
+_EVERY = 10.0  # seconds between lines of progress
 
 
 def end_with(work: Callable[[], dict[str, Any]]) -> int:
@@ -35,6 +38,18 @@ def _fail(reason: str, code: int) -> int:
     outcome = {2: "refused", 4: "fenced"}.get(code, "failed")
     print(json.dumps({"outcome": outcome, "error": reason, "exit_code": code}), flush=True)
     return code
+
+
+class Paced:
+    """Progress for the user, every ten seconds at most."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._last >= _EVERY:
+            self._last = time.monotonic()
+            say(text)
 
 
 def say(text: str) -> None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs import keeping
-from jobs.ending import end_with, say
+from jobs.ending import Paced, end_with, say
 from pipeline import storage
 from pipeline.errors import ImageFailure, Refused
 from pipeline.missing import missing_images
@@ -47,7 +47,7 @@ def _erase(settings: argparse.Namespace) -> dict[str, Any]:
     named = [] if settings.input else _named(settings)
     with keeping.opened(settings, "erase") as table:
         uris = missing_images(table, settings.input) if settings.input else named
-        done = erase(table, uris, settings.dry_run, say)
+        done = erase(table, uris, settings.dry_run, Paced())
         _tell(uris, done, settings)
         summary: dict[str, Any] = {
             "outcome": "planned" if settings.dry_run else "erased" if done.rows else "nothing to do",

@@ -62,7 +62,12 @@ def groups_to_merge(files: Iterable[TableFile], target_bytes: int, to_rewrite: C
 
 
 def compact(
-    table: UpkeepTable, target_bytes: int, drop_superseded: bool = False, dry_run: bool = False, say: Callable[[str], None] = print
+    table: UpkeepTable,
+    target_bytes: int,
+    drop_superseded: bool = False,
+    dry_run: bool = False,
+    say: Callable[[str], None] = print,
+    show: Callable[[str], None] = lambda text: None,
 ) -> Compaction:
     """Merge small files of a table, and leave out rows that newer ones superseded where that is asked for.
 
@@ -70,7 +75,8 @@ def compact(
         target_bytes: of a new file, compressed, about; so much memory is needed.
         drop_superseded: see `pipeline.outputs.superseded`.
         dry_run: only say what would be done.
-        say: told of progress.
+        say: told what there is to do.
+        show: told of progress.
 
     Raises:
         Fenced: a vacuum took this job for dead.
@@ -92,7 +98,7 @@ def compact(
             return replace(done, files_after=len(files) - merged + len(groups), merged_files=merged, new_files=len(groups))
         for number, group in enumerate(groups, 1):
             done = _merge(table, group, dropped, done)
-            say(f"{number:,} of {len(groups):,} groups of files done")
+            show(f"{number:,} of {len(groups):,} new files")
     files = table.files()
     return replace(done, files_after=len(files), bytes_after=sum(file.size for file in files))
 

@@ -34,13 +34,13 @@ class Erasure:
     """The URIs of these files, which old versions of the table still name."""
 
 
-def erase(table: UpkeepTable, uris: Collection[str], dry_run: bool = False, say: Callable[[str], None] = print) -> Erasure:
+def erase(table: UpkeepTable, uris: Collection[str], dry_run: bool = False, show: Callable[[str], None] = lambda text: None) -> Erasure:
     """Delete every row of these images, whatever its task, fingerprint and run.
 
     Args:
         uris: as in the table's `image_uri`.
         dry_run: only count.
-        say: told of progress.
+        show: told of progress.
 
     Raises:
         Fenced: a vacuum took this job for dead.
@@ -58,7 +58,7 @@ def erase(table: UpkeepTable, uris: Collection[str], dry_run: bool = False, say:
                 images |= found
                 replaced = (*erased.replaced, f"{table.uri}/{file.path}")
                 erased = Erasure(len(images), erased.rows + rows, erased.files + 1, replaced)
-                say(f"{erased.rows:,} rows of {erased.images:,} images in {erased.files:,} files")
+                show(f"{erased.rows:,} rows of {erased.images:,} images in {erased.files:,} files")
         except StorageError:
             if table.holds(files):
                 raise

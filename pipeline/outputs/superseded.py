@@ -20,6 +20,7 @@ REASONS = ("changed image", "changed model or settings", "done again")
 
 _KEYS = ("image_uri", "image_etag", "task", "fingerprint", "processed_at", "run_id", "status")
 _MEMORY = "512MB"  # beyond it, DuckDB spills to disk
+_INSERTED_ROWS = 65_536  # at a time: files may hold a few rows each
 _STAMP = "(processed_at, run_id)"
 
 
@@ -72,23 +73,36 @@ def _load(database: duckdb.DuckDBPyConnection, table_uri: str, files: Sequence[T
         "CREATE TABLE keys (file INTEGER, row BIGINT, image_uri VARCHAR, image_etag VARCHAR, task VARCHAR, fingerprint VARCHAR, "
         "processed_at BIGINT, run_id VARCHAR, status VARCHAR)"
     )
+    waiting, rows = list[pa.Table](), 0
     for number, (file, source) in enumerate(opened(table_uri, files)):
         first = 0
-        stored = [name for name in _KEYS if name not in file.partition_values]
-        for batch in source.iter_batches(columns=stored):
-            columns = {
-                name: batch.column(name).cast(TABLE.field(name).type)
-                if name in stored
-                else pa.repeat(pa.scalar(file.partition_values[name], pa.string()), batch.num_rows)
-                for name in _KEYS
-            }
-            columns["processed_at"] = columns["processed_at"].cast(pa.int64())
-            rows = pa.array(np.arange(first, first + batch.num_rows))
-            incoming = pa.table({"file": pa.repeat(number, batch.num_rows), "row": rows, **columns})
-            database.register("incoming", incoming)
-            database.execute("INSERT INTO keys FROM incoming")
-            database.unregister("incoming")
-            first += batch.num_rows
+        for batch in source.iter_batches(columns=[name for name in _KEYS if name not in file.partition_values]):
+            waiting.append(_numbered(batch, file, number, first))
+            first, rows = first + batch.num_rows, rows + batch.num_rows
+            if rows >= _INSERTED_ROWS:
+                _insert(database, waiting)
+                waiting, rows = [], 0
+    _insert(database, waiting)
+
+
+def _numbered(batch: pa.RecordBatch, file: TableFile, number: int, first: int) -> pa.Table:
+    """The keys of some rows of a file, with the numbers of both."""
+    columns = {
+        name: pa.repeat(pa.scalar(file.partition_values[name], pa.string()), batch.num_rows)
+        if name in file.partition_values
+        else batch.column(name).cast(TABLE.field(name).type)
+        for name in _KEYS
+    }
+    columns["processed_at"] = columns["processed_at"].cast(pa.int64())
+    rows = pa.array(np.arange(first, first + batch.num_rows))
+    return pa.table({"file": pa.repeat(pa.scalar(number, pa.int32()), batch.num_rows), "row": rows, **columns})
+
+
+def _insert(database: duckdb.DuckDBPyConnection, tables: Sequence[pa.Table]) -> None:
+    if tables:
+        database.register("incoming", pa.concat_tables(tables))
+        database.execute("INSERT INTO keys FROM incoming")
+        database.unregister("incoming")
 
 
 def _find(database: duckdb.DuckDBPyConnection) -> None:

@@ -48,6 +48,7 @@ class Table:
         self._heartbeat: Heartbeat | None = None
         self._fenced_by: str | None = None
         self._taken_out = 0
+        self._searched: dict[str, int] = {}  # of each run that has not begun: the version up to which we looked for its beginning
 
     @classmethod
     def open(cls, uri: str, partition_by: Sequence[str] | None = None) -> Self | None:
@@ -307,12 +308,14 @@ class Table:
         """The marker with the version at which its run began, where it does not say so yet and the log does."""
         if marker.begun < 0 and marker.scope:
             # A beginning that loses more races than this is not being made.
-            versions = range(marker.seen + 1, min(self._seen, marker.seen + log.PAGE) + 1)
+            last = min(self._seen, marker.seen + log.PAGE)
+            versions = range(self._searched.get(marker.run_id, marker.seen) + 1, last + 1)
             with suppress(MasklakeError):  # log entries so old that they are gone: it never began
                 for version, actions in log.entries(self.uri, versions):
                     event = log.event(actions)
                     if event and event["event"] == "begin" and event["run_id"] == marker.run_id:
                         return replace(marker, begun=version)
+            self._searched[marker.run_id] = last
         return marker
 
     def _clean_up(self) -> list[str]:

@@ -101,6 +101,8 @@ class UpkeepTable(Table):
         """
         self._catch_up()
         actions = pa.table(self._delta.get_add_actions(flatten=True))
+        if not actions.num_rows:
+            return []
         wanted = {name: actions[name].to_pylist() if name in actions.column_names else [None] * len(actions) for name in _COLUMNS}
         by = self._delta.metadata().partition_columns
         values = {name: actions[f"partition.{name}"].to_pylist() for name in by}

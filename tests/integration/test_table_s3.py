@@ -107,7 +107,7 @@ def test_a_table_is_compacted_erased_from_and_vacuumed_beside_a_run(bucket: str,
     with UpkeepTable.job(uri, "compact-1") as table:
         assert compact(table, 1_000_000, say=lambda text: None).files_after == 1
         assert reading.open_table(uri).rows().sort_by("image_uri").equals(before)
-        assert erase(table, [f"{LAKE}dt=ü /1%/b.jpg"], say=lambda text: None).rows == 1
+        assert erase(table, [f"{LAKE}dt=ü /1%/b.jpg"]).rows == 1
         assert vacuum(table, 0, say=lambda text: None).files == 7
     live.commit(waiting)
     heart.stop()

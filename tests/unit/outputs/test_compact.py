@@ -23,6 +23,7 @@ from pipeline.outputs import overlap, runs
 from pipeline.outputs.compact import Compaction, compact, groups_to_merge
 from pipeline.outputs.rewrite import rewrite
 from pipeline.outputs.runs import Heartbeat
+from pipeline.outputs.superseded import REASONS
 from pipeline.outputs.table import Table
 from pipeline.outputs.upkeep import TableFile, UpkeepTable
 from pipeline.outputs.vacuum import Vacuumed, vacuum
@@ -157,6 +158,12 @@ def test_row_groups_are_made_anew_and_large_files_pass_through_in_pieces(tmp_pat
     metadata = pq.ParquetFile(new).metadata
     assert metadata.num_row_groups == 2  # three times 6 MB: two of them make more than 8 MiB
     assert metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_an_empty_table_has_nothing_to_do(tmp_path: Path) -> None:
+    Table.open_or_create(str(tmp_path), BY)
+    assert compacted(tmp_path, drop_superseded=True) == Compaction(superseded_rows=dict.fromkeys(REASONS, 0))
+    assert vacuumed(tmp_path, 0).files == 0
 
 
 def test_there_must_be_a_table(tmp_path: Path) -> None:
@@ -306,9 +313,7 @@ def test_tasks_in_files_of_their_own_column_are_told_apart(tmp_path: Path) -> No
     other = made.set_column(made.schema.get_field_index("task"), made.schema.field("task"), pa.array(["semantic"]))
     for part in (made, other):
         table.commit(write_rows(part, table.uri, ["dt"], "run-1"))
-    assert compacted(tmp_path, drop_superseded=True).superseded_rows == dict.fromkeys(
-        ("changed image", "changed model or settings", "done again"), 0
-    )
+    assert compacted(tmp_path, drop_superseded=True).superseded_rows == dict.fromkeys(REASONS, 0)
 
 
 def test_a_run_whose_rows_are_dropped_while_it_works_still_finds_itself_complete(tmp_path: Path) -> None:

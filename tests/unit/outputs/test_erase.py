@@ -40,7 +40,7 @@ def committed(folder: Path, run_id: str, names: str, minute: int = 0) -> Table:
 
 def erased(folder: Path, names: str, dry_run: bool = False) -> Erasure:
     with UpkeepTable.job(str(folder), "erase-1", dry_run, beat=False) as table:
-        return erase(table, [uri(name) for name in names], dry_run, say=lambda text: None)
+        return erase(table, [uri(name) for name in names], dry_run)
 
 
 def content(folder: Path) -> list[dict[str, Any]]:
