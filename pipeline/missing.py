@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -21,7 +24,8 @@ def missing_images(table: Table, folder: str) -> list[str]:
     """The images below a folder that have rows in the table and are not in the store any more, sorted.
 
     The table is read before the folder is listed, so that no image that arrives meanwhile is missed. What the listing lacks is asked for
-    by name: only that of which the store says that it is not there is missing.
+    by name: only that of which the store says that it is not there is missing; what lies inside an object that is there, as a tar file's
+    members do, is not judged.
 
     Raises:
         Refused: the input is no folder, or holds no image at all, which a wrong URI would look like.
@@ -46,19 +50,23 @@ def missing_images(table: Table, folder: str) -> list[str]:
                 raise Refused(f"--input {folder}: it holds no image: correct the URI, or name the images to erase one by one")
             query = "SELECT image_uri FROM known ANTI JOIN listed USING (image_uri) ORDER BY image_uri"
             unlisted = [uri for (uri,) in database.execute(query).fetchall()]
-    return _not_there(unlisted)
+    absent = [uri for uri, found in _ask(unlisted) if isinstance(found, ImageFailure) and _is_absent(uri, found)]
+    around = {uri: [uri[: mark.start()] for mark in re.finditer("[/#]", uri) if mark.start() > len(folder)] for uri in absent}
+    objects = {uri for uri, found in _ask(sorted({*chain.from_iterable(around.values())})) if isinstance(found, StoredFile)}
+    return [uri for uri in absent if objects.isdisjoint(around[uri])]
 
 
-def _not_there(uris: list[str]) -> list[str]:
-    missing = []
+def _ask(uris: Sequence[str]) -> Iterator[tuple[str, StoredFile | ImageFailure]]:
+    """What the store says of each."""
     for first in range(0, len(uris), _ASKED_AT_ONCE):
         page = uris[first : first + _ASKED_AT_ONCE]
-        for uri, found in zip(page, storage.stat_many(page), strict=True):
-            if isinstance(found, ImageFailure):
-                if found.code != ErrorCode.NOT_FOUND:
-                    raise StorageError(uri, found)
-                missing.append(uri)
-    return missing
+        yield from zip(page, storage.stat_many(page), strict=True)
+
+
+def _is_absent(uri: str, failure: ImageFailure) -> bool:
+    if failure.code != ErrorCode.NOT_FOUND:
+        raise StorageError(uri, failure)
+    return True
 
 
 def _as_folder(uri: str) -> str:

@@ -139,14 +139,16 @@ class FileWriter:
         dictionary.append("segments.list.element.label")
         self._parquet = pq.ParquetWriter(self._sink, schema, compression="zstd", use_dictionary=dictionary)
         self._waiting: list[pa.Table] = []
+        self._waiting_bytes = 0
         self._stats: dict[str, Any] = {}
 
     def add(self, rows: pa.Table) -> None:
         """Take rows of the schema, without partition columns."""
         if rows.num_rows:
             self._waiting.append(rows)
+            self._waiting_bytes += rows.nbytes
             self._stats = _merge_stats(self._stats, _stats(rows))
-        if sum(table.nbytes for table in self._waiting) >= _ROW_GROUP_BYTES:
+        if self._waiting_bytes >= _ROW_GROUP_BYTES:
             self._write_waiting()
 
     def store(self, table_uri: str, values: Mapping[str, str | None], run_id: str) -> NewFile | None:
@@ -167,10 +169,9 @@ class FileWriter:
 
     def _write_waiting(self) -> None:
         if self._waiting:
-            rows = pa.concat_tables(self._waiting)
-            groups = max(1, rows.nbytes // _ROW_GROUP_BYTES)
+            rows, groups = pa.concat_tables(self._waiting), max(1, self._waiting_bytes // _ROW_GROUP_BYTES)
             self._parquet.write_table(rows, row_group_size=-(-rows.num_rows // groups))
-            self._waiting = []
+            self._waiting, self._waiting_bytes = [], 0
 
 
 def _write_file(rows: pa.Table, table_uri: str, values: dict[str, str | None], run_id: str) -> FileRecord:

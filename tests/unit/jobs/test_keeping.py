@@ -92,6 +92,20 @@ def test_images_that_the_lake_has_no_more_are_shown_and_erased_only_when_asked(l
     assert run(capsys, *arguments, "--delete-missing")[1]["outcome"] == "nothing to do"
 
 
+def test_what_lies_inside_an_object_is_not_missing(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = begun(lake / "masks", "run-2", f"file://{lake}/images/")
+    inside = [f"file://{lake}/images/{name}" for name in ("dt=1/x.tar/f.jpg", "dt=1/x.tar/deep/g.jpg", "y.parquet#column=image&row=1")]
+    made = rows([*inside, f"file://{lake}/images/dt=1/h.jpg"], "run-2", BY, dt=["1"] * 4)
+    table.commit(write_rows(made, table.uri, BY, "run-2"))
+    table.finish_run()
+    (lake / "images" / "dt=1").mkdir()
+    for name in ("dt=1/x.tar", "y.parquet"):
+        (lake / "images" / name).write_bytes(b"images")
+    _, summary, errors = run(capsys, "erase", "--table", f"{lake}/masks", "--input", f"{lake}/images")
+    assert summary["asked"] == 1
+    assert "dt=1/h.jpg" in errors
+
+
 def test_only_rows_below_the_folder_can_be_missing_in_it(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (lake / "images" / "part").mkdir()
     (lake / "images" / "part" / "x.jpg").write_bytes(b"an image")
