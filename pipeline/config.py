@@ -103,6 +103,13 @@ class RunConfig(BaseModel):
     partition_by: Annotated[Names, AfterValidator(_column_name)] = Field(
         ("task",), description="columns that partition the table, among them hive-style keys of the input path, such as dt"
     )
+    on_overlap: Literal["takeover", "wait", "skip"] = Field(
+        "takeover",
+        description="where another run on the same or overlapping input is alive: take over from it, wait until it is over, or do nothing",
+    )
+    lease_seconds: float = Field(
+        30.0, ge=10, description="wait, skip: another run is dead when it has shown no sign of life for so long; it gives one every 3 s"
+    )
     limit: int | None = Field(None, ge=1, description="process at most so many images in this run")
     dry_run: bool = Field(False, description="print the plan and start nothing")
     retry_errors: bool = Field(False, description="process images again whose rows are errors")

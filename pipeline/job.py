@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ from pipeline.inputs import decode
 from pipeline.inputs.discover import discover
 from pipeline.inputs.plan import Plan, WorkList, make_plan
 from pipeline.model_source import ModelSource
-from pipeline.outputs import gallery, report, runs, write
+from pipeline.outputs import gallery, overlap, report, runs, write
 from pipeline.outputs.gallery import Card, GalleryInput
 from pipeline.outputs.report import RunFacts, RunTotals
 from pipeline.outputs.rows import RunStamp
@@ -104,9 +105,11 @@ def segment(config: Config, listener: Listener) -> Summary:
         config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
     run = _Run(config, _Model.resolve(config), listener)
     table = Table.open(config.output, config.partition_by)
+    if table and not config.dry_run and not run.may_go_on(table):
+        return run.end_without_work("skipped")
     planned = run.plan(table)
     if config.dry_run or not planned.todo_images:
-        return run.end_without_work(planned)
+        return run.end_without_work("planned" if config.dry_run else "nothing to do", planned)
     try:
         with ThreadPoolExecutor(1) as beside:
             listener.update(State("starting Ray"))
@@ -114,10 +117,10 @@ def segment(config: Config, listener: Listener) -> Summary:
             with flow.cluster(config.ray_address) as available:
                 resources = flow.choose_resources(config, available, GROUP_ROWS, _rows_per_file(config, planned))
                 checked.result()
-                table, planned = run.begin(table, planned)
-                return run.work(table, planned, resources)
+                begun = run.begin(table, planned)
+                return run.work(*begun, resources) if begun else run.end_without_work("skipped")
     finally:
-        runs.delete_work_list(run.table_uri, run.run_id)
+        run.leave()
 
 
 class _Run:
@@ -130,7 +133,8 @@ class _Run:
         self.scope = storage.normalise(config.input)
         self.table_uri = storage.normalise(config.output).rstrip("/")
         self.folder = runs.run_folder(self.table_uri, self.run_id)
-        self.totals = RunTotals()
+        self.totals, self.steady_rate = RunTotals(), 0.0
+        self._table: Table | None = None
         for line in (f"run {self.run_id}", *model.say()):
             listener.say(line)
 
@@ -157,30 +161,41 @@ class _Run:
         )
         return planned
 
-    def end_without_work(self, planned: Plan) -> Summary:
-        """The summary of a dry run, or of one that found nothing missing."""
-        outcome = "planned" if self.config.dry_run else "nothing to do"
-        if not self.config.dry_run:
+    def end_without_work(self, outcome: str, planned: Plan | None = None) -> Summary:
+        """The summary of a dry run, of one that found nothing missing, or of one that gave way to another."""
+        if outcome == "nothing to do":
             self.listener.say("nothing to do: the table holds everything; no model was started")
         return {
             "outcome": outcome,
             "run_id": self.run_id,
             "table": self.table_uri,
-            "planned": planned.todo_images if self.config.dry_run else 0,
+            "planned": planned.todo_images if planned and self.config.dry_run else 0,
             "images": 0,
             "errors": 0,
-            "plan": asdict(planned),
+            "plan": asdict(planned) if planned else None,
             "too_many_failed": False,
         }
 
-    def begin(self, table: Table | None, planned: Plan) -> tuple[Table, Plan]:
-        """Take over the input; plan again where somebody committed between the plan and that."""
+    def may_go_on(self, table: Table) -> bool:
+        """Whether nobody else is at work on overlapping input, as far as `--on-overlap` cares; `wait` comes back when that is so."""
+        asked, tell = self.config, self.listener
+        return overlap.may_go_on(table, self.scope, asked.on_overlap, asked.lease_seconds, tell.say, lambda text: tell.update(State(text)))
+
+    def begin(self, table: Table | None, planned: Plan) -> tuple[Table, Plan] | None:
+        """Take over the input, or give way (None) as `--on-overlap` says; plan again where somebody committed since the plan was made."""
         known = table.version if table else 0
-        table = table or Table.open_or_create(self.config.output, self.config.partition_by)
-        table.begin_run(self.scope, self.run_id)
-        if table.version != known + 1:
-            planned = self.plan(table)
-        return table, planned
+        self._table = table = table or Table.open_or_create(self.config.output, self.config.partition_by)
+        polite = self.config.on_overlap != "takeover"
+        while self.may_go_on(table):
+            if table.begin_run(self.scope, self.run_id, polite):
+                return table, planned if table.version == known + 1 else self.plan(table)
+        return None
+
+    def leave(self) -> None:
+        """However the run ended: show no more signs of life, and leave no work list behind."""
+        if self._table:
+            self._table.rest()
+        runs.delete_work_list(self.table_uri, self.run_id)
 
     def work(self, table: Table, planned: Plan, resources: flow.Resources) -> Summary:
         """Stream the flow's files into the table, then check, report and end the run."""
@@ -189,7 +204,11 @@ class _Run:
         )
         if planned.todo_images:
             dataset = flow.build(self._work_order(planned, resources), resources)
-            self._stream(table, _in_background(flow.stream(dataset)))
+            try:
+                self._stream(table, _in_background(flow.stream(dataset)))
+            except MasklakeError:
+                table.refuse_if_fenced()  # whoever took over also took the work list away: that is why, then
+                raise
         self._check_complete(table)
         return self._report(table)
 
@@ -288,8 +307,9 @@ class _Run:
             image = content if isinstance(content, ImageFailure) else decode.decode(content, self.config.max_pixels)
             if isinstance(image, ImageFailure):
                 continue  # it was there a moment ago; a picture less is no reason to fail a finished run
-            rows = write.read_rows(self.table_uri, sample)
-            yield from (gallery.card_from(image.pixels, row) for row in rows if row["status"] == Status.OK)
+            with suppress(storage.StorageError):  # compacted and vacuumed since
+                rows = write.read_rows(self.table_uri, sample)
+                yield from (gallery.card_from(image.pixels, row) for row in rows if row["status"] == Status.OK)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,12 @@ TABLE = pa.schema(
     ]
 )
 
+SCHEMA_VERSION = 1
+"""Of `TABLE`. A new version adds nullable columns only: a table of an older one gets them with the first run that writes to it."""
+
+VERSION_PROPERTY = "masklake.schemaVersion"
+"""The table property that names the version; 1 where there is none."""
+
 PARTITIONABLE = frozenset({"task", "status", "format", "model", "model_revision", "fingerprint", "run_id", "error_code"})
 """Contract columns that `--partition-by` may name; any other name there is a hive-style key of the input path."""
 

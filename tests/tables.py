@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pipeline.outputs import runs
 from pipeline.outputs.table import Table
 from pipeline.outputs.write import FileRecord, write_rows
 from tests.answers import rows
@@ -18,9 +19,9 @@ BY = ("task", "dt")
 
 
 def begun(uri: Path | str, run_id: str, scope: str = LAKE) -> Table:
-    """A run that has just begun on this table."""
+    """A run that has just begun on this table, and shows no sign of life from then on."""
     table = Table.open_or_create(str(uri), BY)
-    table.begin_run(scope, run_id)
+    table.begin_run(scope, run_id, beat=False)
     return table
 
 
@@ -47,13 +48,15 @@ def _name(run_id: str, commit: int) -> str:
 
 
 def _write(uri: str, run_id: str, commits: int) -> None:
-    table = begun(uri, run_id, f"{LAKE}dt={run_id}/")
+    table = Table.open_or_create(uri, BY)
+    table.begin_run(f"{LAKE}dt={run_id}/", run_id)
     for commit in range(commits):
         table.commit(files(table, run_id, [_name(run_id, commit)], run_id))
     table.finish_run()
 
 
 if __name__ == "__main__":
+    runs.BEAT_SECONDS = 0.2
     uri, threads, commits, name = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda thread: _write(uri, f"{name}-{thread}", commits), range(threads)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,21 @@ def render_gallery(gallery: GalleryInput) -> str:
             "</main>\n</body>\n</html>\n",
         ]
     )
+
+
+def names_on(page: str) -> set[str]:
+    """The images that a page shows or names, as `shown_names` spells them."""
+    cards = re.findall(r"<h3><bdi>(.*?)</bdi></h3><p class=\"folder\"><bdi>(.*?)</bdi></p>", page)
+    return {folder + name for name, folder in cards} | set(re.findall(r'class="uri"><bdi>(.*?)</bdi>', page))
+
+
+def shown_names(uris: Iterable[str]) -> set[str]:
+    """How pages spell these images: in full among the failures; of a picture, folder and file name are shortened apart."""
+    names: set[str] = set()
+    for uri in uris:
+        name = _file_name(uri)
+        names |= {_text(uri, 1100), _text(uri[: len(uri) - len(name)], 300) + _text(name, 120)}
+    return names
 
 
 def _header(run: RunFacts, totals: RunTotals, name: str) -> str:

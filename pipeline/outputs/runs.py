@@ -1,29 +1,46 @@
-"""Runs beside each other on one table: which inputs overlap, who has not finished, and what a fenced run left behind.
+"""Runs beside each other on one table: which inputs overlap, who has not finished, who is alive, and what a fenced run left behind.
 
-A run leaves a marker while it is under way. Markers only say where to look for rubbish: that a fenced run cannot commit is the
-business of the table's log, and holds without them.
+A run leaves a marker while it is under way, and rewrites it every few seconds: one that does not change is of a run that died. Markers
+say where to look for rubbish, and serve politeness between runs: that a fenced run cannot commit is the business of the table's log, and
+holds without them.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 
 from pipeline import storage
-from pipeline.errors import ImageFailure
+from pipeline.errors import ErrorCode, ImageFailure, MasklakeError
+from pipeline.storage import StorageError
 
-_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+BEAT_SECONDS = 3.0
+"""How often a run that lives rewrites its marker."""
+
+FILE_NAME = re.compile(r"\.?part-(?P<run_id>[\w-]+?)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.parquet(?:\.[0-9-]+\.partial)?", re.ASCII)
+"""A data file of ours: which run wrote it. A local file system may keep, under a hidden name, a part of one whose writer was killed."""
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A run under way, or one that died: its input, and the table version of the commit with which it began."""
+    """A run under way, or one that died; also a compaction or an erasure, whose `scope` is empty, for it never begins a run.
+
+    It is written before the commit with which the run begins, so that whoever finds that commit in the log finds the marker as well.
+    """
 
     run_id: str
     scope: str
+    """The normalised input."""
     begun: int
+    """The table version of the commit with which it began; -1 where that is not known yet."""
+    seen: int = -1
+    """A table version from before that commit."""
+    beat: int = 0
+    """Grows while the run lives."""
 
 
 def scope_prefix(input_uri: str) -> str:
@@ -60,12 +77,45 @@ def _marker_uri(table_uri: str, run_id: str) -> str:
     return f"{table_uri}/_masklake/live/{run_id}.json"
 
 
-def fenced_runs(table_uri: str, by: Marker) -> list[Marker]:
-    """The unfinished runs that a run fenced: they began before it, on overlapping input."""
-    uris = [_marker_uri(table_uri, name.removesuffix(".json")) for name in storage.list_names(f"{table_uri}/_masklake/live/")]
-    contents = [content for content in storage.read_many(uris) if not isinstance(content, ImageFailure)]  # gone: it finished just now
-    markers = [Marker(**json.loads(content)) for content in contents]
-    return [marker for marker in markers if marker.begun < by.begun and marker.run_id != by.run_id and overlap(marker.scope, by.scope)]
+def markers(table_uri: str) -> list[Marker]:
+    """The runs that have not finished, dead ones among them.
+
+    Raises:
+        StorageError: a marker cannot be read, after retries.
+    """
+    names = storage.list_names(f"{table_uri}/_masklake/live/")
+    uris = [_marker_uri(table_uri, name.removesuffix(".json")) for name in names if name.endswith(".json")]
+    found = []
+    for uri, content in zip(uris, storage.read_many(uris), strict=True):
+        if not isinstance(content, ImageFailure):
+            known = json.loads(content)
+            found.append(Marker(**{field.name: known[field.name] for field in fields(Marker) if field.name in known}))
+        elif content.code != ErrorCode.NOT_FOUND:  # that one finished just now; of any other, nobody can say whether it lives
+            raise StorageError(uri, content)
+    return found
+
+
+class Heartbeat:
+    """Rewrites a run's marker every few seconds, in a thread of its own, whatever the run is busy with."""
+
+    def __init__(self, table_uri: str, marker: Marker) -> None:
+        self.marker = marker
+        self._table_uri = table_uri
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more; returns when the marker is not being written any more."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        beat = 0
+        while not self._stopped.wait(BEAT_SECONDS):
+            beat += 1
+            with suppress(MasklakeError):  # a store in trouble may take the next one; at worst, others take this run for dead
+                mark(self._table_uri, replace(self.marker, beat=beat))
 
 
 def delete_uncommitted(table_uri: str, run_ids: Collection[str], committed: Collection[str]) -> int:
@@ -73,11 +123,11 @@ def delete_uncommitted(table_uri: str, run_ids: Collection[str], committed: Coll
 
     Only names that these runs gave are considered, so files of live runs and of compactions stay.
     """
-    ours = re.compile(f"part-(?:{'|'.join(map(re.escape, run_ids))})-{_UUID}\\.parquet")
     deleted = 0
     for page in storage.list_files(table_uri + "/"):
         names = [(file.uri, file.uri.rpartition("/")[2]) for file in page]
-        orphans = [uri for uri, name in names if ours.fullmatch(name) and name not in committed]
+        ours = [(uri, name) for uri, name in names if (match := FILE_NAME.fullmatch(name)) and match["run_id"] in run_ids]
+        orphans = [uri for uri, name in ours if name not in committed]
         storage.delete_files(orphans)
         deleted += len(orphans)
     return deleted

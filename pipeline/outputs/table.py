@@ -8,34 +8,32 @@ and the commit is tried again. Nothing is ever committed on top of a version tha
 
 from __future__ import annotations
 
-import json
 import random
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
-from urllib.parse import unquote
+from dataclasses import replace
+from typing import Any, Self
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, Field, Transaction
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline import storage
-from pipeline.errors import Fenced, ImageFailure, MasklakeError, Refused
-from pipeline.outputs import runs
-from pipeline.outputs.runs import Marker
-from pipeline.outputs.write import FileRecord
-from pipeline.schema import table_schema
+from pipeline.errors import Fenced, MasklakeError
+from pipeline.outputs import log, runs
+from pipeline.outputs.definition import check, create, missing_columns, schema_version
+from pipeline.outputs.runs import Heartbeat, Marker
+from pipeline.outputs.write import FileRecord, NewFile
+from pipeline.schema import SCHEMA_VERSION, VERSION_PROPERTY
 
 DONE_KEYS = pa.schema([(name, pa.string()) for name in ("image_uri", "image_etag", "task", "fingerprint", "status")])
 """The columns of `Table.done_keys`."""
 
-_APP_ID = "masklake"
-_EVENT = "masklake"  # the key of our own record in a commit's metadata
+_TRANSACTION = Transaction("masklake", 1)
 _TROUBLES = 5  # attempts of a commit that fail although nobody else committed, each after object storage's own retries
-_LOG_PAGE = 500  # log entries read at a time
 
 
 class Table:
@@ -46,11 +44,15 @@ class Table:
         self._delta = delta
         self._seen = int(delta.version())
         self._run: Marker | None = None
+        self._polite = False
+        self._heartbeat: Heartbeat | None = None
         self._fenced_by: str | None = None
+        self._taken_out = 0
+        self._searched: dict[str, int] = {}  # of each run that has not begun: the version up to which we looked for its beginning
 
     @classmethod
-    def open(cls, uri: str, partition_by: Sequence[str]) -> Table | None:
-        """The table at this URI, or None where there is none yet.
+    def open(cls, uri: str, partition_by: Sequence[str] | None = None) -> Self | None:
+        """The table at this URI, or None where there is none yet; partitioned by these columns, or as it is.
 
         Raises:
             Refused: it is partitioned in another way, or is a Delta table of something else.
@@ -60,11 +62,11 @@ class Table:
             delta = DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
         except TableNotFoundError:
             return None
-        _check(uri, delta, partition_by)
+        check(uri, delta, partition_by)
         return cls(uri, delta)
 
     @classmethod
-    def open_or_create(cls, uri: str, partition_by: Sequence[str]) -> Table:
+    def open_or_create(cls, uri: str, partition_by: Sequence[str]) -> Self:
         """The table at this URI, made now where there is none. Several processes may do so at once.
 
         Raises:
@@ -73,7 +75,7 @@ class Table:
         table = cls.open(uri, partition_by)
         if table is None:
             with suppress(DeltaError):  # made by another process just now; if not, opening it says what is wrong
-                _create(storage.normalise(uri).rstrip("/"), partition_by)
+                create(storage.normalise(uri).rstrip("/"), partition_by)
             table = cls.open(uri, partition_by)
         if table is None:
             raise MasklakeError(f"the table {uri} cannot be created: the store took its first commit and does not show it")
@@ -88,7 +90,12 @@ class Table:
         """Where a run keeps its work list (`plan-*`) and its report."""
         return runs.run_folder(self.uri, run_id)
 
-    def begin_run(self, scope: str, run_id: str) -> None:
+    def unfinished(self, scope: str) -> list[Marker]:
+        """The runs on overlapping input that began and have not finished, by the log and the markers of now; some may be dead."""
+        self._catch_up()
+        return [marker for marker in self._begun_runs() if runs.overlap(marker.scope, scope)]
+
+    def begin_run(self, scope: str, run_id: str, polite: bool = False, beat: bool = True) -> bool:
         """Take over from unfinished runs on overlapping input, and delete what they left uncommitted.
 
         After this, no commit of theirs gets through. One may have got through before: if `version` has then grown by more than this
@@ -97,17 +104,42 @@ class Table:
         Args:
             scope: the normalised input: a prefix, a glob, a file or a manifest.
             run_id: unique; letters, digits and '-'.
+            polite: do not begin where another run on overlapping input has begun since `version`, as `unfinished` left it. Of several that
+                begin at the same instant, the log lets exactly one through.
+            beat: show signs of life from a thread of its own, until `finish_run` or `rest`.
+
+        Returns:
+            Whether the run has begun.
 
         Raises:
             Fenced: a newer run on overlapping input has already begun.
             MasklakeError: the store does not take the commit.
         """
-        self._run = Marker(run_id, scope, begun=-1)
-        self._append([], {"event": "begin", "run_id": run_id, "scope": scope})
-        self._catch_up()
-        self._refuse_if_fenced()
+        self._run, self._polite = Marker(run_id, scope, begun=-1, seen=self._seen), polite
+        runs.mark(self.uri, self._run)
+        self._heartbeat = Heartbeat(self.uri, self._run) if beat else None
+        try:
+            self._extend()
+            self._append([], {"event": "begin", "run_id": run_id, "scope": scope})
+            self.refuse_if_fenced()
+        except Fenced:
+            if self._run.begun >= 0:
+                raise
+            self.rest()
+            runs.unmark(self.uri, [run_id])
+            self._run, self._fenced_by = None, None
+            return False
+        if self._heartbeat is not None:
+            self._heartbeat.marker = self._run
         runs.mark(self.uri, self._run)
         self._clean_up()
+        return True
+
+    def rest(self) -> None:
+        """Show no more signs of life: the run is over, or failed. Its marker stays, and the next run cleans up behind it."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
 
     def commit(self, records: Sequence[FileRecord]) -> None:
         """Append files to the table: all of them, or none.
@@ -120,7 +152,16 @@ class Table:
             raise MasklakeError("nothing can be committed before a run has begun")
         if records:
             rows = sum(record.rows for record in records)
-            self._append([_add_action(record) for record in records], {"event": "data", "run_id": self._run.run_id, "rows": rows})
+            self._append([add_action(record) for record in records], {"event": "data", "run_id": self._run.run_id, "rows": rows})
+
+    def refuse_if_fenced(self) -> None:
+        """Look whether this run may still commit.
+
+        Raises:
+            Fenced: a newer run on overlapping input has begun.
+        """
+        self._catch_up()
+        self._refuse_if_fenced()
 
     def finish_run(self) -> None:
         """Say that the run is complete. A run that is fenced or fails does not: the next one then cleans up behind it."""
@@ -129,6 +170,7 @@ class Table:
         fenced = self._clean_up()
         for run_id in fenced:
             runs.delete_work_list(self.uri, run_id)
+        self.rest()
         runs.unmark(self.uri, [*fenced, self._run.run_id])
         self._run = None
 
@@ -146,27 +188,75 @@ class Table:
         batches = self._scan(DONE_KEYS.names, " AND ".join(wanted)) if fingerprints else iter(())
         return pa.RecordBatchReader.from_batches(DONE_KEYS, (_as_done_keys(batch) for batch in batches))
 
+    def images(self, folder: str) -> pa.RecordBatchReader:
+        """The `image_uri` of every row of an image below a folder (a URI that ends in '/'), streamed."""
+        wanted = f"image_uri >= {_literal(folder)} AND image_uri < {_literal(folder + chr(0x10FFFF))}"
+        schema = pa.schema([("image_uri", pa.string())])
+        return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in self._scan(schema.names, wanted)))
+
     def rows_of_run(self, run_id: str) -> int:
-        """How many rows of a run the table holds, whoever has compacted them since."""
-        return sum(batch.num_rows for batch in self._scan(["run_id"], f"run_id = {_literal(run_id)}"))
+        """How many rows of a run were committed: those that the table holds, whoever has compacted them since.
+
+        Of the run that this table has begun, also those that were meanwhile erased, or dropped because newer ones superseded them.
+        """
+        held: int = sum(batch.num_rows for batch in self._scan(["run_id"], f"run_id = {_literal(run_id)}"))
+        return held + (self._taken_out if self._run and run_id == self._run.run_id else 0)
 
     def _scan(self, columns: Sequence[str], predicate: str) -> Iterator[pa.RecordBatch]:
         self._catch_up()
         return iter(pa.RecordBatchReader.from_stream(self._delta.scan(columns=list(columns), predicate=predicate)))
 
-    def _append(self, actions: list[AddAction | RemoveAction], event: dict[str, Any]) -> None:
-        """Commit, or find out why not. An attempt whose outcome is unknown is looked up by its token, so nothing is committed twice."""
+    def _append(self, actions: list[AddAction | RemoveAction], event: dict[str, Any], unless: Callable[[], bool] = lambda: False) -> bool:
+        """Commit actions; see `_commit`."""
+
+        def append(properties: CommitProperties) -> None:
+            schema, partition_by = self._delta.schema(), list(self._delta.metadata().partition_columns)
+            self._delta.create_write_transaction(actions, "append", schema, partition_by, commit_properties=properties)
+
+        return self._commit(append, event, unless)
+
+    def _extend(self) -> None:
+        """Give a table of an older schema version the columns that it lacks, and the version."""
+        partition_by = list(self._delta.metadata().partition_columns)
+
+        def missing() -> list[Field]:
+            return missing_columns(self._delta, partition_by)
+
+        def outdated() -> bool:
+            return schema_version(self._delta) < SCHEMA_VERSION
+
+        if missing():
+            event = {"event": "extend", "columns": [field.name for field in missing()]}
+            self._commit(
+                lambda properties: self._delta.alter.add_columns(missing(), commit_properties=properties), event, lambda: not missing()
+            )
+        if outdated():
+            version = {VERSION_PROPERTY: str(SCHEMA_VERSION)}
+            self._commit(
+                lambda properties: self._delta.alter.set_table_properties(version, False, commit_properties=properties),
+                {"event": "extend"},
+                lambda: not outdated(),
+            )
+
+    def _commit(self, make: Callable[[CommitProperties], None], event: dict[str, Any], unless: Callable[[], bool] = lambda: False) -> bool:
+        """Commit, or find out why not. An attempt whose outcome is unknown is looked up by its token, so nothing is committed twice.
+
+        Returns:
+            False where `unless` said, of the version on top of which this was to be committed, that it must not be.
+        """
         token = uuid.uuid4().hex
-        properties = CommitProperties(app_transactions=[Transaction(_APP_ID, 1)], custom_metadata={_EVENT: {**event, "commit": token}})
+        # With retries of its own, delta-rs would pass over a commit of another program that it takes for harmless, such as a compaction.
+        properties = CommitProperties({log.EVENT: {**event, "commit": token}}, max_commit_retries=0, app_transactions=[_TRANSACTION])
         troubles = 0
         while True:
             before = self._seen
             try:
                 if token in self._catch_up():
-                    return
+                    return True
                 self._refuse_if_fenced()
-                partition_by = list(self._delta.metadata().partition_columns)
-                self._delta.create_write_transaction(actions, "append", self._delta.schema(), partition_by, commit_properties=properties)
+                if unless():
+                    return False
+                make(properties)
             except (DeltaError, OSError) as error:
                 # Where the version moved on, others were faster: that is progress. Where it did not, the store is in trouble.
                 troubles = 0 if self._seen > before else troubles + 1
@@ -174,103 +264,80 @@ class Table:
                     raise MasklakeError(f"the table {self.uri} cannot be committed to: {error}") from error
                 time.sleep(random.uniform(0.01, 0.05 * 2**troubles))
             else:
-                return
+                return True
 
     def _catch_up(self) -> set[str]:
         """Look at every commit since the last time; returns their tokens."""
         self._delta.update_incremental()
         tokens = set()
-        for version, actions in _log_entries(self.uri, range(self._seen + 1, int(self._delta.version()) + 1)):
-            event = next((action["commitInfo"].get(_EVENT) for action in actions if "commitInfo" in action), None)
+        for version, actions in log.entries(self.uri, range(self._seen + 1, int(self._delta.version()) + 1)):
+            event = log.event(actions)
             if event is not None:
                 tokens.add(event["commit"])
                 self._notice(version, event)
+            self._note_files(actions)
             self._seen = version
         return tokens
+
+    def _note_files(self, actions: log.Actions) -> None:
+        """For those who must know what became of each file."""
 
     def _refuse_if_fenced(self) -> None:
         if self._fenced_by is not None:
             raise Fenced(
-                f"a newer run, {self._fenced_by}, works on the same input: it took over the table {self.uri}, and this run stops; "
-                "what it committed stays, and the newer run does the rest"
+                f"{self._fenced_by} the table {self.uri}, and this run stops; what it committed stays, and a newer run does the rest"
             )
 
     def _notice(self, version: int, event: Mapping[str, Any]) -> None:
-        if self._run is None or event["event"] != "begin":
+        if self._run is None:
             return
-        if event["run_id"] == self._run.run_id:
-            self._run = Marker(self._run.run_id, self._run.scope, begun=version)
-        elif self._run.begun >= 0 and runs.overlap(event["scope"], self._run.scope):
-            self._fenced_by = self._fenced_by or event["run_id"]
+        self._taken_out += event.get("taken_out", {}).get(self._run.run_id, 0)
+        if event["event"] == "begin" and event["run_id"] == self._run.run_id:
+            self._run = replace(self._run, begun=version)
+        elif event["event"] == "begin" and (self._run.begun >= 0 or self._polite) and runs.overlap(event["scope"], self._run.scope):
+            self._fenced_by = self._fenced_by or f"a newer run, {event['run_id']}, works on the same input: it took over"
+        elif self._run.run_id in event.get("dead", ()):
+            self._fenced_by = self._fenced_by or f"{event['run_id']} took this run for dead: it closed"
+
+    def _begun_runs(self) -> list[Marker]:
+        """The markers of other runs that had begun at the version last looked at, and a few that began since."""
+        others = [marker for marker in runs.markers(self.uri) if self._run is None or marker.run_id != self._run.run_id]
+        return [marker for marker in map(self._settled, others) if marker.begun >= 0]
+
+    def _settled(self, marker: Marker) -> Marker:
+        """The marker with the version at which its run began, where it does not say so yet and the log does."""
+        if marker.begun < 0 and marker.scope:
+            # A beginning that loses more races than this is not being made.
+            last = min(self._seen, marker.seen + log.PAGE)
+            versions = range(self._searched.get(marker.run_id, marker.seen) + 1, last + 1)
+            with suppress(MasklakeError):  # log entries so old that they are gone: it never began
+                for version, actions in log.entries(self.uri, versions):
+                    event = log.event(actions)
+                    if event and event["event"] == "begin" and event["run_id"] == marker.run_id:
+                        return replace(marker, begun=version)
+            self._searched[marker.run_id] = last
+        return marker
 
     def _clean_up(self) -> list[str]:
         """Delete what the runs that this one fenced left uncommitted; returns their ids."""
         if self._run is None:
             return []
-        fenced = runs.fenced_runs(self.uri, self._run)
+        ours = self._run
+        fenced = [marker for marker in self._begun_runs() if marker.begun < ours.begun and runs.overlap(marker.scope, ours.scope)]
         if fenced:
-            versions = range(min(marker.begun for marker in fenced), self._run.begun)
+            versions = range(min(marker.begun for marker in fenced), ours.begun)
             try:
-                committed = {name for _, actions in _log_entries(self.uri, versions) for name in _added_names(actions)}
+                committed = {name for _, actions in log.entries(self.uri, versions) for name in log.file_names(actions, "add")}
             except MasklakeError:
                 return []  # log entries so old that they are gone: without them, no file can be called uncommitted
             runs.delete_uncommitted(self.uri, [marker.run_id for marker in fenced], committed)
         return [marker.run_id for marker in fenced]
 
 
-def _create(uri: str, partition_by: Sequence[str]) -> None:
-    DeltaTable.create(
-        storage.delta_uri(uri),
-        Schema.from_arrow(table_schema(partition_by)),
-        partition_by=list(partition_by),
-        storage_options=storage.delta_options(uri),
-        # With retries, a creation that comes second would become version 1, and put its own schema and partitioning over the first's.
-        commit_properties=CommitProperties(max_commit_retries=0),
-    )
-
-
-def _check(uri: str, delta: DeltaTable, partition_by: Sequence[str]) -> None:
-    """Refuse a table that rows of this run do not fit."""
-    there = list(delta.metadata().partition_columns)
-    if there != list(partition_by):
-        raise Refused(
-            f"--partition-by {_names(partition_by)}: the table {uri} is partitioned by {_names(there)}; "
-            f"say --partition-by {_names(there)}, or give --output another folder"
-        )
-    expected = {field["name"]: field["type"] for field in json.loads(Schema.from_arrow(table_schema(partition_by)).to_json())["fields"]}
-    found = {field["name"]: field["type"] for field in json.loads(delta.schema().to_json())["fields"]}
-    odd = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-    if odd:
-        raise Refused(f"--output {uri}: the Delta table there has other columns than masklake's ({', '.join(odd)}): give another folder")
-
-
-def _names(columns: Sequence[str]) -> str:
-    return ",".join(columns) if columns else "'' (nothing)"
-
-
-def _add_action(record: FileRecord) -> AddAction | RemoveAction:
-    modified = round(record.modified.timestamp() * 1000)
-    return AddAction(record.path, record.size, dict(record.partition_values), modified, True, record.stats)
-
-
-def _log_entries(table_uri: str, versions: range) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """The actions of each version.
-
-    Read from the log itself, because delta-rs' `history` numbers entries from the version that the handle knows, not from the log's.
-    """
-    for first in range(versions.start, versions.stop, _LOG_PAGE):
-        page = range(first, min(first + _LOG_PAGE, versions.stop))
-        uris = [f"{table_uri}/_delta_log/{version:020d}.json" for version in page]
-        for version, content in zip(page, storage.read_many(uris), strict=True):
-            if isinstance(content, ImageFailure):
-                raise MasklakeError(f"the log of the table {table_uri} cannot be read at version {version}: {content.message}")
-            yield version, [json.loads(line) for line in content.splitlines() if line.strip()]
-
-
-def _added_names(actions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for action in actions:
-        if "add" in action:
-            yield unquote(action["add"]["path"]).rpartition("/")[2]
+def add_action(file: NewFile, changes: bool = True) -> AddAction | RemoveAction:
+    """What a commit says of a new file; `changes` is False where its rows were in the table before."""
+    modified = round(file.modified.timestamp() * 1000)
+    return AddAction(file.path, file.size, dict(file.partition_values), modified, changes, file.stats)
 
 
 def _as_done_keys(batch: pa.RecordBatch) -> pa.RecordBatch:

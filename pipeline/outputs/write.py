@@ -10,10 +10,11 @@ import hashlib
 import heapq
 import io
 import json
+import operator
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,7 +33,7 @@ EXAMPLES = 3
 SAMPLES = 64
 """Images of a file that its record names as a sample."""
 
-_ROW_GROUP_BYTES = 8 << 20  # of masks before compression: small enough to read one row's masks, large enough to scan
+_ROW_GROUP_BYTES = 8 << 20  # before compression: small enough to read one row's masks, large enough to scan
 _STRING_STATS = 512  # characters of a minimum or maximum; image URIs share long prefixes, so the customary 32 would skip nothing
 _STATS_COLUMNS = ("image_uri", "image_etag", "task", "fingerprint", "run_id", "processed_at", "status", "error_code", "width", "height")
 
@@ -47,12 +48,10 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class FileRecord:
-    """One written file, as the commit and the report need it: a few kilobytes, whatever the file holds.
+class NewFile:
+    """One written file, as the commit needs it.
 
     `path` is relative to the table and named as in the store; `partition_values` are the true values behind it; `stats` is Delta's JSON.
-    `errors` counts failed rows by code and `examples` holds up to three (image URI, message) of each. `label_counts` counts segments by
-    label. `samples` are up to 64 images with an answer, lowest hash first. `seconds` is time by stage.
     """
 
     path: str
@@ -61,6 +60,16 @@ class FileRecord:
     partition_values: Mapping[str, str | None]
     stats: str
     rows: int
+
+
+@dataclass(frozen=True)
+class FileRecord(NewFile):
+    """One file that a run wrote, as the report needs it as well: a few kilobytes, whatever the file holds.
+
+    `errors` counts failed rows by code and `examples` holds up to three (image URI, message) of each. `label_counts` counts segments by
+    label. `samples` are up to 64 images with an answer, lowest hash first. `seconds` is time by stage.
+    """
+
     ok: int
     errors: Mapping[str, int] = field(default_factory=dict)
     examples: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
@@ -120,23 +129,57 @@ def _partitions(rows: pa.Table, partition_by: Sequence[str]) -> list[tuple[dict[
     return [({name: group[name] for name in partition_by}, content.take(group["_row_list"])) for group in groups]
 
 
+class FileWriter:
+    """One file of the table, made of rows that come table by table: memory holds the compressed file and about one row group."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._sink = io.BytesIO()
+        # Counts are already entropy-like bytes: a dictionary of them would only cost time and memory.
+        dictionary = [name for name in schema.names if name not in ("image_uri", "image_etag", "segments")]
+        dictionary.append("segments.list.element.label")
+        self._parquet = pq.ParquetWriter(self._sink, schema, compression="zstd", use_dictionary=dictionary)
+        self._waiting: list[pa.Table] = []
+        self._waiting_bytes = 0
+        self._stats: dict[str, Any] = {}
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows of the schema, without partition columns."""
+        if rows.num_rows:
+            self._waiting.append(rows)
+            self._waiting_bytes += rows.nbytes
+            self._stats = _merge_stats(self._stats, _stats(rows))
+        if self._waiting_bytes >= _ROW_GROUP_BYTES:
+            self._write_waiting()
+
+    def store(self, table_uri: str, values: Mapping[str, str | None], run_id: str) -> NewFile | None:
+        """Store the file under a name of this run; None, and no file, where there was not a single row.
+
+        Raises:
+            StorageError: it cannot be written, after retries; no file is then partly there.
+        """
+        self._write_waiting()
+        self._parquet.close()
+        if not self._stats:
+            return None
+        folders = [f"{name}={NULL_PARTITION if value is None else quote(value, safe='')}" for name, value in values.items()]
+        path = "/".join([*folders, f"part-{run_id}-{uuid.uuid4()}.parquet"])
+        data = self._sink.getvalue()
+        storage.write_bytes(f"{table_uri.rstrip('/')}/{path}", data)
+        return NewFile(path, len(data), datetime.now(UTC), values, json.dumps(self._stats), self._stats["numRecords"])
+
+    def _write_waiting(self) -> None:
+        if self._waiting:
+            rows, groups = pa.concat_tables(self._waiting), max(1, self._waiting_bytes // _ROW_GROUP_BYTES)
+            self._parquet.write_table(rows, row_group_size=-(-rows.num_rows // groups))
+            self._waiting, self._waiting_bytes = [], 0
+
+
 def _write_file(rows: pa.Table, table_uri: str, values: dict[str, str | None], run_id: str) -> FileRecord:
-    folders = [f"{name}={NULL_PARTITION if value is None else quote(value, safe='')}" for name, value in values.items()]
-    path = "/".join([*folders, f"part-{run_id}-{uuid.uuid4()}.parquet"])
-    data = _parquet(rows)
-    storage.write_bytes(f"{table_uri.rstrip('/')}/{path}", data)
-    record = FileRecord(path, len(data), datetime.now(UTC), values, json.dumps(_stats(rows)), rows.num_rows, rows.num_rows)
-    return _describe(record, rows)
-
-
-def _parquet(rows: pa.Table) -> bytes:
-    groups = max(1, rows["segments"].nbytes // _ROW_GROUP_BYTES)
-    sink = io.BytesIO()
-    # Counts are already entropy-like bytes: a dictionary of them would only cost time and memory.
-    dictionary = [name for name in rows.column_names if name not in ("image_uri", "image_etag", "segments")]
-    dictionary.append("segments.list.element.label")
-    pq.write_table(rows, sink, compression="zstd", row_group_size=-(-rows.num_rows // groups), use_dictionary=dictionary)
-    return sink.getvalue()
+    writer = FileWriter(rows.schema)
+    writer.add(rows)
+    stored = writer.store(table_uri, values, run_id)
+    assert stored, "a partition has rows"
+    return _describe(FileRecord(**vars(stored), ok=stored.rows), rows)
 
 
 def _describe(record: FileRecord, rows: pa.Table) -> FileRecord:
@@ -185,6 +228,23 @@ def _stats(rows: pa.Table) -> dict[str, Any]:
         "minValues": {name: _lower(bound["min"]) for name, bound in known.items()},
         "maxValues": {name: _upper(bound["max"]) for name, bound in known.items()},
         "nullCount": {name: rows[name].null_count for name in TABLE.names if name in rows.column_names and name != "segments"},
+    }
+
+
+def _merge_stats(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Any]:
+    """The statistics of both together; of a column that has no bounds in one of them, because all is null there, the other's."""
+    if not left:
+        return dict(right)
+
+    def join(kind: str, choose: Callable[[Any, Any], Any]) -> dict[str, Any]:
+        mine, other = left[kind], right[kind]
+        return {**mine, **{name: choose(mine[name], value) if name in mine else value for name, value in other.items()}}
+
+    return {
+        "numRecords": left["numRecords"] + right["numRecords"],
+        "minValues": join("minValues", min),
+        "maxValues": join("maxValues", max),
+        "nullCount": join("nullCount", operator.add),
     }
 
 

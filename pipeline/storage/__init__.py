@@ -217,13 +217,13 @@ def check_input(uri: str) -> None:
     refuse_unless("--input", uri, "list and read", lambda: _check_readable(uri))
 
 
-def check_output(uri: str) -> None:
+def check_output(uri: str, setting: str = "--output") -> None:
     """See within seconds whether files can be written below a URI: on S3 by writing an empty one and deleting it.
 
     Raises:
-        Refused: as `check_input`, or nothing may be written there.
+        Refused: as `check_input`, or nothing may be written there; the message names the `setting`.
     """
-    refuse_unless("--output", uri, "list, write and delete", lambda: _store(normalise(uri)).check_writable(normalise(uri)))
+    refuse_unless(setting, uri, "list, write and delete", lambda: _store(normalise(uri)).check_writable(normalise(uri)))
 
 
 def delta_options(uri: str) -> dict[str, str]:

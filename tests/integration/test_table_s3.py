@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
@@ -11,7 +14,13 @@ from deltalake import DeltaTable
 from pipeline import reading, storage
 from pipeline.errors import Fenced
 from pipeline.inputs.plan import WorkList, make_plan, read_group
+from pipeline.outputs import runs
+from pipeline.outputs.compact import compact
+from pipeline.outputs.erase import erase
+from pipeline.outputs.overlap import Watch
 from pipeline.outputs.table import Table
+from pipeline.outputs.upkeep import UpkeepTable
+from pipeline.outputs.vacuum import vacuum
 from pipeline.outputs.write import read_rows, write_rows
 from tests.answers import FINGERPRINTS, rows
 from tests.tables import BY, LAKE, begun, files, write_together
@@ -59,6 +68,54 @@ def test_compaction_in_the_middle_of_a_run_loses_nothing(bucket: str) -> None:
     assert table.rows_of_run("run-1") == 3
 
 
+def test_of_polite_runs_that_begin_at_the_same_instant_exactly_one_goes_on(bucket: str) -> None:
+    uri, start = f"s3://{bucket}/masks", threading.Barrier(4)
+
+    def begin(run: int) -> bool:
+        table = Table.open_or_create(uri, BY)
+        assert table.unfinished(LAKE) == []
+        start.wait()
+        return table.begin_run(LAKE, f"run-{run}", polite=True, beat=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(begin, range(4))) == 1
+
+
+def test_hearts_beat_here_as_well(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "BEAT_SECONDS", 0.1)
+    table = Table.open_or_create(f"s3://{bucket}/masks", BY)
+    table.begin_run(LAKE, "run-1")
+    other, watch = Table.open_or_create(table.uri, BY), Watch(60)
+    while not watch.look(other.unfinished(LAKE), 0)["run-1"]:
+        time.sleep(0.1)
+    table.finish_run()
+    assert runs.markers(table.uri) == []
+
+
+def test_a_table_is_compacted_erased_from_and_vacuumed_beside_a_run(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.outputs.vacuum.LOOK_SECONDS", 0.2)
+    uri = f"s3://{bucket}/masks of b"
+    live, finished = begun(uri, "run-1"), begun(uri, "run-2", "s3://other/")
+    for name in "abc":
+        live.commit(files(live, "run-1", [name], "ü /1%"))
+        finished.commit(files(finished, "run-2", [f"{name}-of-2"], "ü /1%"))
+    finished.finish_run()
+    waiting = files(live, "run-1", ["d"], "ü /1%")
+    before = reading.open_table(uri).rows().sort_by("image_uri")
+    heart = runs.Heartbeat(live.uri, runs.markers(live.uri)[0])
+    with UpkeepTable.job(uri, "compact-1") as table:
+        assert compact(table, 1_000_000, say=lambda text: None).files_after == 1
+        assert reading.open_table(uri).rows().sort_by("image_uri").equals(before)
+        assert erase(table, [f"{LAKE}dt=ü /1%/b.jpg"]).rows == 1
+        assert vacuum(table, 0, say=lambda text: None).files == 7
+    live.commit(waiting)
+    heart.stop()
+    assert images_in(uri) == Counter(["a", "c", "d", "a-of-2", "b-of-2", "c-of-2"])
+    assert live.rows_of_run("run-1") == 4
+    assert len(data_files(uri)) == 2
+
+
 def test_odd_partition_values_are_read_back(bucket: str) -> None:
     uri = f"s3://{bucket}/masks"
     table = begun(uri, "run-1")
@@ -71,7 +128,7 @@ def test_odd_partition_values_are_read_back(bucket: str) -> None:
 def test_a_plan_is_what_the_table_lacks(bucket: str) -> None:
     uri = f"s3://{bucket}/masks"
     table = Table.open_or_create(uri, BY)
-    table.begin_run("s3://lake/", "run-1")
+    table.begin_run("s3://lake/", "run-1", beat=False)
     folder = table.run_folder("run-1")
     names = [f"dt=2026-11-22/{name}.jpg" for name in "abc"]
     listing = page(*names, image_etag=[f"etag of s3://lake/{name}" for name in names])

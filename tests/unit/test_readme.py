@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from jobs import compact, erase
 from pipeline.config import Config
 from pipeline.errors import ErrorCode
 from pipeline.schema import SEGMENT, TABLE
@@ -39,8 +40,9 @@ def test_every_make_target_exists() -> None:
 
 
 def test_every_flag_is_a_setting() -> None:
-    flags = {flag.replace("-", "_") for flag in re.findall(r"`--([a-z-]+)", README)} - {"config"}
-    assert flags <= set(Config.model_fields)
+    flags = set(re.findall(r"`--([a-z-]+)", README)) - {"config"}
+    of_upkeep = "".join(job.settings_parser().format_help() for job in (compact, erase))
+    assert flags <= {name.replace("_", "-") for name in Config.model_fields} | set(re.findall(r"--([a-z-]+)", of_upkeep))
 
 
 @pytest.mark.parametrize("name", [*TABLE.names, *(field.name for field in SEGMENT), *ErrorCode])

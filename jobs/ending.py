@@ -1,0 +1,57 @@
+"""How every job ends: an exit code, messages without a stack trace on stderr, and one JSON object as the last line on stdout."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.errors import MasklakeError
+
+_EVERY = 10.0  # seconds between lines of progress
+
+
+def end_with(work: Callable[[], dict[str, Any]]) -> int:
+    """Do the work of a job and say how it ended; returns the exit code.
+
+    Args:
+        work: returns the job's summary; its `exit_code` is 0 where it names none.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's stop is an interruption like Ctrl-C
+    try:
+        summary = {"exit_code": 0, **work()}
+    except MasklakeError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was committed stays, run the same command to go on", 1)
+    print(json.dumps(summary), flush=True)
+    return int(summary["exit_code"])
+
+
+def _fail(reason: str, code: int) -> int:
+    for line in reason.splitlines():
+        print(f"masklake: {line}", file=sys.stderr)
+    sys.stderr.flush()
+    outcome = {2: "refused", 4: "fenced"}.get(code, "failed")
+    print(json.dumps({"outcome": outcome, "error": reason, "exit_code": code}), flush=True)
+    return code
+
+
+class Paced:
+    """Progress for the user, every ten seconds at most."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._last >= _EVERY:
+            self._last = time.monotonic()
+            say(text)
+
+
+def say(text: str) -> None:
+    """A sentence for the user."""
+    print(f"masklake: {text}", file=sys.stderr, flush=True)
