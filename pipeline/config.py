@@ -60,6 +60,7 @@ def _column_name(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+_COLUMN = r"^[^&=]+$"  # it becomes part of image URIs
 _AGO = re.compile(r"(\d+)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -128,8 +129,8 @@ class RunConfig(BaseModel):
         description="images: a prefix, a glob, tar shards, a Parquet manifest with a `uri` column, an S3 Inventory's manifest.json, or, "
         "with --bytes-column, Parquet files or a Delta table (s3://, file://, a path)",
     )
-    bytes_column: str | None = Field(None, min_length=1, description="the input is a table with the images' bytes in this column")
-    key_column: str | None = Field(None, min_length=1, description="with --bytes-column: names the rows (default: they are numbered)")
+    bytes_column: str | None = Field(None, pattern=_COLUMN, description="the input is a table with the images' bytes in this column")
+    key_column: str | None = Field(None, pattern=_COLUMN, description="with --bytes-column: names the rows (default: they are numbered)")
     since: Annotated[str | None, AfterValidator(_known_time)] = Field(
         None, description="only objects modified at or after this time (2026-11-22, 2026-11-22T10:00Z), or so long ago (30m, 24h, 7d)"
     )
@@ -165,6 +166,8 @@ class Config(SegmentConfig, RunConfig):
 
     @model_validator(mode="after")
     def _key_of_a_table(self) -> Config:
+        if self.key_column == "row":
+            raise ValueError("--key-column row: rows without a key are called so by their number; give the column another name")
         if self.key_column is not None and self.bytes_column is None:
             raise ValueError(f"--key-column {self.key_column} names the rows of a table of images: say --bytes-column as well")
         return self

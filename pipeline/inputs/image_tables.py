@@ -152,8 +152,11 @@ def _read_row(place: Place, max_bytes: int | None) -> bytes | ImageFailure:
     column = place.uri.removeprefix(place.container + MARK).partition("&")[0]
     try:
         value = _reader(place.container, place.etag, column).value(place.start)
-    except (pa.ArrowException, OSError, Refused) as error:
+    except StorageError:
         _reader.cache_clear()  # it stopped in the middle
+        raise
+    except (pa.ArrowException, OSError, Refused) as error:
+        _reader.cache_clear()
         return ImageFailure(ErrorCode.BROKEN, f"the row cannot be read: {error}")
     if value is None:
         return ImageFailure(ErrorCode.EMPTY, "the row has no bytes")
@@ -192,7 +195,10 @@ class _Forwards:
             self._first, self._values, self._group = self._starts[group], self._values.slice(0, 0), group
         while row >= self._first + len(self._values):
             self._first += len(self._values)
-            self._values = _unnest([next(self._batches)], self._leaf)
+            batch = next(self._batches, None)
+            if batch is None:
+                raise pa.ArrowInvalid("the file has fewer rows than its footer says")
+            self._values = _unnest([batch], self._leaf)
         value: bytes | None = self._values[row - self._first].as_py()
         return value
 

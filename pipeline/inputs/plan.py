@@ -144,7 +144,7 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
     query = f"INSERT INTO listing SELECT {names} FROM incoming" + (f" WHERE {where.sql}" if where else "")  # noqa: S608 - the user's own SQL
     unseen = set(where.keys if where else ())
     seen = 0
-    for page in pages:
+    for page in _gathered(pages):
         columns = {"listing_order": pa.array(np.arange(seen, seen + len(page)))}
         for field in _LISTING:
             given = field.name in page.column_names
@@ -163,6 +163,18 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
         absent = ", ".join(sorted(unseen))
         raise Refused(f"--where {where.text}: no image has {absent} in its path, as a key=value folder; beside such keys there are {known}")
     return seen - _numbers(database, "SELECT count(*) FROM listing")[0]
+
+
+def _gathered(pages: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The pages, several together: each insert has a price of its own."""
+    waiting: list[pa.Table] = []
+    for page in pages:
+        waiting.append(page)
+        if sum(len(page) for page in waiting) >= _BATCH_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _load_done(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch] | None, tasks: Sequence[tuple[str, str]]) -> None:
@@ -235,7 +247,8 @@ def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list:
     groups = 0
     for number, rows in enumerate(_regroup(finished, work_list.group_rows * GROUPS_PER_FILE)):
         sink = io.BytesIO()
-        pq.write_table(rows, sink, compression="zstd", row_group_size=work_list.group_rows)
+        # In groups so small, dictionaries and statistics take three times as long and more room.
+        pq.write_table(rows, sink, row_group_size=work_list.group_rows, compression="lz4", use_dictionary=False, write_statistics=False)
         storage.write_bytes(_file_uri(work_list.folder, number), sink.getvalue())
         groups += -(-rows.num_rows // work_list.group_rows)
     return groups

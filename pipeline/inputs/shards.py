@@ -85,7 +85,10 @@ class Indexes:
     def load(self, file: StoredFile) -> pa.Table | None:
         """The members of this version of a shard, if they are known."""
         (data,) = storage.read_many([self._uri(file)])
-        return None if isinstance(data, ImageFailure) else pq.read_table(io.BytesIO(data)).cast(_MEMBERS)
+        try:
+            return None if isinstance(data, ImageFailure) else pq.read_table(io.BytesIO(data)).cast(_MEMBERS)
+        except pa.ArrowException:  # it is only kept to save time
+            return None
 
     def save(self, file: StoredFile, members: pa.Table) -> None:
         """Keep the members of this version of a shard."""

@@ -16,6 +16,7 @@ import s3fs
 from botocore.credentials import RefreshableCredentials
 from fsspec.asyn import sync
 
+from pipeline.storage.answers import session_for_listing
 from pipeline.storage.faults import ChangedError, TooLargeError, with_retries
 from pipeline.storage.files import PAGE, Span, StoredFile
 from pipeline.storage.ranged import RangedFile
@@ -55,6 +56,7 @@ class S3Store(Store):
             {} if endpoint is None else dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
         )
         self.fs = s3fs.S3FileSystem(
+            session=session_for_listing(),
             endpoint_url=endpoint,
             client_kwargs={"region_name": region()},
             config_kwargs={

@@ -62,6 +62,8 @@ def test_every_setting_is_a_flag_in_the_help(capsys: pytest.CaptureFixture[str])
         (["--since", "yesterday"], "--since yesterday (on the command line): must be a time such as 2026-11-22"),
         (["--since", "99999999999d"], "or a span such as 30m, 24h or 7d"),
         (["--key-column", "id"], "say --bytes-column as well"),
+        (["--key-column", "row", "--bytes-column", "image"], "give the column another name"),
+        (["--bytes-column", "a&b"], "--bytes-column a&b"),
         (["--config", "absent.yaml"], "--config absent.yaml: cannot be read"),
     ],
 )

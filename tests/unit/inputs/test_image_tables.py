@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -179,3 +181,38 @@ def test_a_table_that_holds_no_images_is_refused(tmp_path: Path) -> None:
 def test_files_that_are_too_old_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"never read")
     assert list(discover(str(tmp_path), IMAGE, since=datetime(2100, 1, 1, tzinfo=UTC))) == []
+
+
+def test_a_store_that_fails_in_the_middle_of_a_file_is_told_once_and_asked_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = [bytes([number]) * 3000 for number in range(40)]
+    path = write(tmp_path / "a.parquet", values, row_group_size=10)
+    (page,) = discover(str(path), IMAGE)
+    opened: list[int] = []
+
+    class Failing(io.FileIO):
+        def read(self, size: int = -1, /) -> bytes:  # type: ignore[override]
+            if self.tell() < 60_000:
+                raise storage.StorageError(f"file://{path}", ImageFailure(ErrorCode.UNREACHABLE, "no answer"))
+            return super().read(size)
+
+    def open_failing(uri: str) -> io.FileIO:
+        opened.append(1)
+        return Failing(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "open_file", open_failing)
+        assert fetch(page, MOST) == [ImageFailure(ErrorCode.UNREACHABLE, f"file://{path}: no answer")] * 40
+    assert len(opened) == 1
+    assert fetch(page, MOST) == values
+
+
+def test_a_delta_table_with_deleted_rows_inside_files_is_refused(tmp_path: Path) -> None:
+    write_deltalake(str(tmp_path / "t"), pa.table({"image": [b"x"]}))
+    log = tmp_path / "t" / "_delta_log" / "00000000000000000000.json"
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    features = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]}
+    log.write_text("\n".join(json.dumps({"protocol": features} if "protocol" in action else action) for action in actions))
+    with pytest.raises(Refused, match="the Delta table uses deletionVectors, which is not read here"):
+        found(tmp_path / "t")
