@@ -11,6 +11,7 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -59,6 +60,33 @@ def _column_name(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+_COLUMN = r"^[^&=]+$"  # it becomes part of image URIs
+_AGO = re.compile(r"(\d+)([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def time_of(text: str, now: datetime) -> datetime:
+    """The time that `--since` names, in UTC where it names no zone.
+
+    Raises:
+        ValueError: it names none.
+    """
+    ago = _AGO.fullmatch(text)
+    if ago:
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _known_time(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            time_of(text, datetime.now(UTC))
+        except (ValueError, OverflowError):
+            raise ValueError("must be a time such as 2026-11-22 or 2026-11-22T10:00:00Z, or a span such as 30m, 24h or 7d") from None
+    return text
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_distinct)]
 Tasks = Annotated[tuple[Task, ...], BeforeValidator(_split), AfterValidator(_at_least_one), AfterValidator(_distinct)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -97,7 +125,19 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     input: str = Field(
-        min_length=1, description="images: a prefix, a glob, or a Parquet manifest with a `uri` column (s3://, file://, a path)"
+        min_length=1,
+        description="images: a prefix, a glob, tar shards, a Parquet manifest with a `uri` column, an S3 Inventory's manifest.json, or, "
+        "with --bytes-column, Parquet files or a Delta table (s3://, file://, a path)",
+    )
+    bytes_column: str | None = Field(None, pattern=_COLUMN, description="the input is a table with the images' bytes in this column")
+    key_column: str | None = Field(None, pattern=_COLUMN, description="with --bytes-column: names the rows (default: they are numbered)")
+    since: Annotated[str | None, AfterValidator(_known_time)] = Field(
+        None, description="only objects modified at or after this time (2026-11-22, 2026-11-22T10:00Z), or so long ago (30m, 24h, 7d)"
+    )
+    where: str | None = Field(
+        None,
+        min_length=1,
+        description="only images of which this SQL condition is true: on image_uri, image_bytes, image_modified and the hive-style keys",
     )
     output: str = Field(min_length=1, description="the table's folder (s3://, file://, a path); made on the first run")
     partition_by: Annotated[Names, AfterValidator(_column_name)] = Field(
@@ -133,6 +173,14 @@ class Config(SegmentConfig, RunConfig):
     """All settings of `masklake segment`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="after")
+    def _key_of_a_table(self) -> Config:
+        if self.key_column == "row":
+            raise ValueError("--key-column row: rows without a key are called so by their number; give the column another name")
+        if self.key_column is not None and self.bytes_column is None:
+            raise ValueError(f"--key-column {self.key_column} names the rows of a table of images: say --bytes-column as well")
+        return self
 
     @model_validator(mode="after")
     def _table_apart_from_images(self) -> Config:

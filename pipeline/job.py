@@ -21,14 +21,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline import flow, model_source, storage
-from pipeline.config import Config
+from pipeline.config import Config, time_of
 from pipeline.errors import ImageFailure, MasklakeError
 from pipeline.inference import checkpoint
 from pipeline.inference.checkpoint import ModelDescription
 from pipeline.inference.options import Options
-from pipeline.inputs import decode
+from pipeline.inputs import conditions, decode, manifests
+from pipeline.inputs.conditions import Condition
 from pipeline.inputs.discover import discover
+from pipeline.inputs.fetch import fetch_by_uri
+from pipeline.inputs.image_tables import ImageColumn
 from pipeline.inputs.plan import Plan, WorkList, make_plan
+from pipeline.inputs.shards import Indexes
 from pipeline.model_source import ModelSource
 from pipeline.outputs import gallery, overlap, report, runs, write
 from pipeline.outputs.gallery import Card, GalleryInput
@@ -99,11 +103,12 @@ def segment(config: Config, listener: Listener) -> Summary:
         Fenced: a newer run on overlapping input took over.
         MasklakeError: the run broke off; what was committed stays.
     """
+    where = None if config.where is None else conditions.parse(config.where)
     storage.check_input(config.input)
     storage.check_output(config.output)
     if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
         config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
-    run = _Run(config, _Model.resolve(config), listener)
+    run = _Run(config, where, _Model.resolve(config), listener)
     table = Table.open(config.output, config.partition_by)
     if table and not config.dry_run and not run.may_go_on(table):
         return run.end_without_work("skipped")
@@ -126,11 +131,15 @@ def segment(config: Config, listener: Listener) -> Summary:
 class _Run:
     """One run's identity, and its steps in order."""
 
-    def __init__(self, config: Config, model: _Model, listener: Listener) -> None:
+    def __init__(self, config: Config, where: Condition | None, model: _Model, listener: Listener) -> None:
         self.config, self.model, self.listener = config, model, listener
         self.started_at, self._started = datetime.now(UTC), time.monotonic()
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        self.scope = storage.normalise(config.input)
+        self.scope = manifests.scope_of(config.input)
+        self._image_column = None if config.bytes_column is None else ImageColumn(config.bytes_column, config.key_column)
+        self._since = None if config.since is None else time_of(config.since, self.started_at)
+        self._where = where
+        self._indexes = Indexes(f"{storage.normalise(config.output).rstrip('/')}/_masklake/shards/", kept=not config.dry_run)
         self.table_uri = storage.normalise(config.output).rstrip("/")
         self.folder = runs.run_folder(self.table_uri, self.run_id)
         self.totals, self.steady_rate = RunTotals(), 0.0
@@ -143,12 +152,14 @@ class _Run:
         self.listener.update(State("listing"))
         started = time.monotonic()
         fingerprints = self.model.fingerprints
-        scope = None if self.scope.endswith(".parquet") else self.scope
+        scope = None if self.config.bytes_column is None and self.scope.endswith(".parquet") else self.scope
+        where_keys = self._where.keys if self._where else ()
         hive_columns = tuple(name for name in self.config.partition_by if name not in TABLE.names)
         planned = make_plan(
-            discover(self.config.input),
+            discover(self.config.input, self._image_column, self._since, (*hive_columns, *where_keys), self._indexes),
             table.done_keys(set(fingerprints.values()), scope) if table else None,
             fingerprints,
+            where=self._where,
             retry_errors=self.config.retry_errors,
             limit=self.config.limit,
             work_list=None if self.config.dry_run else WorkList(self.folder, GROUP_ROWS, hive_columns),
@@ -158,6 +169,7 @@ class _Run:
             f"{planned.images:,} images, {planned.bytes:,} bytes; {planned.done_images:,} already done, {planned.todo_images:,} to do; "
             f"of earlier errors, {planned.retried_errors:,} rows to retry, {planned.kept_errors:,} left alone"
             + (" (--retry-errors picks them up)" if planned.kept_errors else "")
+            + (f"; {planned.left_out:,} are left out by --where" if planned.left_out else "")
         )
         return planned
 
@@ -303,7 +315,7 @@ class _Run:
     def _cards(self) -> Iterator[Card]:
         """A few of the run's images, read again, with their masks."""
         for sample in self.totals.samples[: self.config.gallery_images]:
-            content = storage.read_many([sample.image_uri], self.config.max_image_bytes)[0]
+            content = fetch_by_uri(sample.image_uri, self.config.max_image_bytes, self._indexes)
             image = content if isinstance(content, ImageFailure) else decode.decode(content, self.config.max_pixels)
             if isinstance(image, ImageFailure):
                 continue  # it was there a moment ago; a picture less is no reason to fail a finished run

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pipeline import storage
 from pipeline.errors import ImageFailure, MasklakeError
 from pipeline.inputs.decode import decode
+from pipeline.inputs.fetch import fetch_by_uri
 from pipeline.outputs.masks import SegmentRow, decode_masks
 from pipeline.outputs.masks import id_map as segment_ids
 from pipeline.outputs.masks import overlay as paint
@@ -154,7 +155,7 @@ def overlay(row: Row, alpha: float = 0.5) -> NDArray[np.uint8]:
         MasklakeError: the image cannot be read any more, or is of another size by now.
     """
     segments, uri = _segments(row), row["image_uri"]
-    data = storage.read_many([uri])[0]
+    data = fetch_by_uri(uri)
     image = data if isinstance(data, ImageFailure) else decode(data, max_pixels=row["height"] * row["width"])
     if isinstance(image, ImageFailure):
         raise MasklakeError(f"{uri} cannot be shown: {image.message}")

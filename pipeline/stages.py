@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline import storage
 from pipeline.errors import ImageFailure
 from pipeline.inference import preprocess
 from pipeline.inference.checkpoint import ModelDescription
 from pipeline.inputs import plan
 from pipeline.inputs.decode import decode
+from pipeline.inputs.fetch import fetch
 from pipeline.model_source import ModelSource
 from pipeline.outputs.rows import RunStamp, build_rows
 from pipeline.outputs.write import FileRecord, write_rows
@@ -66,8 +67,9 @@ def load_group(work: Work, index: int) -> Iterator[pa.Table]:
     """Fetch, decode and resize one group of the plan; yields tables of at most about 16 MiB of pixels, one row per image."""
     group = plan.read_group(work.plan_uri, index)
     started = time.perf_counter()
-    contents = _fetch(group, work.max_image_bytes)
+    contents = fetch(group, work.max_image_bytes)
     fetch_seconds = (time.perf_counter() - started) / max(1, group.num_rows)
+    group = _with_sizes(group.drop_columns(["image_container", "image_start"]), contents)
     first, size, loaded = 0, 0, []
     for row, content in enumerate(contents):
         loaded.append({**_load_image(content, work), "fetch_seconds": fetch_seconds})
@@ -80,15 +82,10 @@ def load_group(work: Work, index: int) -> Iterator[pa.Table]:
         yield _join(group.slice(first), loaded)
 
 
-def _fetch(group: pa.Table, max_bytes: int) -> list[bytes | ImageFailure]:
-    """The bytes of every image of a group, or why there are none; what failed before (a stat) is not asked for again."""
-    failures = [
-        ImageFailure(code, message) if code else None
-        for code, message in zip(group["error_code"].to_pylist(), group["error_message"].to_pylist(), strict=True)
-    ]
-    uris = group["image_uri"].to_pylist()
-    wanted = iter(storage.read_many([uri for uri, failure in zip(uris, failures, strict=True) if failure is None], max_bytes))
-    return [failure if failure is not None else next(wanted) for failure in failures]
+def _with_sizes(group: pa.Table, contents: Sequence[bytes | ImageFailure]) -> pa.Table:
+    """The group with the sizes that only reading told: those of a table's rows."""
+    sizes = pa.array([None if isinstance(content, ImageFailure) else len(content) for content in contents], pa.int64())
+    return group.set_column(group.schema.get_field_index("image_bytes"), "image_bytes", pc.coalesce(group["image_bytes"], sizes))
 
 
 def _load_image(content: bytes | ImageFailure, work: Work) -> dict[str, Any]:

@@ -12,6 +12,34 @@ DECODED = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM
 """Pillow's names. Left out: documents and vector formats (EPS would start Ghostscript), and those that lakes of photographs do not hold.
 JPEG includes MPO, several JPEGs in one file. TGA is last: it has no signature, and takes what nothing else took."""
 
+SUFFIXES = tuple(
+    f".{name}"
+    for name in (
+        *(
+            "jpg",
+            "jpeg",
+            "jpe",
+            "jfif",
+            "png",
+            "gif",
+            "webp",
+            "tif",
+            "tiff",
+            "bmp",
+            "avif",
+            "jp2",
+            "j2k",
+            "ppm",
+            "pgm",
+            "pbm",
+            "pnm",
+            "tga",
+        ),
+        *("heic", "heif", "jxl"),  # known, and not decoded: better an error that says so than nothing
+    )
+)
+"""How names of images end, where images lie among other things."""
+
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # offset, bytes, name
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),

@@ -7,12 +7,12 @@ list have a fixed size, so that a worker finds the i-th group by arithmetic, wit
 from __future__ import annotations
 
 import io
+import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -20,7 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.errors import Refused
+from pipeline.inputs.conditions import COLUMNS, Condition, refusal
 from pipeline.inputs.discover import hive_keys
+from pipeline.inputs.image_tables import MARK
+from pipeline.inputs.pages import PAGE_SCHEMA
 
 GROUP_ROWS = 64
 """Images per group of the work list: what one worker fetches and decodes at a time."""
@@ -29,16 +33,10 @@ _MEMORY = "256MB"  # DuckDB's share of the driver's memory; beyond it, it spills
 _THREADS = 2  # each needs its own buffers
 _BATCH_ROWS = 16_384
 
-_LISTING = pa.schema(
-    [
-        pa.field("image_uri", pa.string()),
-        pa.field("image_etag", pa.string()),
-        pa.field("image_bytes", pa.int64()),
-        pa.field("image_modified", pa.timestamp("us", tz="UTC")),
-        pa.field("error_code", pa.string()),
-        pa.field("error_message", pa.string()),
-    ]
-)
+_LISTING = pa.schema([field.with_nullable(True) for field in PAGE_SCHEMA])
+# Neighbours in a folder share a partition; neighbours in a tar file or a table are worth reading together. Sorting so takes more memory.
+_ORDER = "image_uri"
+_ORDER_IN_CONTAINERS = "coalesce(left(image_uri, image_container), image_uri), image_start, image_uri"
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,8 @@ class Plan:
     kept_errors: int
     """Rows that failed before and are left alone; `--retry-errors` picks them up."""
     groups: int
+    left_out: int = 0
+    """Entries of the listing of which the condition is not true."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def make_plan(
     done: Iterable[pa.RecordBatch] | None,
     fingerprints: Mapping[str, str],
     *,
+    where: Condition | None = None,
     retry_errors: bool = False,
     limit: int | None = None,
     work_list: WorkList | None = None,
@@ -86,12 +87,14 @@ def make_plan(
     retried. A listing may name an image twice: its first mention counts.
 
     Args:
-        pages: `image_uri, image_etag, image_bytes, image_modified` and, of images that cannot be read, `error_code, error_message`.
+        pages: `pages.PAGE_SCHEMA`, or some of its columns.
         done: `image_uri, image_etag, task, fingerprint, status` (all strings) of rows of the table; None where there is no table yet.
         fingerprints: the fingerprint of each task that is asked for.
+        where: only images of which this is true.
         retry_errors: whether failed rows are work.
-        limit: process at most so many images, the first by URI: a store lists in no particular order.
-        work_list: where to write it; None to get the numbers only. Work is ordered by URI: neighbours share folders, so partitions.
+        limit: process at most so many images, the first in the order of the work list: a store lists in no particular order.
+        work_list: where to write it; None to get the numbers only. Work is ordered by URI, within a tar file or table by place: neighbours
+            share folders, so partitions, and are read together.
     """
     with tempfile.TemporaryDirectory(prefix="masklake-plan-") as scratch:
         settings: dict[str, str | bool | int | float | list[str]] = {
@@ -101,18 +104,21 @@ def make_plan(
             "preserve_insertion_order": False,
         }
         with duckdb.connect(str(Path(scratch, "plan.duckdb")), config=settings) as database:
+            database.execute("SET TimeZone = 'UTC'")
             database.execute("SET enable_progress_bar = false")  # it would go to standard output, where the job's JSON is
-            _load_listing(database, pages)
+            left_out = _load_listing(database, pages, where)
             _load_done(database, done, list(fingerprints.items()))
-            _compare(database, (1 << len(fingerprints)) - 1, retry_errors, limit)
-            groups = 0 if work_list is None else _write(database, list(fingerprints), work_list)
-            return _count(database, groups)
+            _compare(database, (1 << len(fingerprints)) - 1, retry_errors)
+            order = _ORDER_IN_CONTAINERS if _numbers(database, "SELECT count(image_container) FROM listing")[0] else _ORDER
+            _choose(database, order, limit)
+            groups = 0 if work_list is None else _write(database, list(fingerprints), work_list, order)
+            return replace(_count(database, groups), left_out=left_out)
 
 
 def read_group(folder: str, index: int) -> pa.Table:
     """Group `index` of the work list in a folder: one row per image.
 
-    Columns: `image_uri, image_etag, image_bytes, image_modified, error_code, error_message`, `tasks` (list of string), the hive-style keys.
+    Columns: those of `pages.PAGE_SCHEMA`, `tasks` (list of string), the hive-style keys.
     """
     file, group = divmod(index, GROUPS_PER_FILE)
     with storage.open_file(_file_uri(folder, file)) as source:
@@ -123,19 +129,52 @@ def _file_uri(folder: str, number: int) -> str:
     return f"{folder.rstrip('/')}/plan-{number:05d}.parquet"
 
 
-def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]) -> None:
+def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table], where: Condition | None) -> int:
+    """Put the listing into the database, but for images that a condition leaves out; returns how many those are.
+
+    Raises:
+        Refused: the condition names a key that no path has, or does not suit some value.
+    """
     database.execute(
-        "CREATE TABLE listing (seq BIGINT, image_uri VARCHAR, image_etag VARCHAR, image_bytes BIGINT, image_modified TIMESTAMPTZ, "
-        "error_code VARCHAR, error_message VARCHAR)"
+        "CREATE TABLE listing (listing_order BIGINT, image_uri VARCHAR, image_etag VARCHAR, image_bytes BIGINT, "
+        "image_modified TIMESTAMPTZ, error_code VARCHAR, error_message VARCHAR, image_container INTEGER, image_start BIGINT, "
+        "image_keys VARCHAR)"
     )
+    names = ", ".join(["listing_order", *_LISTING.names])
+    query = f"INSERT INTO listing SELECT {names} FROM incoming" + (f" WHERE {where.sql}" if where else "")  # noqa: S608 - the user's own SQL
+    unseen = set(where.keys if where else ())
     seen = 0
-    for page in pages:
-        columns = {"seq": pa.array(np.arange(seen, seen + len(page)))}
+    for page in _gathered(pages):
+        columns = {"listing_order": pa.array(np.arange(seen, seen + len(page)))}
         for field in _LISTING:
             given = field.name in page.column_names
             columns[field.name] = page[field.name].cast(field.type) if given else pa.nulls(len(page), field.type)
-        _insert(database, "INSERT INTO listing FROM incoming", pa.table(columns))
+        rows = pa.table(columns)
+        if where:
+            rows = _with_keys(rows, where.keys)
+            unseen -= {name for name in unseen if rows[name].null_count < len(rows)}
+        try:
+            _insert(database, query, rows)
+        except duckdb.DataError as error:
+            raise refusal(where.text if where else "", error) from None
         seen += len(page)
+    if where and seen and unseen:
+        known = ", ".join(COLUMNS)
+        absent = ", ".join(sorted(unseen))
+        raise Refused(f"--where {where.text}: no image has {absent} in its path, as a key=value folder; beside such keys there are {known}")
+    return seen - _numbers(database, "SELECT count(*) FROM listing")[0]
+
+
+def _gathered(pages: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The pages, several together: each insert has a price of its own."""
+    waiting: list[pa.Table] = []
+    for page in pages:
+        waiting.append(page)
+        if sum(len(page) for page in waiting) >= _BATCH_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 def _load_done(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch] | None, tasks: Sequence[tuple[str, str]]) -> None:
@@ -163,23 +202,25 @@ def _insert(database: duckdb.DuckDBPyConnection, query: str, incoming: pa.Table)
     database.unregister("incoming")
 
 
-def _compare(database: duckdb.DuckDBPyConnection, everything: int, retry_errors: bool, limit: int | None) -> None:
-    """The table `work`: each listed image once, with the masks of its rows that failed before and of its tasks to do now.
-
-    `chosen` are the images that `limit` leaves in.
-    """
+def _compare(database: duckdb.DuckDBPyConnection, everything: int, retry_errors: bool) -> None:
+    """The table `work`: each listed image once, with the masks of its rows that failed before and of its tasks to do now."""
     done = "coalesce(held.ok, 0)" + ("" if retry_errors else " | coalesce(held.failed, 0)")
     database.execute(
         f"""
         CREATE TABLE work AS
         SELECT listing.*, {everything} & ~({done}) AS todo, coalesce(held.failed & ~held.ok, 0) AS failed
         FROM listing
-        SEMI JOIN (SELECT min(seq) AS seq FROM listing GROUP BY image_uri) AS mentioned ON listing.seq = mentioned.seq
+        SEMI JOIN (SELECT min(listing_order) AS listing_order FROM listing GROUP BY image_uri) AS mentioned
+        ON listing.listing_order = mentioned.listing_order
         LEFT JOIN (SELECT image_uri, image_etag, bit_or(ok) AS ok, bit_or(failed) AS failed FROM done GROUP BY ALL) AS held
         ON listing.image_uri = held.image_uri AND listing.image_etag IS NOT DISTINCT FROM held.image_etag
         """  # noqa: S608 - numbers only
     )
-    bound = "" if limit is None else f" ORDER BY image_uri LIMIT {limit}"
+
+
+def _choose(database: duckdb.DuckDBPyConnection, order: str, limit: int | None) -> None:
+    """The view `chosen`: the work that `limit` leaves in."""
+    bound = "" if limit is None else f" ORDER BY {order} LIMIT {limit}"
     database.execute(f"CREATE VIEW chosen AS FROM work WHERE todo <> 0{bound}")
 
 
@@ -192,21 +233,22 @@ def _count(database: duckdb.DuckDBPyConnection, groups: int) -> Plan:
 
 
 def _numbers(database: duckdb.DuckDBPyConnection, query: str) -> list[int]:
-    row: tuple[Any, ...] | None = database.execute(query).fetchone()
-    return [int(number) for number in row or ()]
+    (row,) = database.execute(query).fetchall()  # to the end of the result: until then the connection is taken
+    return [int(number) for number in row]
 
 
-def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list: WorkList) -> int:
+def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list: WorkList, order: str) -> int:
     """Write the work list, a file at a time; returns the number of row groups."""
     columns = ", ".join(_LISTING.names)
-    reader = database.sql(f"SELECT {columns}, todo FROM chosen ORDER BY image_uri").to_arrow_reader(_BATCH_ROWS)  # noqa: S608 - constants
+    reader = database.sql(f"SELECT {columns}, todo FROM chosen ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)  # noqa: S608 - constants
     named = [[task for bit, task in enumerate(tasks) if mask >> bit & 1] for mask in range(1 << len(tasks))]
     masks = pa.array(named, pa.list_(pa.string()))
     finished = (_finish(pa.Table.from_batches([batch]), masks, work_list.hive_columns) for batch in reader)
     groups = 0
     for number, rows in enumerate(_regroup(finished, work_list.group_rows * GROUPS_PER_FILE)):
         sink = io.BytesIO()
-        pq.write_table(rows, sink, compression="zstd", row_group_size=work_list.group_rows)
+        # In groups so small, dictionaries and statistics take three times as long and more room.
+        pq.write_table(rows, sink, row_group_size=work_list.group_rows, compression="lz4", use_dictionary=False, write_statistics=False)
         storage.write_bytes(_file_uri(work_list.folder, number), sink.getvalue())
         groups += -(-rows.num_rows // work_list.group_rows)
     return groups
@@ -215,11 +257,24 @@ def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list:
 def _finish(batch: pa.Table, masks: pa.ListArray, hive_columns: Sequence[str]) -> pa.Table:
     """The rows of the work list: task names in place of the mask, and the hive-style keys of each image's folder."""
     rows = batch.select(_LISTING.names).cast(_LISTING).append_column("tasks", masks.take(batch["todo"].combine_chunks()))
-    if hive_columns:
-        keys = [_folder_keys(uri.rpartition("/")[0] + "/") for uri in rows["image_uri"].to_pylist()]
-        for name in hive_columns:
+    return _with_keys(rows, hive_columns).drop_columns(["image_keys"])
+
+
+def _with_keys(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The rows with a column for each of these keys: as a manifest tells them, else the hive-style keys of the path."""
+    if names:
+        told = ({} if text is None else json.loads(text) for text in rows["image_keys"].to_pylist())
+        keys = [{**_folder_keys(folder), **more} for folder, more in zip(_folders(rows), told, strict=True)]
+        for name in names:
             rows = rows.append_column(name, pa.array([key.get(name) for key in keys], pa.string()))
     return rows
+
+
+def _folders(rows: pa.Table) -> Iterator[str]:
+    """The folder of each image; of a table's row, that of its file, since a row's name may hold anything."""
+    for uri, end in zip(rows["image_uri"].to_pylist(), rows["image_container"].to_pylist(), strict=True):
+        path = uri[:end] if end is not None and uri[end] == MARK[0] else uri
+        yield path.rpartition("/")[0] + "/"
 
 
 @lru_cache(maxsize=1024)

@@ -28,13 +28,14 @@ from pipeline.errors import ErrorCode, ImageFailure, Refused
 from pipeline.storage import s3
 from pipeline.storage.checks import refuse_unless
 from pipeline.storage.faults import StorageError, failure, with_retries
-from pipeline.storage.files import PAGE, StoredFile
+from pipeline.storage.files import PAGE, Span, StoredFile
 from pipeline.storage.stores import LocalStore, Store
 from pipeline.storage.uris import as_folder, glob_root, is_glob, normalise
 
 __all__ = [
     "CONCURRENCY",
     "PAGE",
+    "Span",
     "StorageError",
     "StoredFile",
     "cached_folder",
@@ -54,6 +55,7 @@ __all__ = [
     "open_file",
     "read_bytes",
     "read_many",
+    "read_spans",
     "stat_many",
     "write_bytes",
 ]
@@ -61,7 +63,10 @@ __all__ = [
 CONCURRENCY = 32
 """Requests under way at once, of one process."""
 
+_NAMES_OF_FILES = (".parquet", ".tar", "/manifest.json")
+
 _T = TypeVar("_T")
+_Thing = TypeVar("_Thing")
 
 
 def list_files(uri: str) -> Iterator[list[StoredFile]]:
@@ -102,6 +107,11 @@ def stat_many(uris: Sequence[str]) -> list[StoredFile | ImageFailure]:
 def read_many(uris: Sequence[str], max_bytes: int | None = None) -> list[bytes | ImageFailure]:
     """The bytes of each object, in order; concurrent, each failure a value. Of an object larger than `max_bytes` nothing is read."""
     return _for_each(uris, lambda store, uri: store.read(uri, max_bytes))
+
+
+def read_spans(spans: Sequence[Span]) -> list[bytes | ImageFailure]:
+    """The bytes of each span, in order; concurrent, each failure a value. An object with another etag than the span's is `not_found`."""
+    return _each(spans, lambda span: _store(span.uri).read_span(span))
 
 
 def read_bytes(uri: str) -> bytes:
@@ -247,11 +257,12 @@ def _check_readable(uri: str) -> None:
     target = glob_root(uri).rpartition("/")[0] + "/" if is_glob(uri) else normalise(uri)
     store = _store(target)
     store.check_readable(target)
-    if target.endswith(".parquet"):
+    if target.endswith(_NAMES_OF_FILES):
         try:
-            store.stat(target)  # a manifest must be there, while an S3 prefix may be empty
+            store.stat(target)  # a manifest or shard must be there, while an S3 prefix may be empty
         except FileNotFoundError:
-            raise FileNotFoundError(target) from None  # S3's 404 alone could mean the bucket
+            if not any(store.names(as_folder(target))):  # a folder may be called like a file
+                raise FileNotFoundError(target) from None  # S3's 404 alone could mean the bucket
         except IsADirectoryError:
             return
 
@@ -296,16 +307,23 @@ def _one(uri: str, verb: Callable[[Store, str], _T]) -> _T:
 
 
 def _for_each(uris: Sequence[str], verb: Callable[[Store, str], _T]) -> list[_T | ImageFailure]:
-    def attempt(uri: str) -> _T | ImageFailure:
+    def call(uri: str) -> _T:
+        name = normalise(uri)
+        return verb(_store(name), name)
+
+    return _each(uris, call)
+
+
+def _each(things: Sequence[_Thing], verb: Callable[[_Thing], _T]) -> list[_T | ImageFailure]:
+    def attempt(thing: _Thing) -> _T | ImageFailure:
         try:
-            name = normalise(uri)
-            return with_retries(lambda: verb(_store(name), name))
+            return with_retries(lambda: verb(thing))
         except Exception as error:
             return failure(error)
 
-    if len(uris) <= 1:
-        return [attempt(uri) for uri in uris]
-    return list(_threads(os.getpid()).map(attempt, uris))
+    if len(things) <= 1:
+        return [attempt(thing) for thing in things]
+    return list(_threads(os.getpid()).map(attempt, things))
 
 
 @lru_cache(maxsize=1)

@@ -47,6 +47,13 @@ class StorageError(MasklakeError):
         self.code = failure.code
 
 
+class ChangedError(Exception):
+    """An object is not the one that was listed any more."""
+
+    def __init__(self) -> None:
+        super().__init__("it has changed since it was listed")
+
+
 class TooLargeError(Exception):
     """An object has more bytes than it may have; `size` is None where all that is known is that there are more."""
 
@@ -100,8 +107,9 @@ def failure(error: Exception) -> ImageFailure:
         return ImageFailure(ErrorCode.TOO_LARGE, str(error))
     answer = service_error(error)
     status = http_status(answer) if answer else 0  # also for codes that s3fs does not know
-    if isinstance(error, FileNotFoundError) or status == 404:
-        return ImageFailure(ErrorCode.NOT_FOUND, "there is no such object")
+    if isinstance(error, (ChangedError, FileNotFoundError)) or status in (404, 416):  # 416: no such bytes, any more
+        changed = isinstance(error, ChangedError) or status == 416
+        return ImageFailure(ErrorCode.NOT_FOUND, str(ChangedError()) if changed else "there is no such object")
     if isinstance(error, _ABSENT_ERRORS) or (isinstance(error, OSError) and error.errno in _ABSENT_ERRNOS):
         return ImageFailure(ErrorCode.NOT_FOUND, f"not an object: {detail(error)}")
     if isinstance(error, PermissionError) or status in (401, 403):

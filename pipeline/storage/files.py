@@ -1,4 +1,4 @@
-"""What a store tells of a file."""
+"""What a store tells of a file, and what is asked of one."""
 
 from __future__ import annotations
 
@@ -17,3 +17,13 @@ class StoredFile:
     etag: str | None
     size: int | None
     modified: datetime | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """`length` bytes of an object from byte `start` on: of the version with this etag, or of any where it is None."""
+
+    uri: str
+    start: int
+    length: int
+    etag: str | None = None

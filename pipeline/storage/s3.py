@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
@@ -15,8 +16,10 @@ import s3fs
 from botocore.credentials import RefreshableCredentials
 from fsspec.asyn import sync
 
-from pipeline.storage.faults import TooLargeError, with_retries
-from pipeline.storage.files import PAGE, StoredFile
+from pipeline.storage.answers import session_for_listing
+from pipeline.storage.faults import ChangedError, TooLargeError, with_retries
+from pipeline.storage.files import PAGE, Span, StoredFile
+from pipeline.storage.ranged import RangedFile
 from pipeline.storage.stores import Store
 from pipeline.storage.uris import as_folder, split_s3
 
@@ -53,6 +56,7 @@ class S3Store(Store):
             {} if endpoint is None else dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
         )
         self.fs = s3fs.S3FileSystem(
+            session=session_for_listing(),
             endpoint_url=endpoint,
             client_kwargs={"region_name": region()},
             config_kwargs={
@@ -124,15 +128,29 @@ class S3Store(Store):
         return StoredFile(uri, found.get("ETag", "").strip('"') or None, found["ContentLength"], found["LastModified"])
 
     def read(self, uri: str, max_bytes: int | None) -> bytes:
-        return cast("bytes", sync(self.fs.loop, self._read, *split_s3(uri), max_bytes))
+        def judge(answer: dict[str, Any]) -> None:
+            if max_bytes is not None and answer["ContentLength"] > max_bytes:
+                raise TooLargeError(answer["ContentLength"], max_bytes)
 
-    async def _read(self, bucket: str, key: str, max_bytes: int | None) -> bytes:
+        return cast("bytes", sync(self.fs.loop, self._get, uri, judge))
+
+    def read_span(self, span: Span) -> bytes:
+        def judge(answer: dict[str, Any]) -> None:
+            if span.etag is not None and answer.get("ETag", "").strip('"') != span.etag:
+                raise ChangedError
+            if answer["ContentLength"] != span.length:  # its end came too early; some servers ignore ranges
+                raise ConnectionError(f"{answer['ContentLength']} bytes offered instead of {span.length}")
+
+        bounds = f"bytes={span.start}-{span.start + span.length - 1}"
+        return cast("bytes", sync(self.fs.loop, self._get, span.uri, judge, Range=bounds))
+
+    async def _get(self, uri: str, judge: Callable[[dict[str, Any]], None], **arguments: Any) -> bytes:
         # s3fs would ask for the size first: two requests for one small image.
-        answer = await self.fs._call_s3("get_object", Bucket=bucket, Key=key)
+        bucket, key = split_s3(uri)
+        answer = await self.fs._call_s3("get_object", Bucket=bucket, Key=key, **arguments)
         body, size = answer["Body"], answer["ContentLength"]
         try:
-            if max_bytes is not None and size > max_bytes:
-                raise TooLargeError(size, max_bytes)
+            judge(answer)
             data: bytes = await body.read()
         finally:
             body.close()  # what was not read is not transferred
@@ -148,7 +166,13 @@ class S3Store(Store):
         self._call("delete_object", Bucket=bucket, Key=key)
 
     def open(self, uri: str) -> BinaryIO:
-        return cast("BinaryIO", self.fs.open(uri, "rb", block_size=_OPEN_BLOCK_BYTES))
+        # s3fs's own file would not try again, and would mix the bytes of two versions.
+        found = self.stat(uri)
+
+        def read(start: int, length: int) -> bytes:
+            return with_retries(lambda: self.read_span(Span(uri, start, length, found.etag)))
+
+        return cast("BinaryIO", io.BufferedReader(RangedFile(uri, read, found.size or 0), _OPEN_BLOCK_BYTES))
 
     def check_readable(self, uri: str) -> None:
         bucket, key = split_s3(uri)

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, cast
 
 import fsspec
 
-from pipeline.storage.faults import TooLargeError
-from pipeline.storage.files import PAGE, StoredFile
+from pipeline.storage.faults import ChangedError, TooLargeError
+from pipeline.storage.files import PAGE, Span, StoredFile
 from pipeline.storage.uris import is_glob, local_path
 
 _OPEN_BLOCK_BYTES = 1024 * 1024
@@ -77,6 +77,17 @@ class Store:
             data: bytes = file.read() if max_bytes is None else file.read(max_bytes + 1)
         if max_bytes is not None and len(data) > max_bytes:
             raise TooLargeError(None, max_bytes)
+        return data
+
+    def read_span(self, span: Span) -> bytes:
+        """Exactly the bytes of a span; a `ChangedError` where they are not there, or the etag is another."""
+        if span.etag is not None and self.stat(span.uri).etag != span.etag:
+            raise ChangedError
+        with self.open(span.uri) as file:
+            file.seek(span.start)
+            data = file.read(span.length)
+        if len(data) != span.length:
+            raise ChangedError
         return data
 
     def write(self, uri: str, data: bytes) -> None:

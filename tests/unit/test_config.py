@@ -59,6 +59,11 @@ def test_every_setting_is_a_flag_in_the_help(capsys: pytest.CaptureFixture[str])
         (["--partition-by", "segments"], "cannot partition by the column 'segments'"),
         (["--partition-by", "a b"], "is not a column name"),
         (["--output", "s3://lake/images"], "input and output are the same folder"),
+        (["--since", "yesterday"], "--since yesterday (on the command line): must be a time such as 2026-11-22"),
+        (["--since", "99999999999d"], "or a span such as 30m, 24h or 7d"),
+        (["--key-column", "id"], "say --bytes-column as well"),
+        (["--key-column", "row", "--bytes-column", "image"], "give the column another name"),
+        (["--bytes-column", "a&b"], "--bytes-column a&b"),
         (["--config", "absent.yaml"], "--config absent.yaml: cannot be read"),
     ],
 )

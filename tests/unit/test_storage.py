@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import botocore.parsers
+import botocore.session
 import deltalake
 import fsspec
 import pyarrow as pa
 import pytest
 
+from infra.listed_store import ListedStore
 from pipeline import storage
 from pipeline.errors import ErrorCode, ImageFailure, Refused
 from pipeline.storage import faults
+from pipeline.storage.answers import session_for_listing
 
 ODD_NAMES = ["plain.jpg", "with space.jpg", "ümläut.jpg", "50%25.jpg", "a#b.jpg", "a?b.jpg", "[x]*.jpg", "new\nline.jpg", "~t.jpg"]
 
@@ -221,3 +226,15 @@ def test_a_glob_whose_last_part_is_a_pattern_can_be_checked(tmp_path: Path) -> N
     storage.check_input(f"{tmp_path}/base-*.jpg")
     with pytest.raises(Refused, match="--input"):
         storage.check_input(f"{tmp_path}/absent/base-*.jpg")
+
+
+@pytest.mark.parametrize("objects", [0, 1, 3])
+def test_a_listing_is_read_as_botocore_reads_it(objects: int) -> None:
+    body = ListedStore("days", objects, 0).page("images/", "/" if objects == 3 else "", 0, 2)
+    answer = {"status_code": 200, "headers": {}, "body": body.replace("camera", "a &amp; ü%").encode(), "context": {}}
+    shape = botocore.session.Session().get_service_model("s3").operation_model("ListObjectsV2").output_shape
+    theirs = botocore.parsers.create_parser("rest-xml").parse(answer, shape)
+    ours = asyncio.run(session_for_listing().get_component("response_parser_factory").create_parser("rest-xml").parse(answer, shape))
+    for entry in theirs.get("Contents", []):
+        entry.pop("StorageClass")
+    assert ours == theirs

@@ -12,7 +12,10 @@ import pytest
 
 from pipeline import storage
 from pipeline.errors import Refused
-from pipeline.inputs.discover import PAGE_SCHEMA, discover, hive_keys
+from pipeline.inputs.discover import discover, hive_keys
+from pipeline.inputs.pages import PAGE_SCHEMA
+from pipeline.inputs.plan import WorkList, make_plan, read_group
+from tests.unit.inputs.test_shards import write_tar
 
 
 def files(folder: Path, *names: str) -> None:
@@ -59,6 +62,9 @@ def test_a_row_tells_what_the_store_knows(tmp_path: Path) -> None:
         "image_modified": stored.modified,
         "error_code": None,
         "error_message": None,
+        "image_container": None,
+        "image_start": None,
+        "image_keys": None,
     }
     for uri in (tmp_path, tmp_path / "a.jpg", f"{tmp_path}/*.jpg"):
         assert list(found(uri).values()) == [expected]
@@ -112,8 +118,21 @@ def test_what_a_manifest_says_with_an_etag_is_believed(tmp_path: Path) -> None:
     )
     a, b = found(path).values()
     expected = {"image_uri": "s3://lake/a.jpg", "image_etag": "e1", "image_bytes": 7, "image_modified": noon.replace(tzinfo=UTC)}
-    assert a == {**expected, "error_code": None, "error_message": None}
+    assert a == {**dict.fromkeys(PAGE_SCHEMA.names), **expected}
     assert b["image_bytes"] == 5  # asked for, as there was no etag
+
+
+def test_columns_of_a_manifest_take_the_place_of_hive_style_keys_where_asked_for(tmp_path: Path) -> None:
+    write_tar(tmp_path / "dt=1" / "b.tar", {"1.jpg": b"1", "2.jpg": b"2"})
+    files(tmp_path, "dt=1/a.jpg")
+    path = manifest(tmp_path, uri=["dt=1/a.jpg", "dt=1/b.tar"], camera=[7, 8], dt=["x", None], unused=["", ""])
+    pages = discover(str(path), keys=("camera", "dt", "site"))
+    make_plan(pages, None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 9, ("camera", "dt", "site")))
+    group = read_group(str(tmp_path / "plan"), 0)
+    assert group["image_uri"].to_pylist() == [f"file://{tmp_path}/dt=1/{name}" for name in ("a.jpg", "b.tar/1.jpg", "b.tar/2.jpg")]
+    assert group["camera"].to_pylist() == ["7", "8", "8"]
+    assert group["dt"].to_pylist() == ["x", None, None]
+    assert group["site"].to_pylist() == [None, None, None]
 
 
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
