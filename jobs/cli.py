@@ -7,6 +7,7 @@ import sys
 
 _JOBS = {
     "segment": "segment a lake of images into a table of masks",
+    "export": "export a table of masks to COCO JSON, COCO panoptic, label maps or a flat Parquet",
     "demo": "the whole job on an embedded S3 server with generated images",
     "benchmark": "measure the model side: each stage's share, images/s, beside the bare forward and transformers' own pipeline",
 }

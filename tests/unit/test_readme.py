@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from jobs import export
 from pipeline.config import Config
 from pipeline.errors import ErrorCode
 from pipeline.schema import SEGMENT, TABLE
@@ -40,7 +41,8 @@ def test_every_make_target_exists() -> None:
 
 def test_every_flag_is_a_setting() -> None:
     flags = {flag.replace("-", "_") for flag in re.findall(r"`--([a-z-]+)", README)} - {"config"}
-    assert flags <= set(Config.model_fields)
+    of_exports = {flag.lstrip("-").replace("-", "_") for flag in re.findall(r"--[a-z-]+", export._parser().format_usage())}
+    assert flags <= {*Config.model_fields, *of_exports}
 
 
 @pytest.mark.parametrize("name", [*TABLE.names, *(field.name for field in SEGMENT), *ErrorCode])
