@@ -28,7 +28,6 @@ SEGMENTS_PER_IMAGE = 100_000
 
 def write_instances(selection: Selection, output: str, scratch: Path, info: Mapping[str, Any]) -> Written:
     """`instances.json`: every segment an annotation with a compressed run-length mask and its score."""
-    selection.number_images()
     categories = Categories()
     annotations = (_annotation(row, segment) for row in selection.numbered_rows() for segment in _noted(row, categories))
     _store_json(scratch, output + folder.INSTANCES, info, selection, annotations, categories)
@@ -37,8 +36,6 @@ def write_instances(selection: Selection, output: str, scratch: Path, info: Mapp
 
 def write_panoptic(selection: Selection, output: str, scratch: Path, info: Mapping[str, Any]) -> Written:
     """`panoptic/*.png` with segment ids as colours, and `panoptic.json`."""
-    selection.number_images()
-    selection.check_names()
     categories = Categories()
     drawn = store_each(selection.numbered_rows(), f"{output}{folder.PANOPTIC_PICTURES}/", id_picture)
     annotations = (

@@ -24,8 +24,6 @@ def write_label_maps(selection: Selection, output: str, settings: Settings) -> W
     Raises:
         Refused: a label id does not fit, or is the void value.
     """
-    selection.number_images()
-    selection.check_names()
     categories = Categories()
     for row in store_each(selection.numbered_rows(), f"{output}{folder.LABEL_PICTURES}/", lambda row: label_map(row, settings)):
         for segment in row["segments"]:

@@ -58,6 +58,10 @@ def _export(settings: Settings, table: MaskTable, output: str, say: Callable[[st
         say(f"{selection.rows} rows of version {table.delta.version()} of {settings.table}")
         for line in _mixtures(selection.answers):
             say(line)
+        if settings.format is not Format.SEGMENTS:
+            selection.number_images()
+        if settings.format in (Format.PANOPTIC, Format.LABEL_MAPS):
+            selection.check_names()
         folder.clear(output)
         written = _write(selection, table, settings, output, Path(scratch))
         summary = _summary(selection, table, settings, written)

@@ -91,7 +91,8 @@ class Selection:
         return common[: common.rfind("/") + 1]
 
     def number_images(self) -> None:
-        """Give every image its id, its position in the order of URIs from 1 on, and the names of its files."""
+        """Give every image its id, its position in the order of URIs from 1 on, and the names of its files: needed by all that follows
+        but `flat_segments`."""
         self._database.execute(
             r"""
             CREATE TABLE images AS

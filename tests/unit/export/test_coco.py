@@ -125,9 +125,10 @@ def test_a_stem_that_is_another_images_name_is_not_taken(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["x/../../../above.jpg", "x//twice.jpg"])
 def test_a_key_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     commit(str(tmp_path / "masks"), "run-1", {name: answers("a"), "y.jpg": answers("b")})
-    with pytest.raises(Refused, match="no file can be named after this image"):
-        export(str(tmp_path / "masks"), tmp_path / "out", "coco-panoptic")
     assert export(str(tmp_path / "masks"), tmp_path / "out", "coco-instances")["rows"] == 2
+    with pytest.raises(Refused, match="no file can be named after this image"):
+        export(str(tmp_path / "masks"), tmp_path / "out", "coco-panoptic", overwrite=True)
+    assert files(tmp_path / "out") == {"_export.json", "instances.json"}  # the earlier export, untouched
 
 
 def test_overlapping_masks_are_no_panoptic_answer(tmp_path: Path) -> None:
