@@ -9,6 +9,7 @@ _JOBS = {
     "segment": "segment a lake of images into a table of masks",
     "compact": "merge a table's small files, drop superseded rows if asked, and vacuum",
     "erase": "erase images from a table and its past, by URI or because the lake has them no more",
+    "export": "export a table of masks to COCO JSON, COCO panoptic, label maps or a flat Parquet",
     "demo": "the whole job on an embedded S3 server with generated images",
     "benchmark": "measure the model side: each stage's share, images/s, beside the bare forward and transformers' own pipeline",
 }

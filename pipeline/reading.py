@@ -37,6 +37,8 @@ Row = Mapping[str, Any]
 
 _KEYS = ("image_uri", "task", "processed_at", "run_id")
 _MEMORY = "512MB"  # for the keys of the newest rows; beyond it, they spill to disk
+_ROWS, _ROWS_WITH_MASKS = 2048, 128  # of a batch that `newest` reads
+_PIECE_BYTES = 4 << 20
 
 
 def open_table(uri: str) -> MaskTable:
@@ -85,7 +87,7 @@ class MaskTable:
         wanted = self._fields(columns)
         conditions = [f"({where})"] if where else []
         if task is not None:
-            conditions.append("task = '" + task.replace("'", "''") + "'")
+            conditions.append(f"task = {sql_text(task)}")
         return pa.RecordBatchReader.from_batches(wanted, self._newest(wanted, " AND ".join(conditions) or None))
 
     def rows(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
@@ -109,17 +111,33 @@ class MaskTable:
             database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
             database.register("keys", self._scan(_KEYS, predicate))
             database.execute("CREATE TABLE newest AS SELECT image_uri, task, max((processed_at, run_id)) AS stamp FROM keys GROUP BY ALL")
-            database.register("rows", self._scan(dict.fromkeys([*wanted.names, *_KEYS]), predicate))
+            database.register("rows", _in_pieces(self._scan(dict.fromkeys([*wanted.names, *_KEYS]), predicate)))
             columns = ", ".join(f'"{name}"' for name in wanted.names)
             rows = database.sql(
                 f"SELECT {columns} FROM rows SEMI JOIN newest ON rows.image_uri = newest.image_uri AND rows.task = newest.task "  # noqa: S608
                 "AND (rows.processed_at, rows.run_id) = newest.stamp"
             )
-            for batch in rows.to_arrow_reader(2048):
+            for batch in rows.to_arrow_reader(_ROWS_WITH_MASKS if "segments" in wanted.names else _ROWS):
                 yield from pa.Table.from_batches([batch]).cast(wanted).to_batches()
 
     def _scan(self, columns: Iterable[str], predicate: str | None) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_stream(self.delta.scan(columns=list(columns), predicate=predicate))
+
+
+def _in_pieces(batches: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """The same rows in batches of bounded size: 2,000 rows with masks can be a gigabyte, and several copies are under way at once."""
+
+    def pieces() -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            rows = max(1, batch.num_rows * _PIECE_BYTES // max(1, batch.nbytes))
+            yield from (batch.slice(first, rows) for first in range(0, batch.num_rows, rows))
+
+    return pa.RecordBatchReader.from_batches(batches.schema, pieces())
+
+
+def sql_text(text: str) -> str:
+    """Text as it is written in an SQL condition: in quotes, those inside doubled."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def masks(row: Row) -> NDArray[np.bool_]:

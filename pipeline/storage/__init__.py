@@ -57,6 +57,7 @@ __all__ = [
     "read_many",
     "read_spans",
     "stat_many",
+    "upload_file",
     "write_bytes",
 ]
 
@@ -130,6 +131,21 @@ def write_bytes(uri: str, data: bytes) -> None:
         StorageError: it could not be written, after retries.
     """
     _one(uri, lambda store, name: store.write(name, data))
+
+
+def upload_file(path: Path, uri: str) -> None:
+    """Write one object from a local file of any size, complete or not at all; replaces what was there.
+
+    Raises:
+        StorageError: it could not be written, after retries.
+    """
+    name = normalise(uri)
+    try:
+        _store(name).upload(path, name)
+    except Refused:
+        raise
+    except Exception as error:
+        raise StorageError(name, failure(error)) from error
 
 
 def exists(uri: str) -> bool:
@@ -218,13 +234,15 @@ def cached_folder(uri: str) -> Path:
     return target
 
 
-def check_input(uri: str) -> None:
+def check_input(uri: str, setting: str = "--input") -> None:
     """See within seconds whether images can be listed below a URI or pattern, or read from a manifest. An empty prefix is fine.
+
+    Refusals name `setting`.
 
     Raises:
         Refused: wrong or no credentials, no such bucket, path or manifest, no answer, or a scheme that is not supported.
     """
-    refuse_unless("--input", uri, "list and read", lambda: _check_readable(uri))
+    refuse_unless(setting, uri, "list and read", lambda: _check_readable(uri))
 
 
 def check_output(uri: str, setting: str = "--output") -> None:

@@ -7,7 +7,9 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -26,6 +28,7 @@ from pipeline.storage.uris import as_folder, split_s3
 _CONNECT_SECONDS, _READ_SECONDS = 5, 30
 _CONNECTIONS = 64
 _OPEN_BLOCK_BYTES = 1024 * 1024
+_PART_BYTES, _MOST_PARTS = 32 * 1024 * 1024, 10_000  # of a file that is uploaded in parts
 _LISTERS = 16
 _FEW_FOLDERS, _DEEPEST_SPLIT = 16, 4  # a level with fewer folders is split once more, to list in parallel
 _SAMPLED_FOLDERS, _SPARSE_FOLDER = 8, 60  # folders with fewer objects are listed faster by one long listing than by one request each
@@ -160,6 +163,30 @@ class S3Store(Store):
 
     def write(self, uri: str, data: bytes) -> None:
         self.fs.pipe_file(uri, data)
+
+    def upload(self, path: Path, uri: str) -> None:
+        size = path.stat().st_size
+        if size <= _PART_BYTES:
+            with_retries(lambda: self.write(uri, path.read_bytes()))
+            return
+        bucket, key = split_s3(uri)
+        target = {"Bucket": bucket, "Key": key}
+        target["UploadId"] = with_retries(lambda: self._call("create_multipart_upload", **target))["UploadId"]
+        try:
+            parts = self._upload_parts(path, max(_PART_BYTES, -(-size // _MOST_PARTS)), target)
+            with_retries(lambda: self._call("complete_multipart_upload", **target, MultipartUpload={"Parts": parts}))
+        except BaseException:
+            with suppress(Exception):  # the store keeps parts, and charges for them, until they are given up
+                self._call("abort_multipart_upload", **target)
+            raise
+
+    def _upload_parts(self, path: Path, part_bytes: int, target: dict[str, str]) -> list[dict[str, Any]]:
+        parts = []
+        with path.open("rb") as file:
+            for number, data in enumerate(iter(lambda: file.read(part_bytes), b""), 1):
+                answer = with_retries(functools.partial(self._call, "upload_part", **target, PartNumber=number, Body=data))
+                parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        return parts
 
     def delete(self, uri: str) -> None:
         bucket, key = split_s3(uri)

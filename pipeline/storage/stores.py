@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
@@ -93,6 +95,9 @@ class Store:
     def write(self, uri: str, data: bytes) -> None:
         self.fs.pipe_file(uri, data)
 
+    def upload(self, path: Path, uri: str) -> None:
+        self.fs.put_file(str(path), uri)
+
     def delete(self, uri: str) -> None:
         self.fs.rm_file(uri)
 
@@ -141,14 +146,12 @@ class LocalStore(Store):
         return local_path(uri).read_bytes()
 
     def write(self, uri: str, data: bytes) -> None:
-        path = local_path(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
-        try:
+        with _whole(local_path(uri)) as partial:
             partial.write_bytes(data)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+
+    def upload(self, path: Path, uri: str) -> None:
+        with _whole(local_path(uri)) as partial:
+            shutil.copyfile(path, partial)
 
     def delete(self, uri: str) -> None:
         local_path(uri).unlink()
@@ -171,3 +174,15 @@ class LocalStore(Store):
             raise NotADirectoryError
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(f"{path} is not writable")
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, which takes its name when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -138,7 +138,12 @@ def test_a_write_is_complete_or_absent(tmp_path: Path) -> None:
     (tmp_path / "target" / "x").touch()
     with pytest.raises(storage.StorageError):
         storage.write_bytes(f"{tmp_path}/target", b"cannot replace a folder that is not empty")
+    (tmp_path / "target" / "x").write_bytes(b"content")
+    with pytest.raises(storage.StorageError):
+        storage.upload_file(tmp_path / "target" / "x", f"{tmp_path}/target")
     assert [path.name for path in tmp_path.iterdir()] == ["target"]  # nothing half-written stays
+    storage.upload_file(tmp_path / "target" / "x", f"{tmp_path}/deep/er/copy")
+    assert storage.read_bytes(f"{tmp_path}/deep/er/copy") == b"content"
 
 
 def test_a_download_stays_in_its_folder(tmp_path: Path) -> None:
@@ -157,13 +162,16 @@ def test_delta_finds_a_local_table_whatever_it_is_called(tmp_path: Path, name: s
     assert storage.list_names(f"{place}/_delta_log") == ["00000000000000000000.json"]
 
 
-def test_any_other_store_of_fsspec_works() -> None:
+def test_any_other_store_of_fsspec_works(tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe({"/lake/in/a.jpg": b"aa", "/lake/in/d/b.jpg": b"bbb"})
     assert uris(storage.list_files("memory://lake/in")) == ["memory:///lake/in/a.jpg", "memory:///lake/in/d/b.jpg"]
     assert storage.read_many(["memory:///lake/in/a.jpg", "memory:///lake/absent"], max_bytes=2)[0] == b"aa"
     storage.write_bytes("memory://lake/out", b"x")
     assert storage.exists("memory://lake/out")
+    (tmp_path / "file").write_bytes(b"y")
+    storage.upload_file(tmp_path / "file", "memory://lake/file")
+    assert storage.read_bytes("memory://lake/file") == b"y"
     storage.check_input("memory://lake/in")
     memory.rm("/lake", recursive=True)
 
