@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable
 from urllib.parse import parse_qs, quote, urlsplit
 
-LAYOUTS = ("days", "users", "flat")
 _PER_DAY, _PER_USER = 100_000, 20
 _PAGE = 1000
 _ENTRY = (
@@ -23,20 +22,20 @@ _ENTRY = (
 )
 
 
-def key_of(layout: str) -> Callable[[int], str]:
-    """The key of object i; keys are in S3's order. Days of 100,000 objects, users of 20 each, or one folder for all."""
-    if layout == "days":
-        return lambda i: f"images/dt={i // _PER_DAY:05d}/camera-{i % _PER_DAY // 1000:03d}-{i:09d}.jpg"
-    if layout == "users":
-        return lambda i: f"images/user-{i // _PER_USER:09d}/{i:09d}.jpg"
-    return lambda i: f"images/photo-{i:09d}.jpg"
+LAYOUTS: dict[str, Callable[[int], str]] = {
+    "days": lambda i: f"images/dt={i // _PER_DAY:05d}/camera-{i % _PER_DAY // 1000:03d}-{i:09d}.jpg",
+    "users": lambda i: f"images/user-{i // _PER_USER:09d}/{i:09d}.jpg",
+    "tree": lambda i: f"images/{i // 20_000:05d}/{i // 2000 % 10}/{i // 200 % 10}/{i // _PER_USER % 10}/{i:09d}.jpg",
+    "flat": lambda i: f"images/photo-{i:09d}.jpg",
+}
+"""The key of object i, in S3's order: in days of 100,000 objects, in users of 20, in a tree with 20 at each end, or in one folder."""
 
 
 class ListedStore:
     """Answers list requests for `objects` objects of a layout; `requests` counts them."""
 
     def __init__(self, layout: str, objects: int, latency: float) -> None:
-        self.key, self.objects, self.latency, self.requests = key_of(layout), objects, latency, 0
+        self.key, self.objects, self.latency, self.requests = LAYOUTS[layout], objects, latency, 0
 
     def page(self, prefix: str, delimiter: str, start: int, most: int) -> str:
         """A page's XML. Tokens are numbers of objects."""
@@ -77,7 +76,7 @@ class ListedStore:
                 body = (await self._answer(head.split(b" ", 2)[1].decode())).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             writer.close()
 
     async def _answer(self, target: str) -> str:
@@ -96,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m infra.listed_store", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--layout", choices=LAYOUTS, default="days")
+    parser.add_argument("--layout", choices=list(LAYOUTS), default="days")
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--latency", type=float, default=0.05, help="seconds before each answer (default: %(default)s)")
     arguments = parser.parse_args(argv)

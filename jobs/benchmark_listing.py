@@ -1,7 +1,7 @@
 """Measure discovery and planning where a lake is large: a simulated store of many objects, and a simulated table of many rows.
 
     python -m jobs.benchmark_listing --objects 1000000 --layout days --latency 0.05
-    python -m jobs.benchmark_listing --objects 1000000 --done 1000000            # against a table that holds as many rows
+    python -m jobs.benchmark_listing --objects 1000000 --from-memory --done 1000000     # planning alone, against as many rows
 
 The store (infra/listed_store.py) is another process, and answers each list request after a latency; the table's rows come from memory, as
 the table's own reader would give them. The last line is one JSON object.
@@ -21,13 +21,16 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
 
 import botocore.session
 import pyarrow as pa
 
-from infra.listed_store import LAYOUTS, key_of
-from pipeline import job  # noqa: F401 - what a run's driver has in memory anyway
+from infra.listed_store import LAYOUTS
+from pipeline import job, storage  # the job: what a run's driver has in memory anyway
 from pipeline.inputs.discover import discover
+from pipeline.inputs.pages import page
 from pipeline.inputs.plan import WorkList, make_plan
 
 _BATCH = 8192  # rows of a table that come at a time
@@ -36,46 +39,65 @@ _FINGERPRINTS = {"panoptic": "0" * 32}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark; prints a sentence for a reader, and JSON last."""
+    """Run the benchmark; shows on stderr how it goes on, and prints JSON last."""
     arguments = _parser().parse_args(argv)
-    _show("imported", 0.0)
-    with _store(arguments.layout, arguments.objects, arguments.latency) as endpoint, tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
-        each = _seconds_per_page(endpoint)
-        asked, before, cpu, started = _requests(endpoint), _peak_mb(), time.process_time(), time.monotonic()
-        done = _rows(arguments.layout, arguments.done) if arguments.done else None
-        pages = discover("s3://lake/images/")
-        plan = make_plan(_watched(pages, started), done, _FINGERPRINTS, work_list=WorkList(folder, 32))
-        seconds, cpu, requests = time.monotonic() - started, time.process_time() - cpu, _requests(endpoint) - asked
-    assert plan.images == arguments.objects
-    assert plan.done_images == min(arguments.done, arguments.objects)
-    pages_needed = -(-arguments.objects // 1000)
-    measured = {
-        "objects": arguments.objects,
-        "layout": arguments.layout,
-        "latency": arguments.latency,
-        "done_rows": arguments.done,
-        "seconds": round(seconds, 1),
-        "requests": requests,
-        "requests_per_1000_objects": round(requests / pages_needed, 3),
-        "page_after_page_seconds": round(pages_needed * each, 1),
-        "cpu_seconds": round(cpu, 1),
-        "peak_mb": _peak_mb(),
-        "peak_mb_before": before,
-    }
-    print(json.dumps(measured))
+    measured = _from_memory(arguments) if arguments.from_memory else _from_store(arguments)
+    print(json.dumps({**vars(arguments), **measured, "peak_mb": _peak_mb()}))
     return 0
+
+
+def _from_store(arguments: argparse.Namespace) -> dict[str, Any]:
+    """List a store and plan; how long, and how many requests."""
+    with _store(arguments.layout, arguments.objects, arguments.latency) as endpoint:
+        os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
+        each, asked = _seconds_per_page(endpoint), _requests(endpoint)
+        measured = _plan(discover("s3://lake/images/"), arguments)
+        requests = _requests(endpoint) - asked
+    pages = -(-arguments.objects // storage.PAGE)
+    return {
+        **measured,
+        "requests": requests,
+        "requests_per_1000_objects": round(requests / pages, 3),
+        "page_after_page_seconds": round(pages * each, 1),
+    }
+
+
+def _from_memory(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Plan alone, from a listing that costs next to nothing."""
+    key = LAYOUTS[arguments.layout]
+    now = pa.scalar(datetime(2026, 11, 22, tzinfo=UTC), pa.timestamp("us", tz="UTC"))
+
+    def pages() -> Iterator[pa.Table]:
+        for first in range(0, arguments.objects, storage.PAGE):
+            numbers = range(first, min(first + storage.PAGE, arguments.objects))
+            etags = [f"{number:032x}" for number in numbers]
+            yield page(
+                [f"s3://lake/{key(number)}" for number in numbers], image_etag=etags, image_bytes=pa.scalar(100_000), image_modified=now
+            )
+
+    return _plan(pages(), arguments)
+
+
+def _plan(pages: Iterator[pa.Table], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Compare a listing with a table and write the work list."""
+    before, cpu, started = _peak_mb(), time.process_time(), time.monotonic()
+    done = _rows(arguments.layout, arguments.done) if arguments.done else None
+    with tempfile.TemporaryDirectory() as folder:
+        plan = make_plan(_watched(pages, started), done, _FINGERPRINTS, work_list=WorkList(folder, job.GROUP_ROWS))
+    assert (plan.images, plan.done_images) == (arguments.objects, min(arguments.done, arguments.objects))
+    seconds = {"seconds": round(time.monotonic() - started, 1), "cpu_seconds": round(time.process_time() - cpu, 1)}
+    return {**seconds, "peak_mb_before": before}
 
 
 def _watched(pages: Iterator[pa.Table], started: float) -> Iterator[pa.Table]:
     """The pages, with a word on stderr now and then."""
     seen, told = 0, 0
-    for page in pages:
-        seen += page.num_rows
+    for listed in pages:
+        seen += listed.num_rows
         if seen - told >= 250_000:
             told = seen
             _show(f"{seen:,} listed", time.monotonic() - started)
-        yield page
+        yield listed
     _show(f"{seen:,} listed, all", time.monotonic() - started)
 
 
@@ -91,7 +113,7 @@ def _seconds_per_page(endpoint: str) -> float:
 
 def _rows(layout: str, count: int) -> Iterator[pa.RecordBatch]:
     """What a table would give that holds the first objects, done."""
-    key = key_of(layout)
+    key = LAYOUTS[layout]
     for first in range(0, count, _BATCH):
         numbers = range(first, min(first + _BATCH, count))
         size = len(numbers)
@@ -135,8 +157,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m jobs.benchmark_listing", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--objects", type=int, default=1_000_000, help="objects in the store (default: %(default)s)")
-    parser.add_argument("--layout", choices=LAYOUTS, default="days", help="folders of days, of users, or one folder (default: %(default)s)")
+    parser.add_argument("--layout", choices=list(LAYOUTS), default="days", help="how keys are made (default: %(default)s)")
     parser.add_argument("--latency", type=float, default=0.05, help="seconds before each answer of the store (default: %(default)s)")
+    parser.add_argument("--from-memory", action="store_true", help="leave the store out: measure planning alone")
     parser.add_argument("--done", type=int, default=0, help="rows that the table holds already (default: %(default)s)")
     return parser
 

@@ -73,7 +73,8 @@ _Thing = TypeVar("_Thing")
 def list_files(uri: str) -> Iterator[list[StoredFile]]:
     """Every file below a folder or prefix, in pages of at most `PAGE`, streamed: memory does not grow with the number of files.
 
-    Sub-folders are listed in parallel on S3, so the order differs from call to call. Links to folders are not followed.
+    Sub-folders are listed in parallel on S3, so the order differs from call to call; it takes a request per thousand objects and a few
+    hundred more at most, unless most folders hold few objects and the first ones many. Links to folders are not followed.
 
     Raises:
         StorageError: the listing failed, after retries.

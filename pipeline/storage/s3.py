@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 from urllib.parse import urlsplit
 
 import botocore.session
@@ -30,7 +30,7 @@ _CONNECTIONS = 64
 _OPEN_BLOCK_BYTES = 1024 * 1024
 _PART_BYTES, _MOST_PARTS = 32 * 1024 * 1024, 10_000  # of a file that is uploaded in parts
 _LISTERS = 16
-_FEW_FOLDERS, _DEEPEST_SPLIT = 16, 4  # a level with fewer folders is split once more, to list in parallel
+_ENOUGH = 128  # prefixes to list: with as many, no more are split into their folders
 _SAMPLED_FOLDERS, _SPARSE_FOLDER = 8, 60  # folders with fewer objects are listed faster by one long listing than by one request each
 _DEFAULT_REGION = "us-east-1"
 _ENVIRONMENT = (
@@ -41,11 +41,11 @@ _ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class _Cursor:
-    """How far the listing of a prefix has come: where `split`, its sub-folders are listed on their own, and so in parallel."""
+    """How far the listing of a prefix has come. Of `folders`, those directly below are listed each on its own, and so in parallel; `all` is
+    one long listing; and what is `open` begins as one, which for a small prefix is all that it takes."""
 
     prefix: str
-    split: bool
-    depth: int = 0
+    mode: Literal["open", "all", "folders"] = "open"
     token: str | None = None
 
 
@@ -77,7 +77,7 @@ class S3Store(Store):
     def pages(self, prefix: str) -> Iterator[list[StoredFile]]:
         bucket, key = split_s3(prefix)
         # Depth first: pending prefixes stay few, however many there are in all.
-        pending, running = [_Cursor(key, split=True)], dict[Future[Any], _Cursor]()
+        pending, running = [_Cursor(key)], dict[Future[Any], _Cursor]()
         pool = ThreadPoolExecutor(_LISTERS, thread_name_prefix="list")
         try:
             while pending or running:
@@ -85,7 +85,8 @@ class S3Store(Store):
                     cursor = pending.pop()
                     running[pool.submit(self._page, bucket, cursor)] = cursor
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    page, following = self._next(bucket, running.pop(done), done.result())
+                    busy = len(pending) + len(running)
+                    page, following = self._next(bucket, running.pop(done), done.result(), busy)
                     pending.extend(following)
                     if page:
                         yield page
@@ -93,32 +94,39 @@ class S3Store(Store):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _page(self, bucket: str, cursor: _Cursor) -> dict[str, Any]:
-        place = {"Delimiter": "/"} if cursor.split else {}
+        place = {"Delimiter": "/"} if cursor.mode == "folders" else {}
         if cursor.token:
             place["ContinuationToken"] = cursor.token
         return with_retries(lambda: self._call("list_objects_v2", Bucket=bucket, Prefix=cursor.prefix, MaxKeys=PAGE, **place))
 
-    def _next(self, bucket: str, cursor: _Cursor, page: dict[str, Any]) -> tuple[list[StoredFile], list[_Cursor]]:
-        """The files of a page, and where the listing goes on."""
-        folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
-        more = bool(page.get("IsTruncated"))
-        if more and folders and cursor.token is None and self._are_sparse(bucket, folders[:_SAMPLED_FOLDERS]):
-            return [], [replace(cursor, split=False)]  # from the start again, so this page's files are not lost
+    def _next(self, bucket: str, cursor: _Cursor, page: dict[str, Any], busy: int) -> tuple[list[StoredFile], list[_Cursor]]:
+        """The files of a page, and where the listing goes on; `busy` prefixes are being listed, or wait for it."""
         files = [
             StoredFile(f"s3://{bucket}/{found['Key']}", found.get("ETag", "").strip('"') or None, found["Size"], found["LastModified"])
             for found in page.get("Contents", ())
         ]
-        split = not more and cursor.token is None and len(folders) < _FEW_FOLDERS and cursor.depth < _DEEPEST_SPLIT
-        rest = [replace(cursor, token=page["NextContinuationToken"])] if more else []
-        return files, rest + [_Cursor(folder, split, cursor.depth + 1) for folder in reversed(folders)]
+        rest = [replace(cursor, token=page["NextContinuationToken"])] if page.get("IsTruncated") else []
+        begun = bool(rest) and cursor.token is None
+        if cursor.mode == "folders":
+            folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
+            if begun and folders and self._are_sparse(bucket, folders[:: -(-len(folders) // _SAMPLED_FOLDERS)]):
+                return [], [_Cursor(cursor.prefix, "all")]  # from the start again, so this page's files are not lost
+            return files, rest + [_Cursor(folder) for folder in reversed(folders)]
+        if begun and cursor.mode == "open":
+            names = (found["Key"].removeprefix(cursor.prefix).partition("/") for found in page["Contents"])
+            seen = len({name for name, slash, _ in names if slash})
+            # Folders that fill pages cost nothing to list on their own; smaller ones are split only to have work for all.
+            if seen and len(files) >= _SPARSE_FOLDER * seen and busy < (_ENOUGH if seen == 1 else _LISTERS):
+                return [], [_Cursor(cursor.prefix, "folders")]
+        return files, rest
 
     def _are_sparse(self, bucket: str, folders: list[str]) -> bool:
-        counts = [len(self._page(bucket, _Cursor(folder, split=False)).get("Contents", ())) for folder in folders]
+        counts = [len(self._page(bucket, _Cursor(folder)).get("Contents", ())) for folder in folders]
         return sum(counts) < _SPARSE_FOLDER * len(counts)
 
     def names(self, folder: str) -> Iterator[str]:
         bucket, prefix = split_s3(folder)
-        cursor: _Cursor | None = _Cursor(prefix, split=True)
+        cursor: _Cursor | None = _Cursor(prefix, "folders")
         while cursor is not None:
             page = self._page(bucket, cursor)
             found = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())] + [found["Key"] for found in page.get("Contents", ())]

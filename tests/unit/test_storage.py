@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from infra.listed_store import ListedStore
+from infra.listed_store import LAYOUTS, ListedStore
 from pipeline import storage
 from pipeline.errors import ErrorCode, ImageFailure, Refused
 from pipeline.storage import faults
@@ -246,3 +249,45 @@ def test_a_listing_is_read_as_botocore_reads_it(objects: int) -> None:
     for entry in theirs.get("Contents", []):
         entry.pop("StorageClass")
     assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("layout", "objects", "most_requests"),
+    [
+        ("flat", 5_500, 6),
+        ("days", 102_000, 102 + 4),
+        ("users", 999, 1),
+        ("users", 20_000, 20),
+        ("tree", 40_500, 41 + 128),
+    ],
+)
+def test_a_listing_takes_few_more_requests_than_it_has_pages(
+    monkeypatch: pytest.MonkeyPatch, layout: str, objects: int, most_requests: int
+) -> None:
+    store = ListedStore(layout, objects, latency=0.0)
+    with served(store) as endpoint:
+        for name, value in (("ENDPOINT_URL", endpoint), ("ENDPOINT_URL_S3", endpoint), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        found = [file.uri for page in storage.list_files("s3://lake/images/") for file in page]
+    assert sorted(found) == [f"s3://lake/{LAYOUTS[layout](number)}" for number in range(objects)]
+    assert store.requests <= most_requests
+
+
+@contextmanager
+def served(store: ListedStore) -> Iterator[str]:
+    """The endpoint of a store that a thread of its own serves."""
+    started: queue.Queue[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
+
+    async def serve() -> None:
+        server, over = await store.serve(), asyncio.Event()
+        started.put((server.sockets[0].getsockname()[1], asyncio.get_running_loop(), over))
+        await over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    port, loop, over = started.get(timeout=10)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
