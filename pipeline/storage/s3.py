@@ -113,7 +113,7 @@ class S3Store(Store):
                 return [], [_Cursor(cursor.prefix, "all")]  # from the start again, so this page's files are not lost
             return files, rest + [_Cursor(folder) for folder in reversed(folders)]
         if begun and cursor.mode == "open":
-            names = (found["Key"].removeprefix(cursor.prefix).partition("/") for found in page["Contents"])
+            names = (found["Key"].removeprefix(cursor.prefix).partition("/") for found in page.get("Contents", ()))
             seen = len({name for name, slash, _ in names if slash})
             # Folders that fill pages cost nothing to list on their own; smaller ones are split only to have work for all.
             if seen and len(files) >= _SPARSE_FOLDER * seen and busy < (_ENOUGH if seen == 1 else _LISTERS):
