@@ -14,11 +14,14 @@ from pipeline.errors import MasklakeError
 _EVERY = 10.0  # seconds between lines of progress
 
 
-def end_with(work: Callable[[], dict[str, Any]]) -> int:
+def end_with(
+    work: Callable[[], dict[str, Any]], interrupted: str = "interrupted; what was committed stays, run the same command to go on"
+) -> int:
     """Do the work of a job and say how it ended; returns the exit code.
 
     Args:
         work: returns the job's summary; its `exit_code` is 0 where it names none.
+        interrupted: what to say where the user, or the cluster, ends the job.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's stop is an interruption like Ctrl-C
     try:
@@ -26,15 +29,14 @@ def end_with(work: Callable[[], dict[str, Any]]) -> int:
     except MasklakeError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted; what was committed stays, run the same command to go on", 1)
+        return _fail(interrupted, 1)
     print(json.dumps(summary), flush=True)
     return int(summary["exit_code"])
 
 
 def _fail(reason: str, code: int) -> int:
     for line in reason.splitlines():
-        print(f"masklake: {line}", file=sys.stderr)
-    sys.stderr.flush()
+        say(line)
     outcome = {2: "refused", 4: "fenced"}.get(code, "failed")
     print(json.dumps({"outcome": outcome, "error": reason, "exit_code": code}), flush=True)
     return code

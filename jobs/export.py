@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import signal
 import sys
 from typing import NoReturn
 
-from pipeline.errors import MasklakeError, Refused
+from jobs.ending import Paced, end_with, say
+from pipeline.errors import Refused
 from pipeline.export import run
 from pipeline.export.settings import BITS, Format, Settings
 from pipeline.schema import Task
@@ -41,18 +40,13 @@ exit codes: 0 done, 1 failed, 2 refused.
 
 def main(argv: list[str] | None = None) -> int:
     """Run the export; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        summary = run.export(_settings(sys.argv[1:] if argv is None else argv), _say)
-    except MasklakeError as error:
-        return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the export is not complete, run the same command with --overwrite", 1)
-    print(json.dumps({**summary, "exit_code": 0}), flush=True)
-    return 0
+    return end_with(
+        lambda: run.export(_settings(argv), say, Paced()),
+        interrupted="interrupted; the export is not complete, run the same command with --overwrite",
+    )
 
 
-def _settings(argv: list[str]) -> Settings:
+def _settings(argv: list[str] | None) -> Settings:
     given = vars(_parser().parse_args(argv))
     task = None if given["task"] is None else Task(given["task"])
     return Settings(**{**given, "format": Format(given["format"]), "task": task, "labels": tuple(given["labels"])})
@@ -89,16 +83,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--void", type=int, help="value of a label map's pixels without a label (default: 255, or 65535 with 16 bits)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export in the folder, complete or not")
     return parser
-
-
-def _say(text: str) -> None:
-    print(f"masklake: {text}", file=sys.stderr, flush=True)
-
-
-def _fail(reason: str, code: int) -> int:
-    _say(reason)
-    print(json.dumps({"outcome": "refused" if code == Refused.exit_code else "failed", "error": reason, "exit_code": code}), flush=True)
-    return code
 
 
 if __name__ == "__main__":

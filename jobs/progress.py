@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from jobs.ending import say
 from pipeline.job import Listener, State
 
 _EVERY = 10.0  # seconds between JSON lines
@@ -50,7 +51,7 @@ class _Lines(Listener):
         self._last = time.monotonic()
 
     def say(self, text: str) -> None:
-        print(f"masklake: {text}", file=sys.stderr, flush=True)
+        say(text)
 
     def update(self, state: State) -> None:
         if time.monotonic() - self._last >= _EVERY:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -28,11 +27,14 @@ from pipeline.reading import MaskTable
 Summary = dict[str, Any]
 """The JSON object that an export ends with, also its `_export.json`."""
 
-_EVERY = 10.0  # seconds between lines of progress
 
+def export(settings: Settings, say: Callable[[str], None], show: Callable[[str], None] = lambda text: None) -> Summary:
+    """Write what `settings` asks for.
 
-def export(settings: Settings, say: Callable[[str], None]) -> Summary:
-    """Write what `settings` asks for; `say` is told what the user should know, a sentence at a time.
+    Args:
+        settings: what to export, and where to.
+        say: told what the user should know, a sentence at a time.
+        show: told of progress.
 
     Raises:
         Refused: a setting, credential or bucket is wrong, or nothing fits; an earlier export is still as it was, unless a label showed
@@ -44,16 +46,16 @@ def export(settings: Settings, say: Callable[[str], None]) -> Summary:
     output = settings.output + "/"
     folder.check(output, settings.overwrite)
     try:
-        return _export(settings, reading.open_table(settings.table), output, say)
+        return _export(settings, reading.open_table(settings.table), output, say, show)
     except (DeltaError, duckdb.Error, pa.ArrowException, OSError) as error:  # a file of the table is gone, the disk is full, ...
         reason = " ".join(str(error).split())
         raise MasklakeError(f"the export broke off: {reason}; when that is cured, run it again with --overwrite") from error
 
 
-def _export(settings: Settings, table: MaskTable, output: str, say: Callable[[str], None]) -> Summary:
+def _export(settings: Settings, table: MaskTable, output: str, say: Callable[[str], None], show: Callable[[str], None]) -> Summary:
     with (
         tempfile.TemporaryDirectory(prefix="masklake-export-") as scratch,
-        closing(Selection(table, settings, Path(scratch), _paced(say))) as selection,
+        closing(Selection(table, settings, Path(scratch), show)) as selection,
     ):
         say(f"{selection.rows} rows of version {table.delta.version()} of {settings.table}")
         for line in _mixtures(selection.answers):
@@ -114,16 +116,3 @@ def _summary(selection: Selection, table: MaskTable, settings: Settings, written
         "root": selection.root,
         "answers": [asdict(answers) for answers in selection.answers],
     }
-
-
-def _paced(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Says what it is told, at most every ten seconds."""
-    last = time.monotonic()
-
-    def tell(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _EVERY:
-            last = time.monotonic()
-            say(text)
-
-    return tell
