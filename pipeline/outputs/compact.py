@@ -10,8 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from pipeline import storage
-from pipeline.outputs.rewrite import rewrite
+from pipeline.outputs.rewrite import replace_files
 from pipeline.outputs.superseded import Superseded, superseded
 from pipeline.outputs.upkeep import TableFile, UpkeepTable
 from pipeline.storage import StorageError
@@ -107,13 +106,11 @@ def _merge(table: UpkeepTable, group: Sequence[TableFile], dropped: Superseded |
     """Replace one group of files."""
     overtaken = replace(done, overtaken_files=done.overtaken_files + len(group))
     try:
-        rewritten = rewrite(table, group, dropped.keep if dropped else None)
+        new = replace_files(table, group, dropped.keep if dropped else None)
     except StorageError:
         if table.holds(group):
             raise
         return overtaken  # another job replaced a file, and a vacuum deleted it
-    new = [rewritten.file] if rewritten.file else []
-    if not table.swap(group, new, rewritten.taken_out):
-        storage.delete_files([f"{table.uri}/{file.path}" for file in new])
+    if new is None:
         return overtaken
     return replace(done, merged_files=done.merged_files + len(group), new_files=done.new_files + len(new))

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline import storage
 from pipeline.errors import ErrorCode, ImageFailure, MasklakeError
 from pipeline.outputs import gallery
-from pipeline.outputs.rewrite import opened, rewrite
+from pipeline.outputs.rewrite import opened, replace_files
 from pipeline.outputs.upkeep import TableFile, UpkeepTable
 from pipeline.storage import StorageError
 
@@ -118,12 +118,7 @@ def _may_hold(file: TableFile, uris: Sequence[str]) -> bool:
 def _take_out(table: UpkeepTable, file: TableFile, uris: Sequence[str]) -> bool:
     """Replace a file by one without these images; False where another job was faster."""
     values = pa.array(uris, pa.string())
-    rewritten = rewrite(table, [file], lambda _, first, rows: pc.invert(pc.is_in(rows["image_uri"], values)))
-    new = [rewritten.file] if rewritten.file else []
-    done = table.swap([file], new, rewritten.taken_out)
-    if not done:
-        storage.delete_files([f"{table.uri}/{written.path}" for written in new])
-    return done
+    return replace_files(table, [file], lambda _, first, rows: pc.invert(pc.is_in(rows["image_uri"], values))) is not None
 
 
 def _erase_examples(uri: str, images: Collection[str]) -> bool:

@@ -52,6 +52,25 @@ def rewrite(table: UpkeepTable, files: Sequence[TableFile], keep: Keep | None = 
     return Rewritten(writer.store(table.uri, files[0].partition_values, table.job_id), taken_out)
 
 
+def replace_files(table: UpkeepTable, files: Sequence[TableFile], keep: Keep | None = None) -> list[NewFile] | None:
+    """Put their rows, all of them or those to keep, into one new file, and that in their place, in one commit.
+
+    Returns:
+        The new file, none where no row is left; None where another job replaced one of the files first, and nothing was done.
+
+    Raises:
+        StorageError: a file cannot be read, or the new one not be written.
+        Fenced: a vacuum took this job for dead.
+        MasklakeError: the store does not take the commit.
+    """
+    rewritten = rewrite(table, files, keep)
+    new = [rewritten.file] if rewritten.file else []
+    if table.swap(files, new, rewritten.taken_out):
+        return new
+    storage.delete_files([f"{table.uri}/{file.path}" for file in new])
+    return None
+
+
 def opened(table_uri: str, files: Sequence[TableFile]) -> Iterator[tuple[TableFile, pq.ParquetFile]]:
     """Each file, open for reading: small ones are fetched whole, many at once, large ones in ranges as asked for.
 
