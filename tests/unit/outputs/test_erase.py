@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable
 
 from pipeline.errors import MasklakeError
-from pipeline.outputs import erase as module
+from pipeline.outputs import rewrite as module
 from pipeline.outputs.compact import compact
 from pipeline.outputs.erase import Erasure, check_gone, erase, erase_pictures
 from pipeline.outputs.gallery import Card, GalleryInput, render_gallery
