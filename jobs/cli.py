@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import NoReturn
+
+from jobs.ending import leave
 
 _JOBS = {
     "segment": "segment a lake of images into a table of masks",
@@ -30,5 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+def run() -> NoReturn:
+    """The `masklake` program."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from jobs.ending import end_with
+from jobs.ending import end_with, leave
 from jobs.progress import show_progress
 from pipeline import config, job
 
@@ -26,4 +26,4 @@ def _segment(argv: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
