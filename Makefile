@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Half of the tests' time is waiting for servers and clusters: two files at once take little more than half as long.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: help install demo test lint cluster cluster-down benchmark constraints
 
