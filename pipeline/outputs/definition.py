@@ -53,12 +53,13 @@ def check(uri: str, delta: DeltaTable, partition_by: Sequence[str] | None, carri
             "update masklake, or give another folder"
         )
     expected, found = _types(Schema.from_arrow(table_schema(there))), _types(delta.schema())
-    odd = {name for name in found if name in expected and found[name] != expected[name]}
-    odd |= {field.name for field in delta.schema().fields if field.name not in expected and not field.nullable}
+    others = {field.name for field in delta.schema().fields if field.name not in expected}
+    odd = {name for name in found if name not in others and found[name] != expected[name]}
+    odd |= {field.name for field in delta.schema().fields if field.name in others and not field.nullable}
     odd |= {field.name for field in missing_columns(delta, there) if not field.nullable}
     if odd:
         raise Refused(
-            f"--output {uri}: the Delta table there has other columns than masklake's ({', '.join(sorted(odd))}): give another folder"
+            f"--output {uri}: the Delta table there has other columns than masklake's ({', '.join(sorted(odd | others))}): give another folder"
         )
     check_carried(uri, delta, carried)
 
