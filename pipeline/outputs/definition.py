@@ -59,7 +59,8 @@ def check(uri: str, delta: DeltaTable, partition_by: Sequence[str] | None, carri
     odd |= {field.name for field in missing_columns(delta, there) if not field.nullable}
     if odd:
         raise Refused(
-            f"--output {uri}: the Delta table there has other columns than masklake's ({', '.join(sorted(odd | others))}): give another folder"
+            f"--output {uri}: the Delta table there has other columns than masklake's ({', '.join(sorted(odd | others))}): "
+            "give another folder"
         )
     check_carried(uri, delta, carried)
 
