@@ -33,6 +33,8 @@ class Watch:
     """What was seen of a process and its descendants; CPU seconds are those until each was last seen."""
 
     samples: list[Sample] = field(default_factory=list)
+    used: list[tuple[float, float]] = field(default_factory=list)
+    """At each time, the CPU seconds of all of them until then."""
     shared: int = 0
     """The most shared memory (Ray's object store, mostly) that one of them had mapped and touched, in bytes."""
     _cpu: dict[int, float] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Watch:
             memory = {name: int(kilobytes) * 1024 for name, kilobytes in re.findall(r"^Rss(\w+):\s+(\d+) kB", status, re.MULTILINE)}
             self.shared = max(self.shared, memory.get("Shmem", 0))
             self.samples.append(Sample(now, pid, self._roles[pid], memory.get("Anon", 0) + memory.get("File", 0)))
+        self.used.append((now, self.cpu_seconds))
 
 
 @contextmanager

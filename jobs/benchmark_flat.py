@@ -4,8 +4,8 @@
 
 Each size is a lake of its own on an embedded S3 server (or, with --local, in a temporary folder), and a run of the real job in a process of
 its own, with a new table. Its processes are looked at every second: the driver, the model actors, the workers that load and write, and
-Ray's own. Memory is what a process has of its own; growth is the last quarter's median over the first one's, both after the first commit.
-That every image has its row is checked. The last line is one JSON object.
+Ray's own. Memory is what a process has of its own; growth is the last quarter's median over the first one's. Steady state and growth leave the
+start out: they count from the first commit. That every image has its row is checked. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def _measure(root: str, images: int, arguments: argparse.Namespace) -> dict[str,
         "steady": summary["steady_images_per_second"],
         "last_quarter_over_first": round(commits.seconds_per_image(0.75, 1) / commits.seconds_per_image(0, 0.25), 3),
         "cpu_seconds_per_image": round(watch.cpu_seconds / images, 5),
+        "steady_cpu_seconds_per_image": round(_steady_cpu(watch, commits), 5),
         "commits": len(commits.times),
         "files": files,
         "driver_peak_mb": summary["driver_peak_mb"],
@@ -155,6 +156,12 @@ def _check(table: str, images: int) -> tuple[Commits, int]:
     return Commits(times, rows), len(opened.delta.file_uris())
 
 
+def _steady_cpu(watch: Watch, commits: Commits) -> float:
+    """CPU seconds of an image that came after the first commit."""
+    begun, ended = np.interp([commits.times[0], commits.times[-1]], *zip(*watch.used, strict=True))
+    return float(ended - begun) / max(1, commits.rows[-1] - commits.rows[0])
+
+
 def _memory(watch: Watch, role: str, commits: Commits) -> dict[str, float] | None:
     """The most that one process of a role had, in MB, and how its largest process grew; None where none was seen."""
     seen = [sample for sample in watch.samples if sample.role == role]
@@ -179,7 +186,8 @@ def _lines(results: Sequence[dict[str, Any]]) -> Iterator[str]:
     named = {
         "whole": "images/s, whole process",
         "steady": "images/s, steady state",
-        "cpu_seconds_per_image": "CPU seconds per image",
+        "cpu_seconds_per_image": "CPU s/image, whole",
+        "steady_cpu_seconds_per_image": "CPU s/image, steady state",
         "driver_peak_mb": "driver's peak, MB",
     }
     for name, title in named.items():

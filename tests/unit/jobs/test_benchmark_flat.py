@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from infra.process_tree import Sample, Watch
-from jobs.benchmark_flat import Commits, _memory, _store_images
+from jobs.benchmark_flat import Commits, _memory, _steady_cpu, _store_images
 
 
 def test_the_cost_of_an_image_in_a_share_of_a_run() -> None:
@@ -28,6 +28,11 @@ def test_growth_is_that_of_the_largest_process_between_the_quarters_after_the_fi
     found = _memory(Watch([*small, *large, *other]), "load", Commits([1000.0, 1040.0], [1, 2]))
     assert found == {"peak_mb": 99, "growth_mb": 72 - 51, "processes": 2}
     assert _memory(Watch(), "write", Commits([1000.0, 1040.0], [1, 2])) is None
+
+
+def test_the_cpu_time_of_an_image_leaves_the_start_out() -> None:
+    watch = Watch(used=[(990.0, 0.0), (1000.0, 50.0), (1030.0, 80.0), (1050.0, 120.0)])
+    assert _steady_cpu(watch, Commits([1000.0, 1040.0], [100, 600])) == pytest.approx((100 - 50) / 500)
 
 
 def test_every_image_of_the_lake_is_another_and_can_be_read(tmp_path: Path) -> None:
