@@ -4,8 +4,8 @@
 
 Each size is a lake of its own on an embedded S3 server (or, with --local, in a temporary folder), and a run of the real job in a process of
 its own, with a new table. Its processes are looked at every second: the driver, the model actors, the workers that load and write, and
-Ray's own. Memory is what a process has of its own; growth is the last quarter's median over the first one's. Steady state and growth leave the
-start out: they count from the first commit. That every image has its row is checked. The last line is one JSON object.
+Ray's own. Memory is what a process has of its own; growth is the last quarter's median over the first one's. Steady state and growth leave
+the start out: they count from the first commit. That every image has its row is checked. The last line is one JSON object.
 """
 
 from __future__ import annotations
