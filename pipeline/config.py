@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import Refused
-from pipeline.schema import PARTITIONABLE, TABLE, Task
+from pipeline.schema import PARTITIONABLE, SEGMENT, TABLE, Task
 
 ENV_PREFIX = "MASKLAKE_"
 
@@ -55,6 +55,17 @@ def _column_name(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name in TABLE.names and name not in PARTITIONABLE:
             raise ValueError(f"cannot partition by the column {name!r}; of the table's own columns, use {', '.join(sorted(PARTITIONABLE))}")
+        if not re.fullmatch(r"\w+", name):
+            raise ValueError(f"{name!r} is not a column name: use letters, digits and '_'")
+    return names
+
+
+def _carried_name(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len({name.lower() for name in names}) < len(names):
+        raise ValueError("names something twice, but for upper and lower case")
+    for name in names:
+        if name.lower() in (*TABLE.names, *(field.name for field in SEGMENT)):
+            raise ValueError(f"{name!r} is a column of the table, or of its segments, already: give the input's another name")
         if not re.fullmatch(r"\w+", name):
             raise ValueError(f"{name!r} is not a column name: use letters, digits and '_'")
     return names
@@ -143,6 +154,11 @@ class RunConfig(BaseModel):
     partition_by: Annotated[Names, AfterValidator(_column_name)] = Field(
         ("task",), description="columns that partition the table, among them hive-style keys of the input path, such as dt"
     )
+    carry: Annotated[Names, AfterValidator(_carried_name)] = Field(
+        (),
+        description="columns of a manifest or a table of images, or hive-style keys of the path, that go along into the table: text, "
+        "64-bit whole or floating-point numbers, booleans, dates, times (microseconds, UTC), as they are; keys of the path are text",
+    )
     on_overlap: Literal["takeover", "wait", "skip"] = Field(
         "takeover",
         description="where another run on the same or overlapping input is alive: take over from it, wait until it is over, or do nothing",
@@ -180,6 +196,13 @@ class Config(SegmentConfig, RunConfig):
             raise ValueError("--key-column row: rows without a key are called so by their number; give the column another name")
         if self.key_column is not None and self.bytes_column is None:
             raise ValueError(f"--key-column {self.key_column} names the rows of a table of images: say --bytes-column as well")
+        return self
+
+    @model_validator(mode="after")
+    def _carried_once(self) -> Config:
+        partitions = {name.lower() for name in self.partition_by}
+        if twice := [name for name in self.carry if name.lower() in partitions]:
+            raise ValueError(f"--carry {twice[0]}: it is in --partition-by, and so a column of the table already: leave it out of one")
         return self
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ from pipeline.inference.checkpoint import ModelDescription
 from pipeline.inference.options import Options
 from pipeline.inputs import conditions, decode, manifests
 from pipeline.inputs.conditions import Condition
-from pipeline.inputs.discover import discover
+from pipeline.inputs.discover import carried_columns, discover
 from pipeline.inputs.fetch import fetch_by_uri
 from pipeline.inputs.image_tables import ImageColumn
 from pipeline.inputs.plan import Plan, WorkList, make_plan
@@ -109,7 +109,7 @@ def segment(config: Config, listener: Listener) -> Summary:
     if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
         config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
     run = _Run(config, where, _Model.resolve(config), listener)
-    table = Table.open(config.output, config.partition_by)
+    table = Table.open(config.output, config.partition_by, run.carried.schema)
     if table and not config.dry_run and not run.may_go_on(table):
         return run.end_without_work("skipped")
     planned = run.plan(table)
@@ -137,6 +137,7 @@ class _Run:
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         self.scope = manifests.scope_of(config.input)
         self._image_column = None if config.bytes_column is None else ImageColumn(config.bytes_column, config.key_column)
+        self.carried = carried_columns(config.input, self._image_column, config.carry)
         self._since = None if config.since is None else time_of(config.since, self.started_at)
         self._where = where
         self._indexes = Indexes(f"{storage.normalise(config.output).rstrip('/')}/_masklake/shards/", kept=not config.dry_run)
@@ -156,13 +157,13 @@ class _Run:
         where_keys = self._where.keys if self._where else ()
         hive_columns = tuple(name for name in self.config.partition_by if name not in TABLE.names)
         planned = make_plan(
-            discover(self.config.input, self._image_column, self._since, (*hive_columns, *where_keys), self._indexes),
+            discover(self.config.input, self._image_column, self._since, (*hive_columns, *where_keys), self._indexes, self.carried),
             table.done_keys(set(fingerprints.values()), scope) if table else None,
             fingerprints,
             where=self._where,
             retry_errors=self.config.retry_errors,
             limit=self.config.limit,
-            work_list=None if self.config.dry_run else WorkList(self.folder, GROUP_ROWS, hive_columns),
+            work_list=None if self.config.dry_run else WorkList(self.folder, GROUP_ROWS, hive_columns, self.carried),
         )
         self.totals = self.totals.spend("plan", time.monotonic() - started)
         self.listener.say(
@@ -196,11 +197,11 @@ class _Run:
     def begin(self, table: Table | None, planned: Plan) -> tuple[Table, Plan] | None:
         """Take over the input, or give way (None) as `--on-overlap` says; plan again where somebody committed since the plan was made."""
         known = table.version if table else 0
-        self._table = table = table or Table.open_or_create(self.config.output, self.config.partition_by)
+        self._table = table = table or Table.open_or_create(self.config.output, self.config.partition_by, self.carried.schema)
         polite = self.config.on_overlap != "takeover"
         while self.may_go_on(table):
             if table.begin_run(self.scope, self.run_id, polite):
-                return table, planned if table.version == known + 1 else self.plan(table)
+                return table, planned if table.version == known + table.extensions + 1 else self.plan(table)
         return None
 
     def leave(self) -> None:
@@ -231,6 +232,7 @@ class _Run:
             groups=planned.groups,
             table_uri=self.table_uri,
             partition_by=config.partition_by,
+            carried=self.carried.schema,
             source=model.source,
             description=model.description,
             stamp=RunStamp(config.model, model.revision, model.fingerprints, self.run_id, self.started_at),

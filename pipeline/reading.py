@@ -59,8 +59,9 @@ class MaskTable:
 
     def __init__(self, delta: DeltaTable) -> None:
         self.delta = delta
-        there = {field.name for field in delta.schema().fields}  # a table of an older schema version lacks some
-        self.schema = pa.schema([field for field in table_schema(delta.metadata().partition_columns) if field.name in there])
+        there, known = pa.schema(delta.schema().to_arrow()), table_schema(delta.metadata().partition_columns)
+        ours = [field for field in known if field.name in there.names]  # a table of an older schema version lacks some
+        self.schema = pa.schema([*ours, *(field for field in there if field.name not in known.names)])
 
     def newest(self, task: str | None = None, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[dict[str, Any]]:
         """The newest row of each image and task as Python values, in no particular order; masks are never all in memory at once.

@@ -70,7 +70,10 @@ PARTITIONABLE = frozenset({"task", "status", "format", "model", "model_revision"
 """Contract columns that `--partition-by` may name; any other name there is a hive-style key of the input path."""
 
 
-def table_schema(partition_by: Sequence[str]) -> pa.Schema:
-    """The schema of a table partitioned by these columns: the contract's, then one string column per hive-style key."""
+NOTHING_CARRIED = pa.schema([])
+
+
+def table_schema(partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRIED) -> pa.Schema:
+    """The schema of a table partitioned by these columns: the contract's, one string column per hive-style key, then what is carried."""
     extra = [pa.field(name, pa.string()) for name in partition_by if name not in TABLE.names]
-    return pa.schema([*TABLE, *extra])
+    return pa.schema([*TABLE, *extra, *carried])

@@ -52,6 +52,7 @@ class Work:
     groups: int
     table_uri: str
     partition_by: tuple[str, ...]
+    carried: pa.Schema
     source: ModelSource
     description: ModelDescription
     stamp: RunStamp
@@ -140,7 +141,7 @@ def segment_rows(work: Work, segmenter: Segmenter, images: pa.Table) -> bytes:
     """Answer a table of loaded images: a packet of finished rows, one per image and task."""
     started = time.perf_counter()
     answers = _answer(segmenter, images)
-    rows = build_rows(images, answers, work.stamp, work.partition_by)
+    rows = build_rows(images, answers, work.stamp, work.partition_by, work.carried)
     facts = {
         "fetch": sum(images["fetch_seconds"].to_pylist()),
         "decode": sum(images["decode_seconds"].to_pylist()),

@@ -22,12 +22,15 @@ _FILE_BYTES = 128 << 20
 
 
 def flat_schema(table: MaskTable) -> pa.Schema:
-    """The columns of the flat form: those of the image, its partition columns, those of the segment; boxes in pixels, areas also as a
-    fraction of the image."""
-    of_image = [table.schema.field(name) for name in dict.fromkeys([*_OF_IMAGE, *partition_columns(table)])]
+    """The columns of the flat form: those of the image, its partition columns and what was carried, unless the name is one of these: those
+    of the segment; boxes in pixels, areas also as a fraction of the image."""
     of_segment = [SEGMENT.field(name) for name in ("segment_id", "label_id", "label", "isthing", "score", "area")]
-    boxes = [pa.field(name, pa.int32(), nullable=False) for name in _BOX]
-    return pa.schema([*of_image, *of_segment, pa.field("area_fraction", pa.float64(), nullable=False), *boxes, SEGMENT.field("counts")])
+    of_segment.append(pa.field("area_fraction", pa.float64(), nullable=False))
+    of_segment += [pa.field(name, pa.int32(), nullable=False) for name in _BOX]
+    of_segment.append(SEGMENT.field("counts"))
+    taken = {"segment", *(field.name for field in of_segment)}
+    names = [name for name in dict.fromkeys([*_OF_IMAGE, *partition_columns(table)]) if name not in taken]
+    return pa.schema([*(table.schema.field(name) for name in names), *of_segment])
 
 
 def write_segments(selection: Selection, table: MaskTable, output: str, scratch: Path) -> Written:

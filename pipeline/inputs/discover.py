@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Protocol
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,11 +22,11 @@ from pipeline import storage
 from pipeline.errors import ErrorCode, ImageFailure, Refused
 from pipeline.inputs import image_tables, manifests, shards
 from pipeline.inputs.image_tables import ImageColumn
+from pipeline.inputs.keys import NOT_CARRIED, Asked, Carried, choose_carried, hive_keys, with_keys
 from pipeline.inputs.pages import is_hidden, page_of_files
 from pipeline.inputs.shards import Indexes
 from pipeline.storage import StorageError, StoredFile
 
-_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _CONTAINERS_AT_ONCE = 16
 
 
@@ -51,6 +50,7 @@ def discover(
     since: datetime | None = None,
     keys: Sequence[str] = (),
     indexes: Indexes | None = None,
+    carried: Carried = NOT_CARRIED,
 ) -> Iterator[pa.Table]:
     """Every image of an input, in pages of `pages.PAGE_SCHEMA` with at most `storage.PAGE` rows.
 
@@ -58,22 +58,69 @@ def discover(
         input_uri: a prefix, a pattern, a file, or a Parquet manifest: see `manifests`.
         column: the input is Parquet files, or a Delta table, with images in this column.
         since: leave out objects that were modified before; those of which no time is known stay in.
-        keys: columns of a manifest to tell as `image_keys`, where it has them.
+        keys: columns of a manifest or a table to tell as `image_keys`, where it has them.
         indexes: where it is known what is in tar files.
+        carried: what `carried_columns` said of the same input, to be told as well.
 
     Raises:
-        Refused: the input cannot be read as what it is said to be.
+        Refused: the input cannot be read as what it is said to be, or no image has a key that is to be carried.
         StorageError: the listing failed, after retries.
     """
     uri = storage.normalise(input_uri)
     if uri.endswith(shards.COMPRESSED):
         raise Refused(f"--input {uri}: compressed tar files cannot be read by offset: store them as they are before compression")
+    asked = Asked((*keys, *carried.from_paths), carried.told)
     if column is not None:
-        yield from _in_tables(_newer_files(_table_files(uri), since), column)
+        found = _in_tables(_newer_files(_table_files(uri), since), column, asked)
     elif manifests.is_manifest(uri) and isinstance(_stat(uri), StoredFile):
-        yield from _with_members(_newer(manifests.read(uri, keys), since), indexes)
+        found = _with_members(_newer(manifests.read(uri, asked), since), indexes)
     else:
-        yield from _with_members(_newer((page_of_files(files) for files in _listed(uri) if files), since), indexes)
+        found = _with_members(_newer((page_of_files(files) for files in _listed(uri) if files), since), indexes)
+    yield from _with_each_key(found, carried.from_paths, uri)
+
+
+def carried_columns(input_uri: str, column: ImageColumn | None, names: Sequence[str]) -> Carried:
+    """The columns to carry, as the manifest or the table has them; of Parquet files, the first that has such a column.
+
+    Raises:
+        Refused: the input cannot be read as what it is said to be, or such a column not be carried.
+    """
+    uri = storage.normalise(input_uri)
+    schema = pa.schema([])
+    if column is not None and names:
+        schema = _schema_of_tables(uri, names)
+    elif names and manifests.is_manifest(uri) and isinstance(_stat(uri), StoredFile):
+        schema = manifests.schema_of(uri)
+    return choose_carried(names, schema, uri)
+
+
+def _schema_of_tables(uri: str, names: Sequence[str]) -> pa.Schema:
+    """The columns of these names; as many Parquet files are looked at as it takes to find each, in the file or in its path."""
+    if not storage.is_glob(uri) and not _stat(uri) and (schema := image_tables.schema_of_delta(uri)) is not None:
+        return schema
+    found: dict[str, pa.Field] = {}
+    settled: set[str] = set()
+    for file in (file for files in _table_files(uri) for file in files):
+        columns = [column for column in image_tables.schema_of_file(file.uri) if column.name in names and column.name not in settled]
+        found |= {column.name: column for column in columns}
+        settled |= {column.name for column in columns if not pa.types.is_null(column.type)} | hive_keys(file.uri).keys()
+        if settled.issuperset(names):
+            break
+    return pa.schema(list(found.values()))
+
+
+def _with_each_key(pages: Iterable[pa.Table], names: Sequence[str], uri: str) -> Iterator[pa.Table]:
+    """The pages, in which there must be each of these keys at least once, if there is any image."""
+    unseen, images = set(names), 0
+    for page in pages:
+        if unseen:
+            rows = with_keys(page, sorted(unseen))
+            unseen -= {name for name in unseen if rows[name].null_count < len(rows)}
+        images += page.num_rows
+        yield page
+    if images and unseen:
+        absent = ", ".join(sorted(unseen))
+        raise Refused(f"--carry {absent}: {uri} has no such column, and no image has it in its path, as a key=value folder")
 
 
 def _listed(uri: str) -> Iterator[list[StoredFile]]:
@@ -136,9 +183,9 @@ def _with_members(pages: Iterable[pa.Table], indexes: Indexes | None) -> Iterato
     yield from _opened(opened())
 
 
-def _in_tables(pages: Iterable[list[StoredFile]], column: ImageColumn) -> Iterator[pa.Table]:
+def _in_tables(pages: Iterable[list[StoredFile]], column: ImageColumn, asked: Asked) -> Iterator[pa.Table]:
     files = (file for page in pages for file in page)
-    yield from _opened(_Opening(partial(image_tables.read_footer, file, column)) for file in files)
+    yield from _opened(_Opening(partial(image_tables.read_footer, file, column, asked)) for file in files)
 
 
 def _table_files(uri: str) -> Iterator[list[StoredFile]]:
@@ -179,16 +226,9 @@ def _opened(things: Iterable[pa.Table | _Opening]) -> Iterator[pa.Table]:
 
 def _contained(container: Future[_Container], opening: _Opening) -> Iterator[pa.Table]:
     for page in container.result().pages():
+        if opening.keys is None:
+            yield page
+            continue
         place = page.schema.get_field_index("image_keys")
         keys = pa.repeat(pa.scalar(opening.keys, pa.string()), page.num_rows)
         yield page.set_column(place, page.schema.field(place), keys)
-
-
-def hive_keys(uri: str) -> dict[str, str]:
-    """The `key=value` folders of a path, percent-decoded: `.../dt=2026-11-22/city=S%C3%A3o/a.jpg` has `dt` and `city`.
-
-    Of a key that occurs twice the deepest counts; Hive's word for null leaves its key out.
-    """
-    folders = uri.split("/")[:-1]
-    pairs = (folder.partition("=") for folder in folders)
-    return {unquote(key): unquote(value) for key, equals, value in pairs if key and equals and value != _HIVE_NULL}

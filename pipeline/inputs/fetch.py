@@ -7,7 +7,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.errors import ImageFailure
 from pipeline.inputs import image_tables, shards
-from pipeline.inputs.pages import Place
+from pipeline.inputs.pages import MARK, Place
 from pipeline.inputs.shards import Indexes
 
 
@@ -28,7 +28,7 @@ def fetch(images: pa.Table, max_bytes: int) -> list[bytes | ImageFailure]:
             found[index] = ImageFailure(image["error_code"], image["error_message"])
         elif end is None:
             uris[index] = uri
-        elif uri[end:].startswith(image_tables.MARK):
+        elif uri[end:].startswith(MARK):
             rows[index] = Place(uri, uri[:end], image["image_etag"], image["image_start"])
         else:
             members[index] = Place(uri, uri[:end], image["image_etag"], image["image_start"], image["image_bytes"])

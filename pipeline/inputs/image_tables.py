@@ -23,13 +23,11 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from pipeline import storage
 from pipeline.errors import ErrorCode, ImageFailure, Refused
-from pipeline.inputs.pages import Place, page
+from pipeline.inputs.keys import NOT_ASKED, Asked, kind_in_table
+from pipeline.inputs.pages import MARK, Place, page
 from pipeline.storage import StorageError, StoredFile
 
 SUFFIX = ".parquet"
-
-MARK = "#column="
-"""What comes between a file and a row in a URI."""
 
 _ROW = "row"
 _ROWS_AT_ONCE = 16  # decoded together; all of a row group would be too many
@@ -59,6 +57,9 @@ class ImageFile:
     keys: pa.ChunkedArray | None = None
     failure: ImageFailure | None = None
     """Why the file cannot be read."""
+    asked: Asked = NOT_ASKED
+    told: pa.Table | None = None
+    """The columns among those `asked` for that it has."""
 
     def pages(self) -> Iterator[pa.Table]:
         """Its rows in pages; a file that cannot be read is a row of its own, under its own URI."""
@@ -70,7 +71,8 @@ class ImageFile:
             numbers = np.arange(first, min(first + storage.PAGE, self.rows))
             keys = numbers.tolist() if self.keys is None else self.keys.slice(first, len(numbers)).to_pylist()
             uris = self.column.uris(self.file.uri, keys)
-            yield page(uris, image_container=pa.scalar(len(self.file.uri)), image_start=numbers, **same)
+            told = None if self.told is None else self.asked.tell(self.told.slice(first, len(numbers)))
+            yield page(uris, image_container=pa.scalar(len(self.file.uri)), image_start=numbers, image_keys=told, **same)
         if self.failure is not None:
             yield page([self.file.uri], error_code=[str(self.failure.code)], error_message=[self.failure.message], **same)
 
@@ -81,17 +83,45 @@ def files_of_delta(uri: str) -> Iterator[list[StoredFile]] | None:
     Raises:
         Refused: it has rows or columns that only a full reader of Delta would understand.
     """
-    try:
-        table = DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
-    except TableNotFoundError:
+    table = _open_delta(uri)
+    if table is None:
         return None
-    except (DeltaError, OSError) as error:
-        raise Refused(f"--input {uri}: the Delta table cannot be opened: {error}") from None
     unknown = _UNKNOWN_TO_US.intersection(table.protocol().reader_features or ())
     if unknown:
         raise Refused(f"--input {uri}: the Delta table uses {', '.join(sorted(unknown))}, which is not read here: rewrite it without")
     paths = (unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist())
     return _stored([path if "://" in path else f"{uri.rstrip('/')}/{path}" for path in paths])
+
+
+def schema_of_delta(uri: str) -> pa.Schema | None:
+    """The columns that a Delta table's files hold, which are all but those of its partitioning; None where the folder is none.
+
+    Raises:
+        Refused: it cannot be opened.
+    """
+    table = _open_delta(uri)
+    if table is None:
+        return None
+    partition_by = table.metadata().partition_columns
+    return pa.schema([column for column in pa.schema(table.schema().to_arrow()) if column.name not in partition_by])
+
+
+def _open_delta(uri: str) -> DeltaTable | None:
+    try:
+        return DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError) as error:
+        raise Refused(f"--input {uri}: the Delta table cannot be opened: {error}") from None
+
+
+def schema_of_file(uri: str) -> pa.Schema:
+    """The columns of a Parquet file; none where it cannot be read."""
+    try:
+        with storage.open_file(uri) as source:
+            return pq.read_schema(source)
+    except (StorageError, pa.ArrowException, OSError):
+        return pa.schema([])
 
 
 def _stored(uris: Sequence[str]) -> Iterator[list[StoredFile]]:
@@ -101,11 +131,11 @@ def _stored(uris: Sequence[str]) -> Iterator[list[StoredFile]]:
         yield [StoredFile(uri, None, None, None) if isinstance(file, ImageFailure) else file for uri, file in zip(part, found, strict=True)]
 
 
-def read_footer(file: StoredFile, column: ImageColumn) -> ImageFile:
-    """What a Parquet file holds, without any image: its footer, and the keys where there are any.
+def read_footer(file: StoredFile, column: ImageColumn, asked: Asked = NOT_ASKED) -> ImageFile:
+    """What a Parquet file holds, without any image: its footer, the keys where there are any, and the columns that are asked for.
 
     Raises:
-        Refused: it has no such column, or the keys do not tell its rows apart.
+        Refused: it has no such column, the keys do not tell its rows apart, or a column to carry is of another type than elsewhere.
     """
     (found,) = storage.stat_many([file.uri])
     if isinstance(found, ImageFailure):
@@ -115,7 +145,10 @@ def read_footer(file: StoredFile, column: ImageColumn) -> ImageFile:
             parquet = pq.ParquetFile(source)
             _leaf(file.uri, parquet.schema_arrow, column.name)
             keys = None if column.key is None else _read_keys(file.uri, parquet, column.key)
-            return ImageFile(found, column, parquet.metadata.num_rows, keys)
+            schema = parquet.schema_arrow
+            columns = [name for name in asked.columns(schema, file.uri) if kind_in_table(schema.field(name).type) is not None]
+            told = parquet.read(columns=columns) if columns else None
+            return ImageFile(found, column, parquet.metadata.num_rows, keys, asked=asked, told=told)
     except StorageError as error:
         return ImageFile(found, column, 0, failure=ImageFailure(error.code, str(error)))
     except (pa.ArrowException, OSError) as error:

@@ -2,13 +2,12 @@
 
 A manifest is a Parquet file with a column `uri` (a relative one begins at its folder) and perhaps `etag`, `size` and `modified`. What is
 listed with an etag is believed, any other image is asked for. Further columns can take the place of hive-style keys, and so partition the
-table; the table has no room for others, which are a join on the URI away.
+table, or be carried into it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.errors import ImageFailure, Refused
 from pipeline.inputs import inventories
+from pipeline.inputs.keys import Asked
 from pipeline.inputs.pages import PAGE_SCHEMA, page
 
 _PARQUET = ".parquet"
@@ -39,42 +39,56 @@ def scope_of(input_uri: str) -> str:
     return f"s3://{inventories.open_inventory(uri).bucket}/"
 
 
-def read(uri: str, keys: Sequence[str] = ()) -> Iterator[pa.Table]:
+def schema_of(uri: str) -> pa.Schema:
+    """The columns of a list of images; an inventory has none but its own.
+
+    Raises:
+        Refused: it is not Parquet.
+    """
+    if uri.endswith(inventories.NAME):
+        return pa.schema([])
+    with storage.open_file(uri) as file:
+        try:
+            return pq.read_schema(file)
+        except pa.ArrowException as error:
+            raise Refused(f"--input {uri}: not a manifest that can be read: {error}") from None
+
+
+def read(uri: str, asked: Asked) -> Iterator[pa.Table]:
     """The images of a list, in pages; what neither it nor the store knows is null, or an error.
 
-    Columns of a Parquet manifest that are among `keys` become `image_keys`.
+    Columns of a Parquet manifest that are asked for become `image_keys`.
 
     Raises:
         Refused: it cannot be read as a list of images.
     """
-    listed = inventories.read(inventories.open_inventory(uri)) if uri.endswith(inventories.NAME) else _read_manifest(uri, keys)
+    listed = inventories.read(inventories.open_inventory(uri)) if uri.endswith(inventories.NAME) else _read_manifest(uri, asked)
     return map(_complete, listed)
 
 
-def _read_manifest(uri: str, keys: Sequence[str]) -> Iterator[pa.Table]:
+def _read_manifest(uri: str, asked: Asked) -> Iterator[pa.Table]:
     with storage.open_file(uri) as file:
         try:
             manifest = pq.ParquetFile(file)
             names = manifest.schema_arrow.names
             if "uri" not in names:
                 raise Refused(f"--input {uri}: a manifest has a column `uri`; this one has {', '.join(names)}")
-            columns = [name for name in ("uri", *_COLUMNS) if name in names]
-            told = [name for name in keys if name in names]
-            for batch in manifest.iter_batches(storage.PAGE, columns=[*columns, *(name for name in told if name not in columns)]):
-                yield _manifest_page(uri, pa.table(batch), told)
+            own = [name for name in ("uri", *_COLUMNS) if name in names]
+            columns = list(dict.fromkeys([*own, *asked.columns(manifest.schema_arrow, uri)]))
+            for batch in manifest.iter_batches(storage.PAGE, columns=columns):
+                yield _manifest_page(uri, pa.table(batch), asked)
         except pa.ArrowException as error:
             raise Refused(f"--input {uri}: not a manifest that can be read: {error}") from None
 
 
-def _manifest_page(uri: str, rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+def _manifest_page(uri: str, rows: pa.Table, asked: Asked) -> pa.Table:
     """A page from a manifest's rows, with its own columns and nulls for what it does not say."""
     folder = uri[: uri.rindex("/") + 1]
     if rows["uri"].null_count:
         raise Refused(f"--input {uri}: {rows['uri'].null_count} rows of the manifest have no uri")
     uris = [_absolute(str(name), folder) for name in rows["uri"].cast(pa.string()).to_pylist()]
     known = {_COLUMNS[name]: rows[name] for name in rows.column_names if name in _COLUMNS}
-    told = rows.select(keys).cast(pa.schema([(name, pa.string()) for name in keys])).to_pylist() if keys else None
-    return page(uris, image_keys=None if told is None else [json.dumps(values) for values in told], **known)
+    return page(uris, image_keys=asked.tell(rows), **known)
 
 
 def _absolute(name: str, folder: str) -> str:

@@ -23,10 +23,14 @@ PAGE_SCHEMA = pa.schema(
         # there, or its row. Its etag is that object's, its size its length.
         pa.field("image_container", pa.int32()),
         pa.field("image_start", pa.int64()),
-        pa.field("image_keys", pa.string()),  # JSON: what a manifest tells in place of the path's hive-style keys
+        pa.field("image_keys", pa.string()),  # JSON: what a manifest or a table tells beside, see `keys`
     ]
 )
 """A page of discovered images: names as in the table, all null but the URI where nothing is known. Flat, because there are many."""
+
+
+MARK = "#column="
+"""What comes between a file and a row in the URI of a table's row."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,11 @@ def _column(values: Any, kind: pa.DataType, rows: int) -> pa.Array | pa.ChunkedA
         return pa.nulls(rows, kind)
     if isinstance(values, pa.Scalar):
         return pa.repeat(values.cast(kind), rows)
-    if not isinstance(values, (pa.Array, pa.ChunkedArray)):
-        return pa.array(values, kind)
+    return cast_values(values, kind) if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, kind)
+
+
+def cast_values(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """Values as another type; times without a zone are in UTC."""
     if pa.types.is_timestamp(values.type) and values.type.tz is None:
         values = pc.assume_timezone(values, "UTC")
     return values.cast(kind, safe=not pa.types.is_timestamp(kind))  # times may be in nanoseconds

@@ -7,11 +7,9 @@ list have a fixed size, so that a worker finds the i-th group by arithmetic, wit
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import duckdb
@@ -22,8 +20,7 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.errors import Refused
 from pipeline.inputs.conditions import COLUMNS, Condition, refusal
-from pipeline.inputs.discover import hive_keys
-from pipeline.inputs.image_tables import MARK
+from pipeline.inputs.keys import NOT_CARRIED, Carried, with_carried, with_keys
 from pipeline.inputs.pages import PAGE_SCHEMA
 
 GROUP_ROWS = 64
@@ -64,11 +61,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class WorkList:
-    """Where the work list goes: a folder URI, rows per group, and the hive-style keys of image URIs that become columns."""
+    """Where the work list goes: a folder URI, rows per group, the hive-style keys that become columns, and what is carried beside."""
 
     folder: str
     group_rows: int = GROUP_ROWS
     hive_columns: tuple[str, ...] = ()
+    carried: Carried = NOT_CARRIED
 
 
 def make_plan(
@@ -118,7 +116,7 @@ def make_plan(
 def read_group(folder: str, index: int) -> pa.Table:
     """Group `index` of the work list in a folder: one row per image.
 
-    Columns: those of `pages.PAGE_SCHEMA`, `tasks` (list of string), the hive-style keys.
+    Columns: those of `pages.PAGE_SCHEMA`, `tasks` (list of string), the hive-style keys, and `carried` (struct) where there is such.
     """
     file, group = divmod(index, GROUPS_PER_FILE)
     with storage.open_file(_file_uri(folder, file)) as source:
@@ -151,7 +149,7 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
             columns[field.name] = page[field.name].cast(field.type) if given else pa.nulls(len(page), field.type)
         rows = pa.table(columns)
         if where:
-            rows = _with_keys(rows, where.keys)
+            rows = with_keys(rows, where.keys)
             unseen -= {name for name in unseen if rows[name].null_count < len(rows)}
         try:
             _insert(database, query, rows)
@@ -243,7 +241,7 @@ def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list:
     reader = database.sql(f"SELECT {columns}, todo FROM chosen ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)  # noqa: S608 - constants
     named = [[task for bit, task in enumerate(tasks) if mask >> bit & 1] for mask in range(1 << len(tasks))]
     masks = pa.array(named, pa.list_(pa.string()))
-    finished = (_finish(pa.Table.from_batches([batch]), masks, work_list.hive_columns) for batch in reader)
+    finished = (_finish(pa.Table.from_batches([batch]), masks, work_list) for batch in reader)
     groups = 0
     for number, rows in enumerate(_regroup(finished, work_list.group_rows * GROUPS_PER_FILE)):
         sink = io.BytesIO()
@@ -254,34 +252,10 @@ def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list:
     return groups
 
 
-def _finish(batch: pa.Table, masks: pa.ListArray, hive_columns: Sequence[str]) -> pa.Table:
-    """The rows of the work list: task names in place of the mask, and the hive-style keys of each image's folder."""
+def _finish(batch: pa.Table, masks: pa.ListArray, work_list: WorkList) -> pa.Table:
+    """The rows of the work list: task names in place of the mask, the keys of each image, and what is carried."""
     rows = batch.select(_LISTING.names).cast(_LISTING).append_column("tasks", masks.take(batch["todo"].combine_chunks()))
-    return _with_keys(rows, hive_columns).drop_columns(["image_keys"])
-
-
-def _with_keys(rows: pa.Table, names: Sequence[str]) -> pa.Table:
-    """The rows with a column for each of these keys: as a manifest tells them, else the hive-style keys of the path."""
-    if names:
-        told = ({} if text is None else json.loads(text) for text in rows["image_keys"].to_pylist())
-        keys = [{**_folder_keys(folder), **more} for folder, more in zip(_folders(rows), told, strict=True)]
-        for name in names:
-            rows = rows.append_column(name, pa.array([key.get(name) for key in keys], pa.string()))
-    return rows
-
-
-def _folders(rows: pa.Table) -> Iterator[str]:
-    """The folder of each image; of a table's row, that of its file, since a row's name may hold anything."""
-    for uri, end in zip(rows["image_uri"].to_pylist(), rows["image_container"].to_pylist(), strict=True):
-        path = uri[:end] if end is not None and uri[end] == MARK[0] else uri
-        yield path.rpartition("/")[0] + "/"
-
-
-@lru_cache(maxsize=1024)
-def _folder_keys(folder: str) -> Mapping[str, str]:
-    """An image's keys are those of its folder, which its neighbours share."""
-    keys: dict[str, str] = hive_keys(folder)
-    return keys
+    return with_keys(with_carried(rows, work_list.carried), work_list.hive_columns).drop_columns(["image_keys"])
 
 
 def _regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, Schema
 
 from pipeline import storage
 from pipeline.errors import Refused
-from pipeline.schema import SCHEMA_VERSION, VERSION_PROPERTY, table_schema
+from pipeline.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY, table_schema
 
 
-def create(uri: str, partition_by: Sequence[str]) -> None:
+def create(uri: str, partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRIED) -> None:
     """Make an empty table.
 
     Raises:
@@ -20,7 +21,7 @@ def create(uri: str, partition_by: Sequence[str]) -> None:
     """
     DeltaTable.create(
         storage.delta_uri(uri),
-        Schema.from_arrow(table_schema(partition_by)),
+        Schema.from_arrow(table_schema(partition_by, carried)),
         partition_by=list(partition_by),
         configuration={VERSION_PROPERTY: str(SCHEMA_VERSION)},
         raise_if_key_not_exists=False,
@@ -30,11 +31,12 @@ def create(uri: str, partition_by: Sequence[str]) -> None:
     )
 
 
-def check(uri: str, delta: DeltaTable, partition_by: Sequence[str] | None) -> None:
-    """See that rows of this masklake fit a table, after columns that it lacks are added.
+def check(uri: str, delta: DeltaTable, partition_by: Sequence[str] | None, carried: pa.Schema = NOTHING_CARRIED) -> None:
+    """See that rows of this masklake fit a table, after columns that it lacks are added. Others that it has may be null, and then are.
 
     Args:
         partition_by: the columns by which it must be partitioned; None for any.
+        carried: the further columns that rows will have.
 
     Raises:
         Refused: they do not.
@@ -51,18 +53,41 @@ def check(uri: str, delta: DeltaTable, partition_by: Sequence[str] | None) -> No
             "update masklake, or give another folder"
         )
     expected, found = _types(Schema.from_arrow(table_schema(there))), _types(delta.schema())
-    odd = {name for name in found if found[name] != expected.get(name)}
+    others = {field.name for field in delta.schema().fields if field.name not in expected}
+    odd = {name for name in found if name not in others and found[name] != expected[name]}
+    odd |= {field.name for field in delta.schema().fields if field.name in others and not field.nullable}
     odd |= {field.name for field in missing_columns(delta, there) if not field.nullable}
     if odd:
         raise Refused(
-            f"--output {uri}: the Delta table there has other columns than masklake's ({', '.join(sorted(odd))}): give another folder"
+            f"--output {uri}: the Delta table there has other columns than masklake's ({', '.join(sorted(odd | others))}): "
+            "give another folder"
         )
+    check_carried(uri, delta, carried)
 
 
-def missing_columns(delta: DeltaTable, partition_by: Sequence[str]) -> list[Field]:
-    """The columns of this masklake that a table lacks."""
+def check_carried(uri: str, delta: DeltaTable, carried: pa.Schema) -> None:
+    """See that columns to carry are those that a table has under these names, if it has any.
+
+    Raises:
+        Refused: one is of another type there, or its name differs in case only, which readers would take for the same.
+    """
     found = _types(delta.schema())
-    return [field for field in Schema.from_arrow(table_schema(partition_by)).fields if field.name not in found]
+    there = {name.lower(): name for name in found}
+    for name, kind in _types(Schema.from_arrow(carried)).items():
+        known = there.get(name.lower(), name)
+        if known != name:
+            raise Refused(f"--carry {name}: the table {uri} has a column {known}: call it so, or give --output another folder")
+        if name in found and found[name] != kind:
+            raise Refused(
+                f"--carry {name}: it is {kind} here, and the table {uri} has a column of that name with {found[name]}: "
+                "carry it under another name or type, or give --output another folder"
+            )
+
+
+def missing_columns(delta: DeltaTable, partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRIED) -> list[Field]:
+    """The columns of this masklake, and of those to carry, that a table lacks."""
+    found = _types(delta.schema())
+    return [field for field in Schema.from_arrow(table_schema(partition_by, carried)).fields if field.name not in found]
 
 
 def schema_version(delta: DeltaTable) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import ErrorCode, ImageFailure
-from pipeline.schema import SEGMENT, TABLE, Status, table_schema
+from pipeline.schema import NOTHING_CARRIED, SEGMENT, TABLE, Status, table_schema
 
 MAX_MESSAGE = 500
 """Characters of an error message that are kept."""
@@ -60,16 +60,24 @@ class RunStamp:
     processed_at: datetime
 
 
-def build_rows(images: pa.Table, answers: Sequence[Mapping[str, Answer]], run: RunStamp, partition_by: Sequence[str]) -> pa.Table:
-    """Join images and answers into rows of `pipeline.schema.table_schema(partition_by)`, one per image and task.
+def build_rows(
+    images: pa.Table,
+    answers: Sequence[Mapping[str, Answer]],
+    run: RunStamp,
+    partition_by: Sequence[str],
+    carried: pa.Schema = NOTHING_CARRIED,
+) -> pa.Table:
+    """Join images and answers into rows of `pipeline.schema.table_schema(partition_by, carried)`, one per image and task.
 
     Args:
         images: one row per image: `image_uri, image_etag, image_bytes, image_modified, width, height, format`; `tasks`
             (list of string), what to do for it; `error_code` and `error_message`, not null where it failed before the model; one column
-            per hive-style partition key. Other columns are ignored; absent ones count as null, save `image_uri` and `tasks`.
+            per hive-style partition key; `carried`, a struct. Other columns are ignored; absent ones count as null, save `image_uri` and
+            `tasks`.
         answers: one mapping from task to answer per image, in the same order. That of an image that failed before the model is not read.
         run: the origin of the rows.
         partition_by: the table's partition columns.
+        carried: the fields of the struct that become columns.
 
     Raises:
         ValueError: an image has no answer to one of its tasks, or the numbers of images and answers differ: a bug of the caller.
@@ -81,9 +89,11 @@ def build_rows(images: pa.Table, answers: Sequence[Mapping[str, Answer]], run: R
     take = pa.array(np.repeat(np.arange(images.num_rows), [len(per_image) for per_image in todo]), pa.int64())
     row_answers = [answer for index, per_image in enumerate(todo) for answer in _answers(images, index, per_image, answers[index])]
 
-    schema = table_schema(partition_by)
-    hive_keys = [name for name in schema.names if name not in TABLE.names]
+    schema = table_schema(partition_by, carried)
+    hive_keys = [name for name in partition_by if name not in TABLE.names]
     columns = {name: _column(images, name, schema.field(name).type).take(take) for name in (*_FROM_IMAGE, *hive_keys)}
+    beside = _column(images, "carried", pa.struct(carried)).flatten()
+    columns |= {name: values.take(take) for name, values in zip(carried.names, beside, strict=True)}
     columns |= _error_columns(row_answers) | _stamp_columns(run, tasks)
     columns |= {"task": pa.array(tasks, pa.string()), "segments": _segment_lists(row_answers)}
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)

@@ -24,10 +24,10 @@ from deltalake.transaction import AddAction, RemoveAction
 from pipeline import storage
 from pipeline.errors import Fenced, MasklakeError
 from pipeline.outputs import log, runs
-from pipeline.outputs.definition import check, create, missing_columns, schema_version
+from pipeline.outputs.definition import check, check_carried, create, missing_columns, schema_version
 from pipeline.outputs.runs import Heartbeat, Marker
 from pipeline.outputs.write import FileRecord, NewFile
-from pipeline.schema import SCHEMA_VERSION, VERSION_PROPERTY
+from pipeline.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY
 
 DONE_KEYS = pa.schema([(name, pa.string()) for name in ("image_uri", "image_etag", "task", "fingerprint", "status")])
 """The columns of `Table.done_keys`."""
@@ -48,35 +48,42 @@ class Table:
         self._heartbeat: Heartbeat | None = None
         self._fenced_by: str | None = None
         self._taken_out = 0
+        self._carried = NOTHING_CARRIED
+        self.extensions = 0
+        """Commits of this table that gave it columns, or another version of the schema."""
         self._searched: dict[str, int] = {}  # of each run that has not begun: the version up to which we looked for its beginning
 
     @classmethod
-    def open(cls, uri: str, partition_by: Sequence[str] | None = None) -> Self | None:
+    def open(cls, uri: str, partition_by: Sequence[str] | None = None, carried: pa.Schema = NOTHING_CARRIED) -> Self | None:
         """The table at this URI, or None where there is none yet; partitioned by these columns, or as it is.
 
+        It gets the columns to carry that it lacks when a run begins.
+
         Raises:
-            Refused: it is partitioned in another way, or is a Delta table of something else.
+            Refused: it is partitioned in another way, has such a column with another type, or is a Delta table of something else.
         """
         uri = storage.normalise(uri).rstrip("/")
         try:
             delta = DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
         except TableNotFoundError:
             return None
-        check(uri, delta, partition_by)
-        return cls(uri, delta)
+        check(uri, delta, partition_by, carried)
+        table = cls(uri, delta)
+        table._carried = carried
+        return table
 
     @classmethod
-    def open_or_create(cls, uri: str, partition_by: Sequence[str]) -> Self:
+    def open_or_create(cls, uri: str, partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRIED) -> Self:
         """The table at this URI, made now where there is none. Several processes may do so at once.
 
         Raises:
             Refused: see `open`.
         """
-        table = cls.open(uri, partition_by)
+        table = cls.open(uri, partition_by, carried)
         if table is None:
             with suppress(DeltaError):  # made by another process just now; if not, opening it says what is wrong
-                create(storage.normalise(uri).rstrip("/"), partition_by)
-            table = cls.open(uri, partition_by)
+                create(storage.normalise(uri).rstrip("/"), partition_by, carried)
+            table = cls.open(uri, partition_by, carried)
         if table is None:
             raise MasklakeError(f"the table {uri} cannot be created: the store took its first commit and does not show it")
         return table
@@ -113,6 +120,7 @@ class Table:
 
         Raises:
             Fenced: a newer run on overlapping input has already begun.
+            Refused: another run has meanwhile given the table a column to carry, of another type than this one's.
             MasklakeError: the store does not take the commit.
         """
         self._run, self._polite = Marker(run_id, scope, begun=-1, seen=self._seen), polite
@@ -216,23 +224,24 @@ class Table:
         return self._commit(append, event, unless)
 
     def _extend(self) -> None:
-        """Give a table of an older schema version the columns that it lacks, and the version."""
+        """Give the table the columns to carry that it lacks; one of an older schema version those that it lacks, and the version."""
         partition_by = list(self._delta.metadata().partition_columns)
 
         def missing() -> list[Field]:
-            return missing_columns(self._delta, partition_by)
+            check_carried(self.uri, self._delta, self._carried)
+            return missing_columns(self._delta, partition_by, self._carried)
 
         def outdated() -> bool:
             return schema_version(self._delta) < SCHEMA_VERSION
 
         if missing():
             event = {"event": "extend", "columns": [field.name for field in missing()]}
-            self._commit(
+            self.extensions += self._commit(
                 lambda properties: self._delta.alter.add_columns(missing(), commit_properties=properties), event, lambda: not missing()
             )
         if outdated():
             version = {VERSION_PROPERTY: str(SCHEMA_VERSION)}
-            self._commit(
+            self.extensions += self._commit(
                 lambda properties: self._delta.alter.set_table_properties(version, False, commit_properties=properties),
                 {"event": "extend"},
                 lambda: not outdated(),

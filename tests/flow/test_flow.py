@@ -17,6 +17,7 @@ from pipeline.inference import checkpoint
 from pipeline.inference.options import Options
 from pipeline.model_source import ModelSource
 from pipeline.outputs.rows import RunStamp
+from pipeline.schema import NOTHING_CARRIED
 from pipeline.stages import Work
 from tests.lakes import MODEL
 
@@ -74,6 +75,7 @@ def test_no_two_stages_are_fused(tmp_path: Path) -> None:
         groups=3,
         table_uri=str(tmp_path),
         partition_by=("task",),
+        carried=NOTHING_CARRIED,
         source=ModelSource("folder", str(MODEL)),
         description=checkpoint.describe(MODEL, Options(tasks=("panoptic",))),
         stamp=RunStamp("demo", "1", {"panoptic": "f"}, "run-1", datetime(2026, 11, 22, tzinfo=UTC)),

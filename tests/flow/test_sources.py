@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +62,25 @@ def test_shards_among_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_rows_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     values = [{"bytes": data, "path": name} for name, data in (("a.jpg", scene(0)), ("b.jpg", None), ("c.jpg", scene(1)))]
-    pq.write_table(pa.table({"image": pa.array(values, kind)}), tmp_path / "train.parquet", row_group_size=2)
+    beside = {"licence": pa.array([3, None, 4], pa.int8()), "taken": pa.array([0, 1, None], pa.timestamp("s"))}
+    pq.write_table(pa.table({"image": pa.array(values, kind), **beside}), tmp_path / "train.parquet", row_group_size=2)
 
     arguments = ["--input", str(tmp_path / "train.parquet"), "--output", str(tmp_path / "masks"), "--bytes-column", "image"]
+    arguments += ["--carry", "licence,taken"]
     code, summary, errors = run(capsys, *arguments)
     assert code == 0, errors
     assert (summary["images"], summary["errors_by_code"]) == (3, {"empty": 1})
     rows = {row["image_uri"]: row for row in reading.open_table(str(tmp_path / "masks")).newest()}
     assert sorted(rows) == [f"file://{tmp_path}/train.parquet#column=image&row={number}" for number in range(3)]
     assert rows[f"file://{tmp_path}/train.parquet#column=image&row=2"]["image_bytes"] == len(scene(1))
+    times = [datetime(1970, 1, 1, 0, 0, 0, 0, UTC), datetime(1970, 1, 1, 0, 0, 1, 0, UTC), None]
+    assert [(row["licence"], row["taken"], row["status"]) for _, row in sorted(rows.items())] == [
+        *zip((3, None, 4), times, ("ok", "error", "ok"), strict=True)
+    ]
     code, summary, _ = run(capsys, *arguments)
     assert (code, summary["outcome"]) == (0, "nothing to do")
     code, summary, errors = run(capsys, *arguments, "--where", "dt = = 1")
     assert (code, summary["outcome"]) == (2, "refused")
+    code, summary, errors = run(capsys, *arguments[:-1], "camera")
+    assert (code, summary["outcome"]) == (2, "refused")
+    assert "--carry camera" in errors

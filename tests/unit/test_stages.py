@@ -20,7 +20,7 @@ from pipeline.inputs.discover import discover
 from pipeline.inputs.plan import WorkList, make_plan
 from pipeline.model_source import ModelSource
 from pipeline.outputs.rows import RunStamp
-from pipeline.schema import table_schema
+from pipeline.schema import NOTHING_CARRIED, table_schema
 from pipeline.stages import Work
 from tests.lakes import MODEL, scene
 
@@ -43,6 +43,7 @@ def work(tmp_path: Path) -> Work:
         groups=planned.groups,
         table_uri=str(tmp_path / "masks"),
         partition_by=("task",),
+        carried=NOTHING_CARRIED,
         source=ModelSource("folder", str(MODEL)),
         description=checkpoint.describe(MODEL, Options(tasks=TASKS)),
         stamp=RunStamp("demo", "1", fingerprints, "run-1", datetime(2026, 11, 22, tzinfo=UTC)),

@@ -12,7 +12,8 @@ import pytest
 
 from pipeline import storage
 from pipeline.errors import Refused
-from pipeline.inputs.discover import discover, hive_keys
+from pipeline.inputs.discover import discover
+from pipeline.inputs.keys import hive_keys
 from pipeline.inputs.pages import PAGE_SCHEMA
 from pipeline.inputs.plan import WorkList, make_plan, read_group
 from tests.unit.inputs.test_shards import write_tar
