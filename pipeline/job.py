@@ -28,6 +28,7 @@ from pipeline.inference.checkpoint import ModelDescription
 from pipeline.inference.options import Options
 from pipeline.inputs import conditions, decode, manifests
 from pipeline.inputs.conditions import Condition
+from pipeline.inputs.digests import digest
 from pipeline.inputs.discover import discover
 from pipeline.inputs.fetch import fetch_by_uri
 from pipeline.inputs.image_tables import ImageColumn
@@ -38,7 +39,7 @@ from pipeline.outputs import gallery, overlap, report, runs, write
 from pipeline.outputs.gallery import Card, GalleryInput
 from pipeline.outputs.report import RunFacts, RunTotals
 from pipeline.outputs.rows import RunStamp
-from pipeline.outputs.table import Table
+from pipeline.outputs.table import DONE_KEYS, Table
 from pipeline.schema import TABLE, Status
 from pipeline.stages import Work, Written
 
@@ -157,7 +158,7 @@ class _Run:
         hive_columns = tuple(name for name in self.config.partition_by if name not in TABLE.names)
         planned = make_plan(
             discover(self.config.input, self._image_column, self._since, (*hive_columns, *where_keys), self._indexes),
-            table.done_keys(set(fingerprints.values()), scope) if table else None,
+            digest(table.done_keys(set(fingerprints.values()), scope), DONE_KEYS, fingerprints) if table else None,
             fingerprints,
             where=self._where,
             retry_errors=self.config.retry_errors,
