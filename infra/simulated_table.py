@@ -127,10 +127,10 @@ def _strings(characters: NDArray[np.uint8]) -> pa.StringArray:
 
 
 def listing(numbers: NDArray[np.int64], per_day: int, changed_every: int) -> Iterator[pa.Table]:
-    """Pages of a listing of these images; every so manieth has another etag than the table's."""
+    """Pages of a listing of these images; the first of each `changed_every` has another etag than the table's."""
     for first in range(0, len(numbers), 1000):
         page = numbers[first : first + 1000]
-        versions = np.where(page % changed_every, page, page + (1 << 40))
+        versions = np.where(np.arange(first, first + len(page)) % changed_every, page, page + (1 << 40))
         yield pa.table(
             {
                 "image_uri": uris(page, per_day),

@@ -22,7 +22,9 @@ OF_IMAGE = "(md5_number(if(image_etag IS NULL, '-' || image_uri, strlen(image_ur
 _BATCH_ROWS = 131_072
 
 
-def digest(rows: Iterable[pa.RecordBatch], schema: pa.Schema, fingerprints: Mapping[str, str], threads: int = 2) -> Iterator[pa.RecordBatch]:
+def digest(
+    rows: Iterable[pa.RecordBatch], schema: pa.Schema, fingerprints: Mapping[str, str], threads: int = 2
+) -> Iterator[pa.RecordBatch]:
     """Rows of a table as `DIGESTS`, streamed; those of other tasks and fingerprints are left out.
 
     Args:

@@ -14,6 +14,7 @@ from pipeline import reading, schema
 from pipeline.errors import Refused
 from pipeline.outputs import definition, table
 from pipeline.outputs.compact import compact
+from pipeline.outputs.keys import Wanted
 from pipeline.outputs.table import Table
 from pipeline.outputs.upkeep import UpkeepTable
 from pipeline.schema import VERSION_PROPERTY, table_schema
@@ -40,7 +41,7 @@ def test_an_older_table_is_extended_by_the_first_run_that_writes(tmp_path: Path,
     assert [row["image_uri"] for row in reading.open_table(str(tmp_path)).newest()] == [f"{LAKE}old.jpg"]
     opened = Table.open(str(tmp_path), BY)
     assert opened
-    assert opened.done_keys(["f-panoptic"]).read_all().num_rows == 1
+    assert opened.done_keys(Wanted({"panoptic": "f-panoptic"})).read_all().num_rows == 1
     assert "format" not in [field.name for field in DeltaTable(str(tmp_path)).schema().fields], "only looked at"
 
     run = begun(tmp_path, "run-1")
