@@ -1,5 +1,5 @@
-"""A table of any number of rows as planning sees it: a real Delta table of real Parquet files, in which everything that planning does not read
-is null or the same in every row.
+"""A table of any number of rows as planning sees it: a real Delta table of real Parquet files, in which everything that planning does not
+read is null or the same in every row.
 
     python -m infra.simulated_table --rows 100000000 --older 20000000 /tmp/table
 

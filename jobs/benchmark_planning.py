@@ -4,8 +4,8 @@
     python -m jobs.benchmark_planning --rows 100000000 --table /tmp/table --listed 1000000           # a million images of all days
     python -m jobs.benchmark_planning --rows 100000000 --table /tmp/table --listed 1000000 --ray     # read by tasks of a local Ray
 
-The table (infra/simulated_table.py) needs 18 bytes of disk a row, and stays. One of a hundred listed images has changed since it was written.
-Shows on stderr how it goes on; the last line is one JSON object.
+The table (infra/simulated_table.py) needs 18 bytes of disk a row, and stays. One of a hundred listed images has changed since it was
+written. Shows on stderr how it goes on; the last line is one JSON object.
 """
 
 from __future__ import annotations
