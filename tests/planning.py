@@ -47,7 +47,7 @@ class Answer:
 
 
 def random_case(seed: int, images: int = 40) -> Case:
-    """Few names, so that everything meets: images listed twice, changed, without etags, in tars, with rows of several models and outcomes."""
+    """Few names, so that everything meets: images listed twice, changed, without etags, in tars; rows of several models and outcomes."""
     chance = random.Random(seed)
     tasks = chance.sample(sorted(FINGERPRINTS), chance.randint(1, 3))
     in_tars = chance.random() < 0.4

@@ -8,6 +8,7 @@ how long the URI is, so that the end of one cannot be taken for the beginning of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
@@ -38,10 +39,32 @@ def digest(
     with duckdb.connect(config={"threads": threads, "preserve_insertion_order": False}) as database:
         database.execute("SET enable_progress_bar = false")  # it would go to standard output, where the job's JSON is
         database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")  # keep `wanted`, and let the rows pass by
-        database.register("rows", pa.RecordBatchReader.from_batches(schema, rows))
         database.register("wanted", wanted)
-        found = database.sql(
-            f"SELECT {OF_IMAGE} AS image, if(status = 'ok', bit, 0)::UTINYINT AS ok, if(status = 'ok', 0, bit)::UTINYINT AS failed "  # noqa: S608
-            "FROM rows JOIN wanted USING (task, fingerprint)"
-        )
-        yield from found.to_arrow_reader(_BATCH_ROWS)
+        with streamed(database, "rows", schema, rows):
+            found = database.sql(
+                f"SELECT {OF_IMAGE} AS image, if(status = 'ok', bit, 0)::UTINYINT AS ok, if(status = 'ok', 0, bit)::UTINYINT AS failed "  # noqa: S608
+                "FROM rows JOIN wanted USING (task, fingerprint)"
+            )
+            yield from found.to_arrow_reader(_BATCH_ROWS)
+
+
+@contextmanager
+def streamed(database: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[None]:
+    """Batches as a view that can be read once. What making them raises comes out as it is, not as DuckDB or Arrow would put it."""
+    raised: list[Exception] = []
+
+    def watched() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    database.register(name, pa.RecordBatchReader.from_batches(schema, watched()))
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if raised:
+            raise raised[0] from error
+        raise
+    database.unregister(name)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.errors import Refused
 from pipeline.inputs.conditions import COLUMNS, Condition, refusal
-from pipeline.inputs.digests import DIGESTS, OF_IMAGE, OF_URI
+from pipeline.inputs.digests import DIGESTS, OF_IMAGE, OF_URI, streamed
 from pipeline.inputs.discover import hive_keys
 from pipeline.inputs.image_tables import MARK
 from pipeline.inputs.pages import PAGE_SCHEMA
@@ -197,15 +197,14 @@ def _compare(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch]
     )
     # Left to itself, the optimiser may keep the side of which it knows nothing, which is the table's.
     database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
-    database.register("done", pa.RecordBatchReader.from_batches(DIGESTS, done if done is not None else ()))
-    database.execute(
-        """
-        CREATE TABLE held AS
-        SELECT listing_order, bit_or(ok)::BIGINT AS ok, bit_or(failed)::BIGINT AS failed
-        FROM done JOIN mentioned ON done.image = mentioned.image GROUP BY listing_order
-        """
-    )
-    database.unregister("done")
+    with streamed(database, "done", DIGESTS, done if done is not None else ()):
+        database.execute(
+            """
+            CREATE TABLE held AS
+            SELECT listing_order, bit_or(ok)::BIGINT AS ok, bit_or(failed)::BIGINT AS failed
+            FROM done JOIN mentioned ON done.image = mentioned.image GROUP BY listing_order
+            """
+        )
     counted = "coalesce(ok, 0)" + ("" if retry_errors else " | coalesce(failed, 0)")
     database.execute(
         f"""
@@ -226,7 +225,8 @@ def _choose(database: duckdb.DuckDBPyConnection, order: str, limit: int | None) 
 def _count(database: duckdb.DuckDBPyConnection, groups: int) -> Plan:
     everything = "count(*), coalesce(sum(image_bytes), 0), count(*) FILTER (todo = 0), coalesce(sum(bit_count(failed & ~todo)), 0)"
     chosen = "count(*), coalesce(sum(bit_count(todo)), 0), coalesce(sum(image_bytes), 0), coalesce(sum(bit_count(failed & todo)), 0)"
-    images, size, done_images, kept_errors = _numbers(database, f"SELECT {everything} FROM listing JOIN work USING (listing_order)")  # noqa: S608 - constants
+    work = "FROM listing JOIN work USING (listing_order)"
+    images, size, done_images, kept_errors = _numbers(database, f"SELECT {everything} {work}")
     todo_images, todo_rows, todo_bytes, retried_errors = _numbers(database, f"SELECT {chosen} FROM chosen")  # noqa: S608 - constants
     return Plan(images, size, done_images, todo_images, todo_rows, todo_bytes, retried_errors, kept_errors, groups)
 

@@ -41,7 +41,7 @@ def test_a_file_that_cannot_be_read_ends_planning(tmp_path: Path) -> None:
     assert files
     (tmp_path / files[-1].path).unlink()
     with pytest.raises(MasklakeError, match="the cluster ended the work"):
-        list(flow.done_digests(table.uri, wanted, files))
+        planned(case, flow.done_digests(table.uri, wanted, files), tmp_path / "work")
 
 
 def test_nothing_to_read_is_nothing(tmp_path: Path) -> None:

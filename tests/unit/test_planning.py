@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipeline.inputs.digests import digest
 from pipeline.outputs.keys import KEYS, Wanted
+from pipeline.outputs.table import Table
 from pipeline.stages import digest_files
 from tests.planning import LAKE, planned, random_case, reference, write_table
+
+
+def digest_batches(table: Table, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+    """What tasks on a cluster would give."""
+    files = table.key_files(wanted)
+    assert files is not None
+    for part in digest_files(table.uri, wanted, files):
+        yield from part.to_batches()
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -18,10 +29,18 @@ def test_a_plan_is_what_its_definition_says_whichever_way_the_table_is_read(seed
     table, wanted = write_table(case, tmp_path / "masks"), Wanted.of_scope(case.fingerprints, LAKE)
     expected = reference(case)
     assert planned(case, digest(table.done_keys(wanted), KEYS, case.fingerprints), tmp_path / "here") == expected
-    files = table.key_files(wanted)
-    assert files is not None
-    digests = (batch for part in digest_files(table.uri, wanted, files) for batch in part.to_batches())
-    assert planned(case, digests, tmp_path / "there") == expected
+    assert planned(case, digest_batches(table, wanted), tmp_path / "there") == expected
+
+
+def test_a_file_that_cannot_be_read_ends_planning_with_its_own_error(tmp_path: Path) -> None:
+    case = random_case(1)
+    table, wanted = write_table(case, tmp_path / "masks"), Wanted.of_scope(case.fingerprints, LAKE)
+    for path in tmp_path.rglob("part-*.parquet"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="part-run-1"):
+        planned(case, digest_batches(table, wanted), tmp_path / "work")
+    with pytest.raises((OSError, pa.ArrowException), match="part-run-1"):
+        planned(case, digest(table.done_keys(wanted), KEYS, case.fingerprints), tmp_path / "work")
 
 
 def test_random_cases_are_not_all_alike() -> None:
