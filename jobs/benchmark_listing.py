@@ -29,9 +29,11 @@ import pyarrow as pa
 
 from infra.listed_store import LAYOUTS
 from pipeline import job, storage  # the job: what a run's driver has in memory anyway
+from pipeline.inputs.digests import digest
 from pipeline.inputs.discover import discover
 from pipeline.inputs.pages import page
 from pipeline.inputs.plan import WorkList, make_plan
+from pipeline.outputs.keys import KEYS
 
 _BATCH = 8192  # rows of a table that come at a time
 _SAMPLED_PAGES = 40  # of a listing page after page, which is told in full by these
@@ -81,7 +83,7 @@ def _from_memory(arguments: argparse.Namespace) -> dict[str, Any]:
 def _plan(pages: Iterator[pa.Table], arguments: argparse.Namespace) -> dict[str, Any]:
     """Compare a listing with a table and write the work list."""
     before, cpu, started = _peak_mb(), time.process_time(), time.monotonic()
-    done = _rows(arguments.layout, arguments.done) if arguments.done else None
+    done = digest(_rows(arguments.layout, arguments.done), KEYS, _FINGERPRINTS) if arguments.done else None
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(_watched(pages, started), done, _FINGERPRINTS, work_list=WorkList(folder, job.GROUP_ROWS))
     assert (plan.images, plan.done_images) == (arguments.objects, min(arguments.done, arguments.objects))

@@ -7,13 +7,14 @@ The three map stages ask for different resources, so that Ray Data fuses none of
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
 import pickle
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,14 @@ from ray.exceptions import RayError
 
 from pipeline.config import RunConfig
 from pipeline.errors import MasklakeError, Refused
-from pipeline.stages import Work, Written, load_group, open_segmenter, segment_rows, write_packets
+from pipeline.inputs.digests import DIGESTS
+from pipeline.outputs.keys import KeyFile, Wanted
+from pipeline.stages import Work, Written, digest_files, load_group, open_segmenter, segment_rows, write_packets
 
 LOAD_CPUS = 0.9  # different from an actor's, which keeps the stages apart
 WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be preferred until everything is loaded
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
+_SHARE_ROWS = 1_000_000  # of the table, read by one task: about a second's work, so that the cluster ends together
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _BLOCK_BYTES = 16 * 1024 * 1024
 
@@ -73,6 +77,13 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
         yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def cluster_when_asked(address: str | None) -> Iterator[Callable[[], dict[str, float]]]:
+    """`cluster`, as a function that opens it the first time it is called: starting Ray takes longer than finding nothing to do."""
+    with ExitStack() as opened:
+        yield functools.cache(lambda: opened.enter_context(cluster(address)))
 
 
 def _target(address: str | None) -> str:
@@ -122,6 +133,38 @@ def choose_resources(config: RunConfig, cluster_resources: dict[str, float], gro
     return Resources(actors, cpus_per_actor, gpus_per_actor, rows_per_call, calls_at_once, max(1, round(rows_per_file / rows_per_call)))
 
 
+def done_digests(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> Iterator[pa.RecordBatch]:
+    """What the table holds as `digests.DIGESTS`, read by tasks all over the cluster; as it comes, in no order.
+
+    Raises:
+        MasklakeError: a file could not be read, or the cluster was lost.
+    """
+    _quiet()
+
+    def read(batch: pa.Table) -> Iterator[pa.Table]:
+        for share in batch["files"].to_pylist():
+            yield from digest_files(table_uri, wanted, pickle.loads(share))  # noqa: S301 - from this driver
+
+    shares = [pa.table({"files": [pickle.dumps(share)]}) for share in _by_rows(files)]
+    if not shares:
+        return
+    dataset = ray.data.from_arrow(shares).map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=1)
+    for batch in _batches(dataset):
+        yield from batch.cast(DIGESTS).to_batches()
+
+
+def _by_rows(files: Sequence[KeyFile]) -> Iterator[list[KeyFile]]:
+    """The files in shares of about `_SHARE_ROWS` rows."""
+    share: list[KeyFile] = []
+    for file in files:
+        share.append(file)
+        if sum(one.rows for one in share) >= _SHARE_ROWS:
+            yield share
+            share = []
+    if share:
+        yield share
+
+
 def build(work: Work, resources: Resources) -> Dataset:
     """The dataset of file records: nothing runs until it is read."""
     _quiet()
@@ -168,11 +211,17 @@ def stream(dataset: Dataset) -> Iterator[Written]:
     Raises:
         MasklakeError: a stage raised it, or the cluster was lost.
     """
+    for batch in _batches(dataset):
+        for pickled in batch["written"].to_pylist():
+            yield pickle.loads(pickled)  # noqa: S301 - our own workers made it
+
+
+def _batches(dataset: Dataset) -> Iterator[pa.Table]:
+    """The blocks of a dataset, each as soon as it is there."""
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             assert isinstance(batch, pa.Table)
-            for pickled in batch["written"].to_pylist():
-                yield pickle.loads(pickled)  # noqa: S301 - our own workers made it
+            yield batch
     except RayError as error:
         raise _cause(error) from error
 

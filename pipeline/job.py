@@ -12,13 +12,15 @@ import resource
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
+
+import pyarrow as pa
 
 from pipeline import flow, model_source, storage
 from pipeline.config import Config, time_of
@@ -28,6 +30,7 @@ from pipeline.inference.checkpoint import ModelDescription
 from pipeline.inference.options import Options
 from pipeline.inputs import conditions, decode, manifests
 from pipeline.inputs.conditions import Condition
+from pipeline.inputs.digests import digest
 from pipeline.inputs.discover import carried_columns, discover
 from pipeline.inputs.fetch import fetch_by_uri
 from pipeline.inputs.image_tables import ImageColumn
@@ -36,6 +39,7 @@ from pipeline.inputs.shards import Indexes
 from pipeline.model_source import ModelSource
 from pipeline.outputs import gallery, overlap, report, runs, write
 from pipeline.outputs.gallery import Card, GalleryInput
+from pipeline.outputs.keys import KEYS, Wanted
 from pipeline.outputs.report import RunFacts, RunTotals
 from pipeline.outputs.rows import RunStamp
 from pipeline.outputs.table import Table
@@ -45,7 +49,14 @@ from pipeline.stages import Work, Written
 GROUP_ROWS = 32
 """Images that travel together: one group of the work list is one load, and about one call of an actor."""
 
+CLUSTER_ROWS = 20_000_000
+"""Rows of the table, in files that may matter to a plan, from which they are read on the cluster: in one process they take about as long as
+starting Ray does."""
+
 _WAKE_SECONDS = 0.5  # how often the driver looks at the clock while it waits for files
+
+Cluster = Callable[[], dict[str, float]]
+"""Starts Ray, or joins it, where that has not happened yet; returns what the cluster has."""
 
 Summary = dict[str, Any]
 """The JSON object that a run ends with."""
@@ -108,31 +119,29 @@ def segment(config: Config, listener: Listener) -> Summary:
     storage.check_output(config.output)
     if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
         config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
-    run = _Run(config, where, _Model.resolve(config), listener)
-    table = Table.open(config.output, config.partition_by, run.carried.schema)
-    if table and not config.dry_run and not run.may_go_on(table):
-        return run.end_without_work("skipped")
-    planned = run.plan(table)
-    if config.dry_run or not planned.todo_images:
-        return run.end_without_work("planned" if config.dry_run else "nothing to do", planned)
-    try:
+    with ExitStack() as afterwards, flow.cluster_when_asked(config.ray_address) as cluster:
+        run = _Run(config, where, _Model.resolve(config), listener, cluster)
+        table = Table.open(config.output, config.partition_by, run.carried.schema)
+        if table and not config.dry_run and not run.may_go_on(table):
+            return run.end_without_work("skipped")
+        planned = run.plan(table)
+        if config.dry_run or not planned.todo_images:
+            return run.end_without_work("planned" if config.dry_run else "nothing to do", planned)
+        afterwards.callback(run.leave)  # when Ray has ended
         with ThreadPoolExecutor(1) as beside:
             listener.update(State("starting Ray"))
             checked = beside.submit(checkpoint.verify, run.model.description, run.model.folder)  # takes as long as Ray's start
-            with flow.cluster(config.ray_address) as available:
-                resources = flow.choose_resources(config, available, GROUP_ROWS, _rows_per_file(config, planned))
-                checked.result()
-                begun = run.begin(table, planned)
-                return run.work(*begun, resources) if begun else run.end_without_work("skipped")
-    finally:
-        run.leave()
+            resources = flow.choose_resources(config, cluster(), GROUP_ROWS, _rows_per_file(config, planned))
+            checked.result()
+            begun = run.begin(table, planned)
+            return run.work(*begun, resources) if begun else run.end_without_work("skipped")
 
 
 class _Run:
     """One run's identity, and its steps in order."""
 
-    def __init__(self, config: Config, where: Condition | None, model: _Model, listener: Listener) -> None:
-        self.config, self.model, self.listener = config, model, listener
+    def __init__(self, config: Config, where: Condition | None, model: _Model, listener: Listener, cluster: Cluster) -> None:
+        self.config, self.model, self.listener, self._cluster = config, model, listener, cluster
         self.started_at, self._started = datetime.now(UTC), time.monotonic()
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         self.scope = manifests.scope_of(config.input)
@@ -158,7 +167,7 @@ class _Run:
         hive_columns = tuple(name for name in self.config.partition_by if name not in TABLE.names)
         planned = make_plan(
             discover(self.config.input, self._image_column, self._since, (*hive_columns, *where_keys), self._indexes, self.carried),
-            table.done_keys(set(fingerprints.values()), scope) if table else None,
+            self._done(table, Wanted.of_scope(fingerprints, scope)) if table else None,
             fingerprints,
             where=self._where,
             retry_errors=self.config.retry_errors,
@@ -173,6 +182,16 @@ class _Run:
             + (f"; {planned.left_out:,} are left out by --where" if planned.left_out else "")
         )
         return planned
+
+    def _done(self, table: Table, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+        """What the table holds, read here or, where that is much, on the cluster."""
+        files = table.key_files(wanted)
+        rows = sum(file.rows for file in files or ())
+        if files is None or rows < CLUSTER_ROWS:
+            return digest(table.done_keys(wanted), KEYS, wanted.fingerprints)
+        self.listener.say(f"{rows:,} rows of the table to compare with, in {len(files):,} files: they are read on the cluster")
+        self._cluster()
+        return flow.done_digests(table.uri, wanted, files)
 
     def end_without_work(self, outcome: str, planned: Plan | None = None) -> Summary:
         """The summary of a dry run, of one that found nothing missing, or of one that gave way to another."""

@@ -1,4 +1,5 @@
-"""The stages that run on the cluster, as plain functions of Arrow tables: load (fetch, decode, resize), segment, write.
+"""The stages that run on the cluster, as plain functions of Arrow tables: load (fetch, decode, resize), segment, write; and before them,
+where the table is large, the reading of what it holds.
 
 Between load and segment a table has one row per image: the plan's columns, what decoding found, and `pixels`, the resized uint8 image.
 After segment, a packet holds the finished rows of some images, serialised: an image's rows stay together whatever the engine does with
@@ -21,8 +22,10 @@ from pipeline.inference import preprocess
 from pipeline.inference.checkpoint import ModelDescription
 from pipeline.inputs import plan
 from pipeline.inputs.decode import decode
+from pipeline.inputs.digests import digest
 from pipeline.inputs.fetch import fetch
 from pipeline.model_source import ModelSource
+from pipeline.outputs.keys import KEYS, KeyFile, Wanted, read_keys
 from pipeline.outputs.rows import RunStamp, build_rows
 from pipeline.outputs.write import FileRecord, write_rows
 
@@ -62,6 +65,12 @@ class Work:
     batch_size: int | None
     compiled: bool
     device: str
+
+
+def digest_files(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> Iterator[pa.Table]:
+    """What some files of the table hold, as planning compares it: tables of `digests.DIGESTS`."""
+    for batch in digest(read_keys(table_uri, files, wanted), KEYS, wanted.fingerprints, threads=1):
+        yield pa.Table.from_batches([batch])
 
 
 def load_group(work: Work, index: int) -> Iterator[pa.Table]:

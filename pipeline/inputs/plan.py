@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.errors import Refused
 from pipeline.inputs.conditions import COLUMNS, Condition, refusal
+from pipeline.inputs.digests import DIGESTS, OF_IMAGE, OF_URI, streamed
 from pipeline.inputs.keys import NOT_CARRIED, Carried, with_carried, with_keys
 from pipeline.inputs.pages import PAGE_SCHEMA
 
@@ -86,7 +87,7 @@ def make_plan(
 
     Args:
         pages: `pages.PAGE_SCHEMA`, or some of its columns.
-        done: `image_uri, image_etag, task, fingerprint, status` (all strings) of rows of the table; None where there is no table yet.
+        done: `digests.DIGESTS` of rows of the table, in any order, read once; None where there is no table yet.
         fingerprints: the fingerprint of each task that is asked for.
         where: only images of which this is true.
         retry_errors: whether failed rows are work.
@@ -105,8 +106,7 @@ def make_plan(
             database.execute("SET TimeZone = 'UTC'")
             database.execute("SET enable_progress_bar = false")  # it would go to standard output, where the job's JSON is
             left_out = _load_listing(database, pages, where)
-            _load_done(database, done, list(fingerprints.items()))
-            _compare(database, (1 << len(fingerprints)) - 1, retry_errors)
+            _compare(database, done, (1 << len(fingerprints)) - 1, retry_errors)
             order = _ORDER_IN_CONTAINERS if _numbers(database, "SELECT count(image_container) FROM listing")[0] else _ORDER
             _choose(database, order, limit)
             groups = 0 if work_list is None else _write(database, list(fingerprints), work_list, order)
@@ -175,57 +175,56 @@ def _gathered(pages: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _load_done(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch] | None, tasks: Sequence[tuple[str, str]]) -> None:
-    """Rows of the table as bit masks: one bit per task that is asked for."""
-    wanted = pa.table(
-        {
-            "task": pa.array([task for task, _ in tasks], pa.string()),
-            "fingerprint": pa.array([fingerprint for _, fingerprint in tasks], pa.string()),
-            "bit": pa.array([1 << number for number in range(len(tasks))], pa.int64()),
-        }
-    )
-    _insert(database, "CREATE TABLE wanted AS FROM incoming", wanted)
-    database.execute("CREATE TABLE done (image_uri VARCHAR, image_etag VARCHAR, ok BIGINT, failed BIGINT)")
-    query = (
-        "INSERT INTO done SELECT image_uri, image_etag, if(status = 'ok', bit, 0), if(status = 'ok', 0, bit) "
-        "FROM incoming JOIN wanted USING (task, fingerprint)"
-    )
-    for batch in done if done is not None else ():
-        _insert(database, query, pa.Table.from_batches([batch]))
-
-
 def _insert(database: duckdb.DuckDBPyConnection, query: str, incoming: pa.Table) -> None:
     database.register("incoming", incoming)
     database.execute(query)
     database.unregister("incoming")
 
 
-def _compare(database: duckdb.DuckDBPyConnection, everything: int, retry_errors: bool) -> None:
-    """The table `work`: each listed image once, with the masks of its rows that failed before and of its tasks to do now."""
-    done = "coalesce(held.ok, 0)" + ("" if retry_errors else " | coalesce(held.failed, 0)")
+def _compare(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch] | None, everything: int, retry_errors: bool) -> None:
+    """The table `work`: of each listed image's first mention, the masks of its rows that failed before and of its tasks to do now.
+
+    The listing's digests are what a join keeps, in memory or on disk; those of the table only pass by.
+    """
+    database.execute(
+        f"""
+        CREATE TABLE mentioned AS
+        SELECT min(listing_order) AS listing_order, arg_min(image, listing_order) AS image
+        FROM (SELECT listing_order, {OF_URI} AS name, {OF_IMAGE} AS image FROM listing) GROUP BY name
+        """  # noqa: S608 - constants
+    )
+    # Left to itself, the optimiser may keep the side of which it knows nothing, which is the table's.
+    database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
+    with streamed(database, "done", DIGESTS, done if done is not None else ()):
+        database.execute(
+            """
+            CREATE TABLE held AS
+            SELECT listing_order, bit_or(ok)::BIGINT AS ok, bit_or(failed)::BIGINT AS failed
+            FROM done JOIN mentioned ON done.image = mentioned.image GROUP BY listing_order
+            """
+        )
+    counted = "coalesce(ok, 0)" + ("" if retry_errors else " | coalesce(failed, 0)")
     database.execute(
         f"""
         CREATE TABLE work AS
-        SELECT listing.*, {everything} & ~({done}) AS todo, coalesce(held.failed & ~held.ok, 0) AS failed
-        FROM listing
-        SEMI JOIN (SELECT min(listing_order) AS listing_order FROM listing GROUP BY image_uri) AS mentioned
-        ON listing.listing_order = mentioned.listing_order
-        LEFT JOIN (SELECT image_uri, image_etag, bit_or(ok) AS ok, bit_or(failed) AS failed FROM done GROUP BY ALL) AS held
-        ON listing.image_uri = held.image_uri AND listing.image_etag IS NOT DISTINCT FROM held.image_etag
+        SELECT listing_order, {everything} & ~({counted}) AS todo, coalesce(failed & ~ok, 0) AS failed
+        FROM mentioned LEFT JOIN held USING (listing_order)
         """  # noqa: S608 - numbers only
     )
+    database.execute("DROP TABLE mentioned; DROP TABLE held")
 
 
 def _choose(database: duckdb.DuckDBPyConnection, order: str, limit: int | None) -> None:
     """The view `chosen`: the work that `limit` leaves in."""
     bound = "" if limit is None else f" ORDER BY {order} LIMIT {limit}"
-    database.execute(f"CREATE VIEW chosen AS FROM work WHERE todo <> 0{bound}")
+    database.execute(f"CREATE VIEW chosen AS FROM listing JOIN work USING (listing_order) WHERE todo <> 0{bound}")
 
 
 def _count(database: duckdb.DuckDBPyConnection, groups: int) -> Plan:
     everything = "count(*), coalesce(sum(image_bytes), 0), count(*) FILTER (todo = 0), coalesce(sum(bit_count(failed & ~todo)), 0)"
     chosen = "count(*), coalesce(sum(bit_count(todo)), 0), coalesce(sum(image_bytes), 0), coalesce(sum(bit_count(failed & todo)), 0)"
-    images, size, done_images, kept_errors = _numbers(database, f"SELECT {everything} FROM work")  # noqa: S608 - constants
+    work = "FROM listing JOIN work USING (listing_order)"
+    images, size, done_images, kept_errors = _numbers(database, f"SELECT {everything} {work}")
     todo_images, todo_rows, todo_bytes, retried_errors = _numbers(database, f"SELECT {chosen} FROM chosen")  # noqa: S608 - constants
     return Plan(images, size, done_images, todo_images, todo_rows, todo_bytes, retried_errors, kept_errors, groups)
 

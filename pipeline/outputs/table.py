@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
@@ -25,12 +25,10 @@ from pipeline import storage
 from pipeline.errors import Fenced, MasklakeError
 from pipeline.outputs import log, runs
 from pipeline.outputs.definition import check, check_carried, create, missing_columns, schema_version
+from pipeline.outputs.keys import KEYS, KeyFile, Wanted, key_files, sql_condition, sql_text
 from pipeline.outputs.runs import Heartbeat, Marker
 from pipeline.outputs.write import FileRecord, NewFile
 from pipeline.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY
-
-DONE_KEYS = pa.schema([(name, pa.string()) for name in ("image_uri", "image_etag", "task", "fingerprint", "status")])
-"""The columns of `Table.done_keys`."""
 
 _TRANSACTION = Transaction("masklake", 1)
 _TROUBLES = 5  # attempts of a commit that fail although nobody else committed, each after object storage's own retries
@@ -106,7 +104,7 @@ class Table:
         """Take over from unfinished runs on overlapping input, and delete what they left uncommitted.
 
         After this, no commit of theirs gets through. One may have got through before: if `version` has then grown by more than this
-        beginning since `done_keys` was asked, a plan made from that does images twice. Make it anew.
+        beginning since the table was asked what it holds, a plan made from that does images twice. Make it anew.
 
         Args:
             scope: the normalised input: a prefix, a glob, a file or a manifest.
@@ -182,23 +180,22 @@ class Table:
         runs.unmark(self.uri, [*fenced, self._run.run_id])
         self._run = None
 
-    def done_keys(self, fingerprints: Collection[str], scope: str | None = None) -> pa.RecordBatchReader:
-        """What the table holds for these fingerprints, streamed: `DONE_KEYS`, one row per row of the table.
+    def done_keys(self, wanted: Wanted) -> pa.RecordBatchReader:
+        """What the table holds of what is wanted, streamed: `keys.KEYS`, one row per row of the table."""
+        batches = self._scan(KEYS.names, sql_condition(wanted)) if wanted.fingerprints else iter(())
+        return pa.RecordBatchReader.from_batches(KEYS, (_as_keys(batch) for batch in batches))
 
-        Args:
-            fingerprints: fingerprints of the tasks that are asked for.
-            scope: the normalised input; files that hold none of its images are skipped. None for a manifest, whose images may be anywhere.
+    def key_files(self, wanted: Wanted) -> list[KeyFile] | None:
+        """The files of the table that may hold what is wanted, for `keys.read_keys` to read elsewhere.
+
+        None where another program gave the table features, such as deletion vectors, that only `done_keys` knows.
         """
-        wanted = [f"fingerprint IN ({', '.join(map(_literal, sorted(fingerprints)))})"]
-        if scope is not None:
-            prefix = runs.scope_prefix(scope).rstrip("/")
-            wanted += [f"image_uri >= {_literal(prefix)}", f"image_uri < {_literal(prefix + chr(0x10FFFF))}"]
-        batches = self._scan(DONE_KEYS.names, " AND ".join(wanted)) if fingerprints else iter(())
-        return pa.RecordBatchReader.from_batches(DONE_KEYS, (_as_done_keys(batch) for batch in batches))
+        self._catch_up()
+        return key_files(self._delta, wanted) if self._delta.protocol().min_reader_version <= 1 else None
 
     def images(self, folder: str) -> pa.RecordBatchReader:
         """The `image_uri` of every row of an image below a folder (a URI that ends in '/'), streamed."""
-        wanted = f"image_uri >= {_literal(folder)} AND image_uri < {_literal(folder + chr(0x10FFFF))}"
+        wanted = f"image_uri >= {sql_text(folder)} AND image_uri < {sql_text(folder + chr(0x10FFFF))}"
         schema = pa.schema([("image_uri", pa.string())])
         return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in self._scan(schema.names, wanted)))
 
@@ -207,7 +204,7 @@ class Table:
 
         Of the run that this table has begun, also those that were meanwhile erased, or dropped because newer ones superseded them.
         """
-        held: int = sum(batch.num_rows for batch in self._scan(["run_id"], f"run_id = {_literal(run_id)}"))
+        held: int = sum(batch.num_rows for batch in self._scan(["run_id"], f"run_id = {sql_text(run_id)}"))
         return held + (self._taken_out if self._run and run_id == self._run.run_id else 0)
 
     def _scan(self, columns: Sequence[str], predicate: str) -> Iterator[pa.RecordBatch]:
@@ -349,10 +346,5 @@ def add_action(file: NewFile, changes: bool = True) -> AddAction | RemoveAction:
     return AddAction(file.path, file.size, dict(file.partition_values), modified, changes, file.stats)
 
 
-def _as_done_keys(batch: pa.RecordBatch) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([batch.column(name).cast(pa.string()) for name in DONE_KEYS.names], schema=DONE_KEYS)
-
-
-def _literal(text: str) -> str:
-    """Text as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
+def _as_keys(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([batch.column(name).cast(pa.string()) for name in KEYS.names], schema=KEYS)

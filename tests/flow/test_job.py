@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,28 @@ def test_every_image_becomes_a_row_and_a_second_run_finds_nothing_to_do(lake: Pa
     assert code == 0
     assert summary["outcome"] == "nothing to do"
     assert "no model was started" in errors
+
+
+def test_nothing_to_do_starts_no_ray_unless_the_table_is_too_large_to_read_here(
+    lake: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    start = flow.cluster
+
+    def watched(address: str | None) -> AbstractContextManager[dict[str, float]]:
+        started.append(address)
+        return start(address)
+
+    monkeypatch.setattr(flow, "cluster", watched)
+    small = run(lake, capsys, "--tasks", "panoptic,semantic")
+    assert not started
+    monkeypatch.setattr("pipeline.job.CLUSTER_ROWS", 2 * (8 + len(broken_files())))
+    large = run(lake, capsys, "--tasks", "panoptic,semantic")
+    assert len(started) == 1
+    assert (small[0], large[0], large[1]["outcome"]) == (0, 0, "nothing to do")
+    assert small[1]["plan"] == large[1]["plan"]
+    assert "they are read on the cluster" in large[2]
+    assert "on the cluster" not in small[2]
 
 
 def test_an_actor_of_two_calls_at_once_gives_the_same_answers(

@@ -13,10 +13,12 @@ from deltalake import DeltaTable
 
 from pipeline import reading, storage
 from pipeline.errors import Fenced
+from pipeline.inputs.digests import digest
 from pipeline.inputs.plan import WorkList, make_plan, read_group
 from pipeline.outputs import runs
 from pipeline.outputs.compact import compact
 from pipeline.outputs.erase import erase
+from pipeline.outputs.keys import KEYS, Wanted
 from pipeline.outputs.overlap import Watch
 from pipeline.outputs.table import Table
 from pipeline.outputs.upkeep import UpkeepTable
@@ -135,7 +137,8 @@ def test_a_plan_is_what_the_table_lacks(bucket: str) -> None:
 
     def plan() -> list[str]:
         fingerprints = {"panoptic": FINGERPRINTS["panoptic"]}
-        done = table.done_keys(fingerprints.values(), "s3://lake/")
+        wanted = Wanted.of_scope(fingerprints, "s3://lake/")
+        done = digest(table.done_keys(wanted), KEYS, fingerprints)
         planned = make_plan([listing], done, fingerprints, work_list=WorkList(folder, hive_columns=("dt",)))
         groups = [read_group(folder, index) for index in range(planned.groups)]
         return [uri[-5] for group in groups for uri in group["image_uri"].to_pylist()]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipeline.inputs.digests import DIGESTS, digest
 from pipeline.inputs.plan import GROUPS_PER_FILE, Plan, WorkList, make_plan, read_group
 
 WANTED = {"panoptic": "p1", "semantic": "s1"}
@@ -26,12 +27,12 @@ def page(*names: str, **columns: Any) -> pa.Table:
 
 
 def row(name: str, task: str = "panoptic", fingerprint: str = "p1", status: str = "ok", etag: str | None = "") -> pa.RecordBatch:
-    """A row of the table, of the image as `page` lists it."""
+    """A row of the table, of the image as `page` lists it, as its digest."""
     etag = name.upper() if etag == "" else etag
-    return pa.RecordBatch.from_pylist(
-        [{"image_uri": f"s3://lake/{name}", "image_etag": etag, "task": task, "fingerprint": fingerprint, "status": status}],
-        schema=pa.schema([(column, pa.string()) for column in ("image_uri", "image_etag", "task", "fingerprint", "status")]),
-    )
+    held = {"image_uri": f"s3://lake/{name}", "image_etag": etag, "task": task, "fingerprint": fingerprint, "status": status}
+    columns = pa.schema([(column, pa.string()) for column in held])
+    found = list(digest([pa.RecordBatch.from_pylist([held], schema=columns)], columns, WANTED))
+    return found[0] if found else pa.RecordBatch.from_pylist([], schema=DIGESTS)
 
 
 def work(folder: Path, plan: Plan) -> dict[str, list[str]]:

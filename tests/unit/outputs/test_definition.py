@@ -18,6 +18,7 @@ from pipeline.export.segments import flat_schema
 from pipeline.outputs import definition, table
 from pipeline.outputs.compact import compact
 from pipeline.outputs.erase import erase
+from pipeline.outputs.keys import Wanted
 from pipeline.outputs.rows import build_rows
 from pipeline.outputs.table import Table
 from pipeline.outputs.upkeep import UpkeepTable
@@ -46,7 +47,7 @@ def test_an_older_table_is_extended_by_the_first_run_that_writes(tmp_path: Path,
     assert [row["image_uri"] for row in reading.open_table(str(tmp_path)).newest()] == [f"{LAKE}old.jpg"]
     opened = Table.open(str(tmp_path), BY)
     assert opened
-    assert opened.done_keys(["f-panoptic"]).read_all().num_rows == 1
+    assert opened.done_keys(Wanted({"panoptic": "f-panoptic"})).read_all().num_rows == 1
     assert "format" not in [field.name for field in DeltaTable(str(tmp_path)).schema().fields], "only looked at"
 
     run = begun(tmp_path, "run-1")
@@ -154,7 +155,7 @@ def test_carried_columns_come_with_the_first_run_that_carries_them_and_others_re
     assert [row["site"] for row in reading.open_table(str(tmp_path)).newest(where="site > 3 OR split = 'none'")] == [7]
     opened = Table.open(str(tmp_path), BY)
     assert opened
-    assert opened.done_keys(["f-panoptic"]).read_all().num_rows == 4
+    assert opened.done_keys(Wanted.of_scope({"panoptic": "f-panoptic"}, None)).read_all().num_rows == 4
 
 
 def test_carried_values_survive_compaction_and_erasure_and_go_out(tmp_path: Path) -> None:

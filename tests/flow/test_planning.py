@@ -1,0 +1,48 @@
+"""Planning against a table that tasks of a real Ray read, compared with the definition of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline import flow
+from pipeline.errors import MasklakeError
+from pipeline.outputs.keys import Wanted
+from tests.planning import FINGERPRINTS, LAKE, planned, random_case, reference, write_table
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    with flow.cluster(None):
+        yield
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("seed", [20, 21])
+def test_a_plan_is_what_its_definition_says_when_the_cluster_reads_the_table(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "_SHARE_ROWS", 200)  # several tasks
+    case = random_case(seed, images=400)
+    table, wanted = write_table(case, tmp_path / "masks"), Wanted.of_scope(case.fingerprints, LAKE)
+    files = table.key_files(wanted)
+    assert files
+    found = planned(case, flow.done_digests(table.uri, wanted, files), tmp_path / "work")
+    assert found == reference(case)
+    assert found.plan.done_images + found.plan.retried_errors > 10
+
+
+def test_a_file_that_cannot_be_read_ends_planning(tmp_path: Path) -> None:
+    case = random_case(1)
+    table, wanted = write_table(case, tmp_path), Wanted(FINGERPRINTS)
+    files = table.key_files(wanted)
+    assert files
+    (tmp_path / files[-1].path).unlink()
+    with pytest.raises(MasklakeError, match="the cluster ended the work"):
+        planned(case, flow.done_digests(table.uri, wanted, files), tmp_path / "work")
+
+
+def test_nothing_to_read_is_nothing(tmp_path: Path) -> None:
+    assert list(flow.done_digests(str(tmp_path), Wanted(FINGERPRINTS), [])) == []
