@@ -48,6 +48,7 @@ __all__ = [
     "exists",
     "glob_files",
     "glob_root",
+    "iceberg_options",
     "is_glob",
     "list_files",
     "list_names",
@@ -258,6 +259,11 @@ def check_output(uri: str, setting: str = "--output") -> None:
 def delta_options(uri: str) -> dict[str, str]:
     """What delta-rs needs to open a table at this URI with the endpoint and credentials used here; contains secrets, never log it."""
     return s3.delta_options() if normalise(uri).startswith("s3://") else {}
+
+
+def iceberg_options() -> dict[str, str]:
+    """What pyiceberg needs to open files on S3 with the endpoint and credentials used here; contains secrets, never log it."""
+    return s3.iceberg_options()
 
 
 def delta_uri(uri: str) -> str:
