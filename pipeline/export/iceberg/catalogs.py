@@ -124,6 +124,11 @@ def find_table(catalog: Catalog, identifier: Identifier, settings: CatalogSettin
             return _in_time(lambda: catalog.load_table(identifier))
         except NoSuchTableError:
             return None
+        except FileNotFoundError:
+            raise Refused(
+                f"{settings.shown}: knows a table {'.'.join(identifier)} whose metadata are gone: "
+                "drop it from the catalog, or give another --name"
+            ) from None
 
 
 def make_namespace(catalog: Catalog, identifier: Identifier, settings: CatalogSettings) -> None:

@@ -83,7 +83,7 @@ class Settings:
         return ".".join(self.identifier)
 
 
-class _Overtaken(Exception):
+class _Overtaken(MasklakeError):
     """A file was replaced in the Delta table, and deleted, before it could be looked at."""
 
 
