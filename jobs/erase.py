@@ -88,6 +88,7 @@ def _read(file: str) -> list[str]:
     Raises:
         Refused: it cannot be read as such.
     """
+    storage.normalise(file)  # refuses a URI with a password, which no message may repeat
     content = storage.read_many([file])[0]
     if isinstance(content, ImageFailure):
         raise Refused(f"--uris {file}: cannot be read: {content.message}")

@@ -317,7 +317,9 @@ def _other_store(scheme: str) -> Store:
 def _pages(prefix: str) -> Iterator[list[StoredFile]]:
     try:
         yield from _store(prefix).pages(prefix)
-    except OSError as error:
+    except Refused:
+        raise
+    except Exception as error:  # not only OSError: botocore has its own for a bucket's name that is none
         raise StorageError(prefix, failure(error)) from error
 
 
