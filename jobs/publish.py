@@ -77,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a property of --catalog, on top of its configuration; may be given several times",
     )
     parser.add_argument(
-        "--location", metavar="URI", help="where a new Iceberg table's metadata go (default: _masklake/iceberg in the table's folder)"
+        "--location",
+        metavar="URI",
+        help="where a new Iceberg table's metadata go (default: _masklake/iceberg in the table's folder); some catalogs insist on a place",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     return parser

@@ -47,8 +47,8 @@ def refuse_unless(setting: str, uri: str, verb: str, probe: Callable[[], Any]) -
     """
     try:
         normalise(uri)
-    except Refused as error:
-        raise Refused(f"{setting} {error}") from None
+    except Refused as refused:
+        raise Refused(f"{setting} {refused}") from None
     outcome: list[Exception | None] = []
 
     def run() -> None:

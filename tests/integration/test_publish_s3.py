@@ -6,14 +6,20 @@ import json
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.session
 import polars as pl
 import pytest
+from pyiceberg.catalog import load_catalog
 
-from infra.seaweedfs import SeaweedFS
+from infra.seaweedfs import SeaweedFS, free_ports
 from jobs import cli
 from pipeline import storage
+from pipeline.errors import Refused
+from pipeline.export.iceberg.catalogs import CatalogSettings
+from pipeline.export.iceberg.publish import Settings, publish
 from pipeline.outputs.compact import compact
 from pipeline.outputs.upkeep import UpkeepTable
 from pipeline.outputs.vacuum import vacuum
@@ -105,3 +111,47 @@ def test_storage_settings_of_a_catalogs_own_configuration_win(
     assert "wrong-secret-key" not in told.out + told.err
     monkeypatch.setenv("PYICEBERG_CATALOG__LAB__S3__SECRET_ACCESS_KEY", s3.secret_key)
     assert cli.main(command) == 0
+
+
+@pytest.fixture
+def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A real REST catalog, named `rest` in pyiceberg's configuration, whose tables lie in the bucket `warehouse`; returns its URI."""
+    server = SeaweedFS()
+    [server.iceberg_port] = free_ports(1)
+    with server:
+        for name, value in server.env().items():
+            monkeypatch.setenv(name, value)
+        keys = {"aws_access_key_id": server.access_key, "aws_secret_access_key": server.secret_key, "region_name": "us-east-1"}
+        botocore.session.Session().create_client("s3tables", endpoint_url=server.endpoint, **keys).create_table_bucket(name="warehouse")
+        server.create_bucket("lake")
+        uri = f"http://127.0.0.1:{server.iceberg_port}"
+        monkeypatch.setenv("PYICEBERG_CATALOG__REST__URI", uri)
+        monkeypatch.setenv("PYICEBERG_CATALOG__REST__WAREHOUSE", "s3://warehouse")
+        monkeypatch.setenv("PYICEBERG_CATALOG__REST__OAUTH2_SERVER_URI", f"{uri}/v1/oauth/tokens")
+        monkeypatch.setenv("PYICEBERG_CATALOG__REST__CREDENTIAL", f"{server.access_key}:{server.secret_key}")
+        yield uri
+
+
+def test_a_rest_catalog(rest: str) -> None:
+    table = build("s3://lake/masks")
+    catalog = CatalogSettings("rest")
+    with pytest.raises(Refused, match=r"--catalog rest: .*must be within bucket warehouse; .*--location puts them elsewhere"):
+        publish(Settings(table, catalog), lambda text: None)
+    settings = Settings(table, catalog, location="s3://warehouse/masklake/masks")
+    assert publish(settings, lambda text: None)["added_files"] == 12
+    assert publish(settings, lambda text: None)["outcome"] == "nothing to do"
+
+    def rows() -> int:
+        return load_catalog("rest", **catalog.all_properties()).load_table("masklake.masks").scan().to_arrow().num_rows
+
+    assert rows() == len(by_delta(table))
+    commit(table, "run-9", {"e.jpg": answers("e")}, minute=9)
+    between: list[str] = []
+
+    def another(_: str) -> None:
+        if not between:  # while ours has looked at both tables, and has not committed
+            between.append(publish(settings, lambda text: None)["outcome"])
+
+    assert publish(settings, lambda text: None, another)["outcome"] == "nothing to do"
+    assert between == ["published"]
+    assert rows() == len(by_delta(table)), "each file once"

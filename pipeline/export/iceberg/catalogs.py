@@ -149,8 +149,10 @@ def make_namespace(catalog: Catalog, identifier: Identifier, settings: CatalogSe
 
 
 @contextmanager
-def in_words(settings: CatalogSettings, kind: type[MasklakeError]) -> Iterator[None]:
+def in_words(settings: CatalogSettings, kind: type[MasklakeError], cure: str = "") -> Iterator[None]:
     """Tell what a catalog, or the storage behind it, raises as one sentence without secrets. Each catalog has errors of its own.
+
+    `cure` ends the sentence.
 
     Raises:
         MasklakeError: of this kind.
@@ -161,7 +163,7 @@ def in_words(settings: CatalogSettings, kind: type[MasklakeError]) -> Iterator[N
     except (MasklakeError, *CONFLICTS):
         raise
     except Exception as error:
-        raise kind(f"{settings.shown}: {_without_secrets(_line(error), settings.all_properties())}") from None
+        raise kind(f"{settings.shown}: {_without_secrets(_line(error), settings.all_properties())}{cure}") from None
 
 
 def _in_time(call: Callable[[], _T]) -> _T:

@@ -107,8 +107,8 @@ def publish(settings: Settings, say: Callable[[str], None], show: Callable[[str]
         there = find_table(catalog, settings.identifier, settings.catalog)
         if settings.dry_run:
             return _plan(settings, table, there, say)
-        location = _location(settings, there)
-        storage.check_output(location, "--location" if settings.location else "--table")
+        if _location(settings, there).startswith(f"{settings.table}/"):  # elsewhere, only the catalog may have the right to write
+            storage.check_output(settings.table, "--table")
         make_namespace(catalog, settings.identifier, settings.catalog)
         return _until_done(settings, table, catalog, say, show)
 
@@ -187,14 +187,15 @@ def _settled(there: Table | None) -> Table | None:
 
 def _created(settings: Settings, table: UpkeepTable, catalog: Catalog) -> Transaction:
     """The beginning of a commit that makes the Iceberg table."""
-    schema = mirror.iceberg_schema(table)
-    change = catalog.create_table_transaction(
-        settings.identifier,
-        schema=schema,
-        location=_location(settings, None),
-        partition_spec=mirror.partition_spec(schema, table.partition_by),
-        properties=mirror.properties(table),
-    )
+    schema, location = mirror.iceberg_schema(table), _location(settings, None)
+    with in_words(settings.catalog, Refused, f"; the new table's metadata would go to {location}: --location puts them elsewhere"):
+        change = catalog.create_table_transaction(
+            settings.identifier,
+            schema=schema,
+            location=location,
+            partition_spec=mirror.partition_spec(schema, table.partition_by),
+            properties=mirror.properties(table),
+        )
     mapping = change.table_metadata.schema().name_mapping
     return change.set_properties({TableProperties.DEFAULT_NAME_MAPPING: mapping.model_dump_json()})
 
