@@ -104,7 +104,7 @@ def publish(settings: Settings, say: Callable[[str], None], show: Callable[[str]
     if settings.dry_run and not settings.catalog.exists:
         return _plan(settings, table, None, say)
     with closing(open_catalog(settings.catalog)) as catalog:
-        there = find_table(catalog, settings.identifier, settings.catalog)
+        there = _find(settings, table, catalog)
         if settings.dry_run:
             return _plan(settings, table, there, say)
         if _location(settings, there).startswith(f"{settings.table}/"):  # elsewhere, only the catalog may have the right to write
@@ -134,9 +134,8 @@ def _once(settings: Settings, table: UpkeepTable, catalog: Catalog, say: Callabl
         CONFLICTS: another commit was faster, or the catalog does not know.
         _Overtaken: another job on the Delta table was.
     """
-    there = find_table(catalog, settings.identifier, settings.catalog)
-    found = _compare(settings, table, there)
-    there = _settled(there)
+    there = _settled(_find(settings, table, catalog))
+    found = mirror.difference(there, table, table.files(), settings.shown_name)
     change = _extended(there, table) if there else _created(settings, table, catalog)
     say(f"version {table.version} of {settings.table}: {len(found.missing):,} files to add, {len(found.surplus):,} to take out")
     if found.missing or found.surplus:
@@ -148,18 +147,22 @@ def _once(settings: Settings, table: UpkeepTable, catalog: Catalog, say: Callabl
 
 
 def _plan(settings: Settings, table: UpkeepTable, there: Table | None, say: Callable[[str], None]) -> Summary:
-    found = _compare(settings, table, there)
+    found = mirror.difference(there, table, table.files(), settings.shown_name)
     say(f"version {table.version} of {settings.table}: {len(found.missing):,} files to add, {len(found.surplus):,} to take out")
     return _summary(settings, table, found, "planned", there)
 
 
-def _compare(settings: Settings, table: UpkeepTable, there: Table | None) -> Difference:
-    """What there is to do."""
-    files = table.files()
+def _find(settings: Settings, table: UpkeepTable, catalog: Catalog) -> Table | None:
+    """The Iceberg table as it is now, or None where it is to be made.
+
+    Raises:
+        Refused: it is another one's than the settings say.
+    """
+    there = find_table(catalog, settings.identifier, settings.catalog)
     if there is not None:
         mirror.check(there, table, settings.shown_name)
         _location(settings, there)
-    return mirror.difference(there, table, files, settings.shown_name)
+    return there
 
 
 def _location(settings: Settings, there: Table | None) -> str:
@@ -177,7 +180,10 @@ def _location(settings: Settings, there: Table | None) -> str:
 
 
 def _settled(there: Table | None) -> Table | None:
-    """The table with the properties on which publishing relies, should another program have changed them; they take effect afterwards."""
+    """The table with the properties on which publishing relies, should another program have changed them.
+
+    This comes before the tables are compared: a commit on top of anything that was not looked at would be none of ours.
+    """
     if there is not None and any(there.properties.get(name) != value for name, value in mirror.RULES.items()):
         with there.transaction() as change:
             change.set_properties(mirror.RULES)
