@@ -142,8 +142,8 @@ def test_a_rest_catalog(rest: str) -> None:
     assert publish(settings, lambda text: None)["outcome"] == "nothing to do"
 
     def rows() -> int:
-        table = load_catalog("rest", **catalog.all_properties()).load_table("masklake.masks")
-        return int(table.scan().to_arrow().num_rows)
+        found = load_catalog("rest", **catalog.all_properties()).load_table("masklake.masks")
+        return int(found.scan().to_arrow().num_rows)
 
     assert rows() == len(by_delta(table))
     commit(table, "run-9", {"e.jpg": answers("e")}, minute=9)
