@@ -60,6 +60,7 @@ class SeaweedFS:
         self.access_key = "AK" + secrets.token_hex(8).upper()
         self.secret_key = secrets.token_hex(20)
         self.endpoint = ""
+        self.iceberg_port = 0  # where an Iceberg REST catalog answers; none with 0; to be set before the start
         self.client: Any = None
         self._ports: list[int] = []
 
@@ -181,7 +182,7 @@ class SeaweedFS:
             *(f"-volume.port={volume}", "-volume.max=5000", "-volume.preStopSeconds=0"),
             *("-filer", f"-filer.port={filer}", f"-filer.localSocket={folder / 'filer.sock'}"),
             *("-s3", f"-s3.port={s3}", f"-s3.config={config}", f"-s3.localSocket={folder / 's3.sock'}"),
-            *("-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            *("-s3.autoCreateBucket=false", f"-s3.port.iceberg={self.iceberg_port}", "-s3.port.lance=0"),
         ]
 
     def _wait_until_ready(self) -> str | None:

@@ -13,6 +13,7 @@ _JOBS = {
     "compact": "merge a table's small files, drop superseded rows if asked, and vacuum",
     "erase": "erase images from a table and its past, by URI or because the lake has them no more",
     "export": "export a table of masks to COCO JSON, COCO panoptic, label maps or a flat Parquet",
+    "publish": "publish a table of masks to an Apache Iceberg catalog, without rewriting data",
     "demo": "the whole job on an embedded S3 server with generated images",
     "benchmark": "measure the model side: each stage's share, images/s, beside the bare forward and transformers' own pipeline",
 }

@@ -68,6 +68,8 @@ def _forget(table: UpkeepTable, uris: Sequence[str], done: Erasure, settings: ar
         check_gone(done.replaced)
     else:
         say(f"old versions of the table still hold these rows: in {settings.vacuum_hours} hours, a vacuum deletes {done.files:,} files")
+    if done.rows and table.published and not vacuum["vacuumed"]["files"]:
+        say("this table is published to Iceberg, where readers see the erased rows until the next masklake publish")
     alive = [marker.run_id for marker in runs.markers(table.uri) if marker.scope]
     if alive:
         say(f"not finished: {', '.join(alive)}; where such a run has these images in its work list, erase them again when it is over")
@@ -86,6 +88,7 @@ def _read(file: str) -> list[str]:
     Raises:
         Refused: it cannot be read as such.
     """
+    storage.normalise(file)  # refuses a URI with a password, which no message may repeat
     content = storage.read_many([file])[0]
     if isinstance(content, ImageFailure):
         raise Refused(f"--uris {file}: cannot be read: {content.message}")

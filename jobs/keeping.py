@@ -76,4 +76,6 @@ def vacuumed(table: UpkeepTable, settings: argparse.Namespace) -> dict[str, Any]
         say("--vacuum-hours 0: readers and plans that opened the table before now may fail once: open it, or run the command, again")
     done = vacuum(table, settings.vacuum_hours, settings.lease_seconds, settings.dry_run, say)
     say(f"vacuum: {done.files:,} files, {done.bytes:,} bytes {'to delete' if settings.dry_run else 'deleted'}")
+    if done.files and not settings.dry_run and table.published:
+        say("this table is published to Iceberg, where readers may now miss deleted files: masklake publish gives them the present version")
     return {"vacuum_hours": settings.vacuum_hours, "vacuumed": asdict(done)}

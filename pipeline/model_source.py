@@ -50,6 +50,7 @@ def resolve(model: str) -> ModelSource:
         Refused: nothing that could be a model is named, or the hub does not have it.
     """
     if "://" in model:
+        storage.normalise(model)  # refuses one with a password, which no message may repeat
         return ModelSource("storage", model)
     if Path(model).is_dir():
         return ModelSource("folder", model)

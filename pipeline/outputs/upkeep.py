@@ -10,18 +10,23 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.transaction import RemoveAction
 
+from pipeline import storage
 from pipeline.errors import MasklakeError, Refused
 from pipeline.outputs import log, runs
 from pipeline.outputs.runs import Heartbeat, Marker
 from pipeline.outputs.table import Table, add_action
 from pipeline.outputs.write import NewFile
 from pipeline.schema import TABLE
+
+ICEBERG_FOLDER = "_masklake/iceberg"
+"""Where the metadata of a table's Iceberg mirror lie, below the table, unless the user put them elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,20 @@ class UpkeepTable(Table):
         self._gone: set[str] = set()
 
     @classmethod
+    def existing(cls, uri: str) -> Self:
+        """The table at this URI, to look at its files.
+
+        Raises:
+            Refused: there is no table, it is something else than masklake's, or uses features of Delta that masklake does not know.
+        """
+        table = cls.open(uri)
+        if table is None:
+            raise Refused(f"--table {uri}: there is no table: correct the URI")
+        if table._delta.protocol().min_reader_version > 1:
+            raise Refused(f"--table {uri}: another program gave the table features that masklake cannot handle: use that program instead")
+        return table
+
+    @classmethod
     @contextmanager
     def job(cls, uri: str, job_id: str, dry_run: bool = False, beat: bool = True) -> Iterator[UpkeepTable]:
         """The table at this URI for one job; meanwhile a marker lies beside it, so that no vacuum takes the job's files for rubbish.
@@ -63,13 +82,9 @@ class UpkeepTable(Table):
             beat: show signs of life from a thread of its own.
 
         Raises:
-            Refused: there is no table, it is something else than masklake's, or uses features of Delta that masklake does not know.
+            Refused: see `existing`.
         """
-        table = cls.open(uri)
-        if table is None:
-            raise Refused(f"--table {uri}: there is no table: correct the URI")
-        if table._delta.protocol().min_reader_version > 1:
-            raise Refused(f"--table {uri}: another program gave the table features that masklake cannot rewrite: use that program instead")
+        table = cls.existing(uri)
         table._run = Marker(job_id, "", begun=-1, seen=table.version)
         if not dry_run:
             runs.mark(table.uri, table._run)
@@ -87,11 +102,31 @@ class UpkeepTable(Table):
         return self._run.run_id
 
     @property
+    def table_id(self) -> str:
+        """What tells this table from any other, also from one that was or will be at the same place."""
+        return str(self._delta.metadata().id)
+
+    @property
+    def published(self) -> bool:
+        """Whether metadata of an Iceberg mirror lie below the table."""
+        return bool(storage.list_names(f"{self.uri}/{ICEBERG_FOLDER}/"))
+
+    @property
+    def partition_by(self) -> list[str]:
+        """The columns of the partitioning, in order."""
+        return list(self._delta.metadata().partition_columns)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's columns, in order."""
+        fields = pa.schema(self._delta.schema().to_arrow())
+        return pa.schema([TABLE.field(field.name) if field.name in TABLE.names else field for field in fields])
+
+    @property
     def file_schema(self) -> pa.Schema:
         """What a file holds: the table's columns, in order, without those of the partitioning."""
-        partition_by = self._delta.metadata().partition_columns
-        fields = [field for field in pa.schema(self._delta.schema().to_arrow()) if field.name not in partition_by]
-        return pa.schema([TABLE.field(field.name) if field.name in TABLE.names else field for field in fields])
+        partition_by = self.partition_by
+        return pa.schema([field for field in self.schema if field.name not in partition_by])
 
     def files(self) -> list[TableFile]:
         """The files of the table as it is now.
@@ -104,7 +139,7 @@ class UpkeepTable(Table):
         if not actions.num_rows:
             return []
         wanted = {name: actions[name].to_pylist() if name in actions.column_names else [None] * len(actions) for name in _COLUMNS}
-        by = self._delta.metadata().partition_columns
+        by = self.partition_by
         values = {name: actions[f"partition.{name}"].to_pylist() for name in by}
         found = []
         for row, (path, size, first, last, fingerprint) in enumerate(zip(*(wanted[name] for name in _COLUMNS), strict=True)):

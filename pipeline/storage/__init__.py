@@ -48,6 +48,7 @@ __all__ = [
     "exists",
     "glob_files",
     "glob_root",
+    "iceberg_options",
     "is_glob",
     "list_files",
     "list_names",
@@ -260,6 +261,11 @@ def delta_options(uri: str) -> dict[str, str]:
     return s3.delta_options() if normalise(uri).startswith("s3://") else {}
 
 
+def iceberg_options() -> dict[str, str]:
+    """What pyiceberg needs to open files on S3 with the endpoint and credentials used here; contains secrets, never log it."""
+    return s3.iceberg_options()
+
+
 def delta_uri(uri: str) -> str:
     """A URI as delta-rs wants it, which percent-decodes what it is given, except for plain paths.
 
@@ -311,7 +317,9 @@ def _other_store(scheme: str) -> Store:
 def _pages(prefix: str) -> Iterator[list[StoredFile]]:
     try:
         yield from _store(prefix).pages(prefix)
-    except OSError as error:
+    except Refused:
+        raise
+    except Exception as error:  # not only OSError: botocore has its own for a bucket's name that is none
         raise StorageError(prefix, failure(error)) from error
 
 

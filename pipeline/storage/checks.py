@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import botocore.exceptions as boto
 
 from pipeline.errors import Refused
 from pipeline.storage.faults import detail, error_code, is_transient, service_error, with_retries
 from pipeline.storage.s3 import endpoint_shown
-from pipeline.storage.uris import split_s3
+from pipeline.storage.uris import normalise, split_s3
 
 CHECK_SECONDS = 9.0
 _ATTEMPTS = 2
@@ -46,11 +45,10 @@ def refuse_unless(setting: str, uri: str, verb: str, probe: Callable[[], Any]) -
     Raises:
         Refused: it failed; the message names the setting, what is wrong, and the cure.
     """
-    if urlsplit(uri).password is not None:
-        shown = f"{uri.partition('://')[0]}://..."
-        raise Refused(
-            f"{setting} {shown}: a URI must not carry a password, it would be stored with every image: put credentials into the environment"
-        )
+    try:
+        normalise(uri)
+    except Refused as refused:
+        raise Refused(f"{setting} {refused}") from None
     outcome: list[Exception | None] = []
 
     def run() -> None:

@@ -264,12 +264,24 @@ def delta_options() -> dict[str, str]:
     options = {"aws_region": region(), "aws_conditional_put": "etag"}
     if endpoint := endpoint_url():
         options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
+    return options | _lasting_credentials("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+
+
+def iceberg_options() -> dict[str, str]:
+    """The same for pyiceberg: properties of a catalog, of which it stores none; contains secrets."""
+    options = {"s3.region": region()}
+    if endpoint := endpoint_url():
+        options["s3.endpoint"] = endpoint
+    return options | _lasting_credentials("s3.access-key-id", "s3.secret-access-key", "s3.session-token")
+
+
+def _lasting_credentials(access_key: str, secret_key: str, token: str) -> dict[str, str]:
+    """The credentials under these names; none where there are none, or they renew themselves."""
     credentials = _credentials(environment())
-    if credentials is not None and not isinstance(credentials, RefreshableCredentials):
-        options |= {"aws_access_key_id": credentials.access_key, "aws_secret_access_key": credentials.secret_key}
-        if credentials.token:
-            options["aws_session_token"] = credentials.token
-    return options
+    if credentials is None or isinstance(credentials, RefreshableCredentials):
+        return {}
+    found = {access_key: credentials.access_key, secret_key: credentials.secret_key, token: credentials.token}
+    return {name: value for name, value in found.items() if value}
 
 
 @functools.lru_cache(maxsize=8)

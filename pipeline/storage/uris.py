@@ -17,16 +17,33 @@ def normalise(uri: str) -> str:
     """The canonical form of a URI or local path: `s3://bucket/key` or `file:///absolute/path`; a trailing slash stays as given.
 
     Nothing is percent-decoded: `%`, `#`, `?` and spaces are part of a name, as they are for S3.
+
+    Raises:
+        Refused: the URI carries a password; the message does not repeat it.
     """
     match = _SCHEME.match(uri)
     scheme = match.group(1).lower() if match else "file"
     rest = uri[match.end() :] if match else uri
+    if scheme != "file" and _has_password(scheme, rest):
+        raise Refused(
+            f"{scheme}://...: a URI must not carry a password, it would be stored with every image: put credentials into the environment"
+        )
     if scheme in _S3_SCHEMES:
         return f"s3://{rest}"
     if scheme != "file":
         return f"{scheme}://{rest}"
     path = os.path.abspath(rest if match else os.path.expanduser(rest))  # noqa: PTH100, PTH111 - Path would follow no symlink either, but drops slashes
     return f"file://{path.rstrip('/')}/" if uri.endswith("/") else f"file://{path}"
+
+
+def _has_password(scheme: str, rest: str) -> bool:
+    """Whether what follows `://` begins with `user:password@`; a password may hold a slash, as AWS's secret keys do."""
+    host = rest.partition("/")[0]
+    if scheme in _S3_SCHEMES:
+        return ":" in host and not host.startswith("arn:")  # no bucket has a colon; access points do
+    user, at, address = host.rpartition("@")
+    port = address.rpartition("]")[2].partition(":")[2]
+    return ":" in user if at else not (port.isdigit() or port == "")
 
 
 def is_glob(uri: str) -> bool:

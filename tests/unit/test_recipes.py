@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.export.iceberg.publish import Settings, publish
 from tests.answers import rectangle
 from tests.exports import HEIGHT, ROOT, WIDTH, commit, export, labelled
 from tests.lakes import ROOT as REPOSITORY
@@ -18,7 +20,7 @@ TENTH = HEIGHT * WIDTH // 10  # 123 of 1230 pixels
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Three images of two days; the newest answers have persons of 123, 164 and, twice in one image, 246 pixels."""
     folder = tmp_path_factory.mktemp("lake")
 
@@ -33,7 +35,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     commit(table, "run-1", {"dt=2026-11-21/just.jpg": {"panoptic": larger}, "dt=2026-11-21/larger.jpg": {"panoptic": larger}})
     commit(table, "run-2", {"dt=2026-11-21/just.jpg": {"panoptic": just}, "dt=2026-11-22/twice.jpg": {"panoptic": twice}}, minute=2)
     export(table, folder / "segments", "segments", task="panoptic")
-    return folder
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HOME", str(folder))
+        publish(Settings(table), lambda text: None)
+        yield folder
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=[recipe.splitlines()[0] for recipe in RECIPES])
@@ -56,7 +61,7 @@ def test_a_recipe_runs_and_gives_the_right_answer(recipe: str, lake: Path) -> No
 
 
 def test_each_question_is_answered_and_each_tool_is_shown() -> None:
-    for tool in ("import polars", "import duckdb", "import pandas", "newest_arrow"):
+    for tool in ("import polars", "import duckdb", "import pandas", "newest_arrow", "scan_iceberg"):
         assert any(tool in recipe for recipe in RECIPES), tool
     assert sum("large =" in recipe for recipe in RECIPES) == 2
-    assert sum("areas =" in recipe for recipe in RECIPES) == 2
+    assert sum("areas =" in recipe for recipe in RECIPES) == 3

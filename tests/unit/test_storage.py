@@ -209,10 +209,27 @@ def test_a_refusal_names_the_setting_and_the_cure(tmp_path: Path, check: object,
     assert message.format(tmp=tmp_path) in str(refused.value)
 
 
-def test_a_password_in_a_uri_is_refused_and_not_repeated() -> None:
-    with pytest.raises(Refused, match="must not carry a password") as refused:
-        storage.check_input("ftp://user:hush@host/x")
-    assert "hush" not in str(refused.value)
+@pytest.mark.parametrize(
+    "uri", ["ftp://user:hush@host/x", "s3://key:hush@lake/x", "s3a://key:hush/hush@lake/x", "sftp://user:hu/sh@host/x"]
+)
+def test_a_password_in_a_uri_is_refused_and_not_repeated(uri: str) -> None:
+    for call in (storage.check_input, storage.check_output, storage.normalise, storage.read_bytes, storage.cached_folder):
+        with pytest.raises(Refused, match="must not carry a password") as refused:
+            call(uri)
+        assert "hu" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://lake/a:b@c", "s3://arn:aws:s3:us-east-1:1:accesspoint/lake/x", "sftp://user@host:22/x", "http://[::1]:80/x", "file:///a:b@c"],
+)
+def test_a_uri_with_colons_and_no_password_is_one(uri: str) -> None:
+    assert storage.normalise(uri) == uri
+
+
+def test_a_folder_of_no_possible_bucket_cannot_be_listed() -> None:
+    with pytest.raises(storage.StorageError, match="Invalid bucket name"):
+        storage.cached_folder("s3://no bucket/model")
 
 
 def test_waits_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
