@@ -57,8 +57,8 @@ def random_case(seed: int, images: int = 40) -> Case:
         return f"{LAKE}{day}/{name}{chance.randrange(images // 10)}.jpg"
 
     def etag() -> str | None:
-        etags: list[str | None] = [None, "", *"AAAAAAB"]
-        return chance.choice(etags)
+        found: str | None = chance.choice([None, "", *"AAAAAAB"])
+        return found
 
     def listed() -> dict[str, Any]:
         name, start = uri(), chance.choice([None, 0, 512, 10_240]) if in_tars else None

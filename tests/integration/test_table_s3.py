@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
@@ -24,6 +26,7 @@ from pipeline.outputs.table import Table
 from pipeline.outputs.upkeep import UpkeepTable
 from pipeline.outputs.vacuum import vacuum
 from pipeline.outputs.write import read_rows, write_rows
+from pipeline.stages import digest_files
 from tests.answers import FINGERPRINTS, rows
 from tests.tables import BY, LAKE, begun, files, write_together
 from tests.unit.inputs.test_plan import page
@@ -135,15 +138,18 @@ def test_a_plan_is_what_the_table_lacks(bucket: str) -> None:
     names = [f"dt=2026-11-22/{name}.jpg" for name in "abc"]
     listing = page(*names, image_etag=[f"etag of s3://lake/{name}" for name in names])
 
-    def plan() -> list[str]:
-        fingerprints = {"panoptic": FINGERPRINTS["panoptic"]}
-        wanted = Wanted.of_scope(fingerprints, "s3://lake/")
-        done = digest(table.done_keys(wanted), KEYS, fingerprints)
+    fingerprints = {"panoptic": FINGERPRINTS["panoptic"]}
+    wanted = Wanted.of_scope(fingerprints, "s3://lake/")
+
+    def plan(done: Iterator[pa.RecordBatch]) -> list[str]:
         planned = make_plan([listing], done, fingerprints, work_list=WorkList(folder, hive_columns=("dt",)))
         groups = [read_group(folder, index) for index in range(planned.groups)]
         return [uri[-5] for group in groups for uri in group["image_uri"].to_pylist()]
 
-    assert plan() == ["a", "b", "c"]
+    assert plan(digest(table.done_keys(wanted), KEYS, fingerprints)) == ["a", "b", "c"]
     answered = rows([f"s3://lake/{name}" for name in (names[0], names[2])], "run-1", BY, dt=["2026-11-22"] * 2)
     table.commit(write_rows(answered, table.uri, BY, "run-1"))
-    assert plan() == ["b"]
+    assert plan(digest(table.done_keys(wanted), KEYS, fingerprints)) == ["b"]
+    files = table.key_files(wanted)
+    assert files
+    assert plan(batch for part in digest_files(table.uri, wanted, files) for batch in part.to_batches()) == ["b"]

@@ -13,6 +13,7 @@ from pipeline.inputs.digests import DIGESTS, digest
 from pipeline.inputs.plan import GROUPS_PER_FILE, Plan, WorkList, make_plan, read_group
 
 WANTED = {"panoptic": "p1", "semantic": "s1"}
+KEYS = pa.schema([(name, pa.string()) for name in ("image_uri", "image_etag", "task", "fingerprint", "status")])
 
 
 def page(*names: str, **columns: Any) -> pa.Table:
@@ -29,9 +30,8 @@ def page(*names: str, **columns: Any) -> pa.Table:
 def row(name: str, task: str = "panoptic", fingerprint: str = "p1", status: str = "ok", etag: str | None = "") -> pa.RecordBatch:
     """A row of the table, of the image as `page` lists it, as its digest."""
     etag = name.upper() if etag == "" else etag
-    held = {"image_uri": f"s3://lake/{name}", "image_etag": etag, "task": task, "fingerprint": fingerprint, "status": status}
-    columns = pa.schema([(column, pa.string()) for column in held])
-    found = list(digest([pa.RecordBatch.from_pylist([held], schema=columns)], columns, WANTED))
+    told = {"image_uri": f"s3://lake/{name}", "image_etag": etag, "task": task, "fingerprint": fingerprint, "status": status}
+    found = list(digest([pa.RecordBatch.from_pylist([told], schema=KEYS)], KEYS, WANTED))
     return found[0] if found else pa.RecordBatch.from_pylist([], schema=DIGESTS)
 
 
@@ -141,14 +141,25 @@ def synthetic(count: int) -> Iterator[pa.Table]:
         yield page(*(f"images/dt=2026-11-{number // 1000 % 28:02d}/camera-{number:060d}.jpg" for number in range(start, start + 1000)))
 
 
+def held(count: int) -> Iterator[pa.RecordBatch]:
+    """Rows of a table that holds every other page of as many images."""
+    for number, listed in enumerate(synthetic(count)):
+        if number % 2:
+            told = {"task": "panoptic", "fingerprint": "p1", "status": "ok"}
+            columns = {name: listed[name].combine_chunks() for name in ("image_uri", "image_etag")}
+            yield pa.record_batch({**columns, **{name: pa.repeat(text, len(listed)) for name, text in told.items()}}, schema=KEYS)
+
+
 MEASURE = """
 import resource, sys, tempfile
 from pipeline.inputs import plan
-from tests.unit.inputs.test_plan import synthetic
+from tests.unit.inputs.test_plan import KEYS, digest, held, synthetic
 plan._MEMORY = "100MB"
+images, fingerprints = int(sys.argv[1]), {"panoptic": "p1"}
 with tempfile.TemporaryDirectory() as folder:
-    made = plan.make_plan(synthetic(int(sys.argv[1])), None, {"panoptic": "p1"}, work_list=plan.WorkList(folder))
-assert made.todo_images == int(sys.argv[1])
+    done = digest(held(images), KEYS, fingerprints)
+    made = plan.make_plan(synthetic(images), done, fingerprints, work_list=plan.WorkList(folder))
+assert made.todo_images == made.done_images == images // 2
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -58,7 +58,9 @@ def test_files_of_other_fingerprints_are_not_opened(tmp_path: Path, by: tuple[st
     another = answered.set_column(place, "fingerprint", pa.array(["another"]))
     for part in (answered, another):
         table.commit(write_rows(part.cast(answered.schema), table.uri, by, "run-1"))
-    (left,) = table.key_files(Wanted.of_scope({"panoptic": "another"}, LAKE)) or []
+    files_left = table.key_files(Wanted.of_scope({"panoptic": "another"}, LAKE))
+    assert files_left is not None
+    (left,) = files_left
     for path in tmp_path.rglob("part-*.parquet"):
         if path != tmp_path / left.path:
             path.write_bytes(b"unreadable" * 100)
