@@ -158,7 +158,8 @@ def _check(table: str, images: int) -> tuple[Commits, int]:
 
 def _steady_cpu(watch: Watch, commits: Commits) -> float:
     """CPU seconds of an image that came after the first commit."""
-    begun, ended = np.interp([commits.times[0], commits.times[-1]], *zip(*watch.used, strict=True))
+    times, used = [at for at, _ in watch.used], [seconds for _, seconds in watch.used]
+    begun, ended = np.interp([commits.times[0], commits.times[-1]], times, used)
     return float(ended - begun) / max(1, commits.rows[-1] - commits.rows[0])
 
 
