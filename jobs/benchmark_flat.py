@@ -158,8 +158,8 @@ def _check(table: str, images: int) -> tuple[Commits, int]:
 
 def _steady_cpu(watch: Watch, commits: Commits) -> float:
     """CPU seconds of an image that came after the first commit."""
-    times, seconds = zip(*watch.used, strict=True)
-    begun, ended = np.interp([commits.times[0], commits.times[-1]], times, seconds)
+    times, used = [at for at, _ in watch.used], [seconds for _, seconds in watch.used]
+    begun, ended = np.interp([commits.times[0], commits.times[-1]], times, used)
     return float(ended - begun) / max(1, commits.rows[-1] - commits.rows[0])
 
 

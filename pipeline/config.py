@@ -292,7 +292,7 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
         return
     if field.is_required():
         text += " (required)"
-    elif field.default is not None:
+    elif field.default not in (None, ()):
         default = field.default
         text += f" (default: {','.join(default) if isinstance(default, tuple) else default})"
     choices = [value for value in get_args(field.annotation) if isinstance(value, str)]
