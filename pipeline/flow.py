@@ -156,11 +156,13 @@ def done_digests(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> It
 def _by_rows(files: Sequence[KeyFile]) -> Iterator[list[KeyFile]]:
     """The files in shares of about `_SHARE_ROWS` rows."""
     share: list[KeyFile] = []
+    rows = 0
     for file in files:
         share.append(file)
-        if sum(one.rows for one in share) >= _SHARE_ROWS:
+        rows += file.rows
+        if rows >= _SHARE_ROWS:
             yield share
-            share = []
+            share, rows = [], 0
     if share:
         yield share
 
