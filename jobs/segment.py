@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from jobs.ending import end_with
 from jobs.progress import show_progress
-from pipeline import config, job
+from pipeline import config, flow, job
 
 PROG = "masklake segment"
 TOO_MANY_FAILED = 3
@@ -15,7 +16,10 @@ TOO_MANY_FAILED = 3
 
 def main(argv: list[str] | None = None) -> int:
     """Run the job; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
-    return end_with(lambda: _segment(sys.argv[1:] if argv is None else argv))
+    code = end_with(lambda: _segment(sys.argv[1:] if argv is None else argv))
+    if flow.is_lost():
+        os._exit(code)
+    return code
 
 
 def _segment(argv: list[str]) -> dict[str, Any]:

@@ -7,11 +7,16 @@ The three map stages ask for different resources, so that Ray Data fuses none of
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
 import os
 import pickle
+import re
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +41,9 @@ WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be pr
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _BLOCK_BYTES = 16 * 1024 * 1024
+_ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
+_PULSE_SECONDS = 1.0
+_LOST_SECONDS = 20.0  # less than the minute after which Ray would end this process without a word
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,18 @@ class Resources:
     rows_per_call: int
     calls_at_once: int
     packets_per_write: int
+
+
+_gone = threading.Event()
+
+
+class ClusterLost(MasklakeError):
+    """Ray is gone, or this machine's part of it."""
+
+
+def is_lost() -> bool:
+    """Whether the cluster of this process was lost. Its end by Python's own means would then be a crash in Ray: `os._exit`."""
+    return _gone.is_set()
 
 
 @contextmanager
@@ -72,7 +92,10 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     try:
         yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
-        ray.shutdown()
+        if is_lost():
+            atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way
+        else:
+            ray.shutdown()
 
 
 def _target(address: str | None) -> str:
@@ -162,6 +185,46 @@ def _shares(groups: int) -> Iterator[tuple[int, int]]:
     yield from itertools.pairwise(bounds)
 
 
+class Pulse:
+    """Tells when the cluster is gone: Ray itself would wait for a minute, and then end the driver's process in the middle of a line.
+
+    Asked in a thread of its own, since the question may hang. Time in which nobody calls `check`, as when the process is stopped, does
+    not count.
+    """
+
+    def __init__(self) -> None:
+        context = ray.get_runtime_context()
+        host, _, port = context.gcs_address.rpartition(":")
+        self._control, self._node = (host, int(port)), context.get_node_id()
+        self._beats, self._seen = 0, 0
+        self._silent, self._checked = 0.0, time.monotonic()
+        threading.Thread(target=self._ask, name="pulse", daemon=True).start()
+
+    def check(self) -> None:
+        """Call every second or so.
+
+        Raises:
+            ClusterLost: there was no sign of life for 20 s.
+        """
+        now, beats = time.monotonic(), self._beats
+        self._silent = 0.0 if beats > self._seen else self._silent + min(now - self._checked, 2 * _PULSE_SECONDS)
+        self._seen, self._checked = beats, now
+        if self._silent > _LOST_SECONDS:
+            _gone.set()
+            raise ClusterLost("the Ray cluster is gone; what was committed stays, run the same command to go on")
+
+    def _ask(self) -> None:
+        while ray.is_initialized():
+            try:
+                with socket.create_connection(self._control, timeout=5):
+                    pass
+                alive = any(node["NodeID"] == self._node and node["Alive"] for node in ray.nodes())
+            except (OSError, RayError):
+                alive = False
+            self._beats += alive
+            time.sleep(_PULSE_SECONDS)
+
+
 def stream(dataset: Dataset) -> Iterator[Written]:
     """Run the flow; yields each write as it happens.
 
@@ -195,10 +258,10 @@ def _cause(error: BaseException) -> MasklakeError:
         if isinstance(current, MasklakeError):
             return current
         current = getattr(current, "cause", None) or current.__cause__
-    last = str(error).strip().splitlines()
-    return MasklakeError(
-        f"the cluster ended the work: {last[-1] if last else type(error).__name__}; what was committed stays, run the same command to go on"
-    )
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if _ERROR_LINE.match(line)]  # the end of a stack; Ray appends advice of its own
+    reason = (named or lines or [type(error).__name__])[-1].rstrip(".")
+    return MasklakeError(f"the cluster ended the work: {reason}; what was committed stays, run the same command to go on")
 
 
 @contextmanager

@@ -258,10 +258,12 @@ class _Run:
     def _stream(self, table: Table, written: Iterator[Written | None]) -> None:
         """Commit what is written every few seconds. What a write returned is committed whole, so an image's rows are."""
         pending: list[Written] = []
+        pulse = flow.Pulse()
         first_at, committed_at, warm = time.monotonic(), time.monotonic(), 0
         for part in written:
             if part is not None:
                 pending.append(part)
+            pulse.check()
             now = time.monotonic()
             if pending and now - committed_at >= self.config.commit_seconds:
                 self._commit(table, pending)
