@@ -38,7 +38,7 @@ def end_with(
         return _fail(interrupted, 1)
     except Exception as error:
         if _is_disk_full(error):
-            place = f"{tempfile.gettempdir()} by TMPDIR" if "TMPDIR" in os.environ else tempfile.gettempdir()
+            place = os.environ.get("TMPDIR") or tempfile.gettempdir()
             return _fail(
                 f"no space is left on this machine's disk, where temporary files go ({place}): free some, or name another in TMPDIR; "
                 "what was committed stays, run the same command to go on",

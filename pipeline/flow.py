@@ -13,8 +13,10 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -42,6 +44,7 @@ _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _BLOCK_BYTES = 16 * 1024 * 1024
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
+_LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
 _PULSE_SECONDS = 1.0
 _LOST_SECONDS = 20.0  # less than the minute after which Ray would end this process without a word
 
@@ -76,6 +79,7 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
 
     Raises:
         Refused: there is no cluster at the address.
+        MasklakeError: a local Ray could not be started.
     """
     target = _target(address)
     # Ray's C++ side writes what it thinks of actors to the user's stderr; what ends a run reaches us as an exception.
@@ -87,7 +91,9 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     try:
         with _muffled():
             ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **settings)
-    except (ConnectionError, RayError, ValueError, RuntimeError) as error:
+    except (OSError, RayError, ValueError, RuntimeError) as error:
+        if target == "local":
+            raise MasklakeError(_why_not_started(error)) from None
         raise Refused(f"--ray-address {target}: no Ray cluster answers there: {error}") from None
     try:
         yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
@@ -96,6 +102,13 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
             atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way
         else:
             ray.shutdown()
+
+
+def _why_not_started(error: Exception) -> str:
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()  # a full one is passed over by Python only
+    if shutil.disk_usage(folder).free < _LEAST_BYTES:
+        return f"Ray could not start: no space is left in {folder}, where its files go: free some, or name another folder in RAY_TMPDIR"
+    return f"Ray could not start on this machine: {' '.join(str(error).split())}"
 
 
 def _target(address: str | None) -> str:

@@ -220,6 +220,9 @@ def fill_store(trial: Trial) -> None:
     disk.fill()
     trial.fails_clearly(job)
     disk.free()
+    trial.lake.store.stop()  # SeaweedFS marks volumes for reading only, and looks again when it starts
+    trial.lake.store.start()
+    trial.lake.environment = trial.lake.store.env()
 
 
 @dataclass

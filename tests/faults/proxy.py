@@ -31,14 +31,14 @@ class Faults:
 
     def __init__(self, seed: int, share: float = 0.04, of_commits: float = 0.4, kinds: tuple[str, ...] = FAULTS) -> None:
         self._random, self._lock = random.Random(seed), threading.Lock()
-        self._share, self._of_commits, self._kinds = share, of_commits, kinds
+        self.share, self.of_commits, self._kinds = share, of_commits, kinds
         self.counted: Counter[str] = Counter()
         """Requests by fault; '' is none."""
 
     def choose(self, method: str, conditional: bool) -> str:
         """The fault of the next request, '' for none."""
         with self._lock:
-            share = self._of_commits if conditional else self._share
+            share = self.of_commits if conditional else self.share
             fault = self._random.choice(self._kinds) if self._random.random() < share else ""
             if fault == "truncated" and method != "GET":
                 fault = "lost"
