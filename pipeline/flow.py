@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import logging
+import math
 import os
 import pickle
 import re
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import MasklakeError, Refused
 from pipeline.stages import Work, Written, load_group, open_segmenter, segment_rows, write_packets
 
-LOAD_CPUS = 0.9  # different from an actor's, which keeps the stages apart
+LOAD_CPUS = (0.9, 0.4, 0.2, 0.1)  # different from an actor's, which keeps the stages apart; fewer where nodes are small
 WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be preferred until everything is loaded
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
@@ -173,7 +174,7 @@ def build(work: Work, resources: Resources) -> Dataset:
     return (
         # Blocks of our own: a read operator would ask for whole CPUs beside the stages', and starve the writing.
         ray.data.from_arrow([pa.table({"first": [first], "end": [end]}) for first, end in _shares(work.groups)])
-        .map_batches(load, batch_size=1, batch_format="pyarrow", num_cpus=LOAD_CPUS)
+        .map_batches(load, batch_size=1, batch_format="pyarrow", num_cpus=load_cpus(resources, _cpus_of_nodes()))
         .map_batches(
             _SegmentActor,
             fn_constructor_args=(work, resources.cpus_per_actor),
@@ -189,6 +190,33 @@ def build(work: Work, resources: Resources) -> Dataset:
         )
         .map_batches(write, batch_size=resources.packets_per_write, batch_format="pyarrow", num_cpus=WRITE_CPUS)
     )
+
+
+def load_cpus(resources: Resources, nodes: Sequence[float]) -> float:
+    """What a load task asks for, so that there is room for one wherever the actors go, also when the node that matters most is lost.
+
+    Args:
+        nodes: the CPUs of each node. Actors are put anywhere, and nothing moves them: on nodes of one CPU, an actor of half a CPU on each
+            would leave no node with 0.9, and the run would wait for ever.
+    """
+    actor = resources.cpus_per_actor
+    choices = [cpus if abs(cpus - actor) > 1e-9 else cpus - 0.01 for cpus in LOAD_CPUS]
+
+    def to_block(node: float, cpus: float) -> float:
+        """How many actors on a node leave no room for a load task."""
+        actors = int((node - cpus) / actor + 1e-9) + 1 if node >= cpus else 0
+        return actors if actors * actor <= node + 1e-9 else math.inf
+
+    for lost in (1, 0):
+        for cpus in choices:
+            blocked = sorted(to_block(node, cpus) for node in nodes)
+            if sum(blocked[: len(blocked) - lost]) > resources.actors:
+                return cpus
+    return choices[0]
+
+
+def _cpus_of_nodes() -> list[float]:
+    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
 
 
 def _shares(groups: int) -> Iterator[tuple[int, int]]:

@@ -55,6 +55,22 @@ def test_one_actor_per_cpu_beside_the_loading_where_there_are_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("nodes", "actors", "cpus_per_actor", "expected"),
+    [
+        ([2], 2, 0.5, 0.9),  # one machine
+        ([16] * 8, 64, 1, 0.9),  # of 16 CPUs, 7 nodes hold 64 actors, and 15 on each of them leave one CPU
+        ([1, 1, 1], 2, 0.5, 0.4),  # one node is lost, and an actor of half a CPU is on each of the others
+        ([1, 1], 2, 0.5, 0.4),  # no node can be spared, but an actor on each must leave room
+        ([4, 4], 4, 0.9, 0.4),  # 4 actors of 0.9 leave 0.4 on the node that stays
+        ([2, 2], 1, 0.9, 0.89),  # an actor's own number would put loading into the actors
+    ],
+)
+def test_a_load_task_has_room_wherever_actors_go(nodes: list[float], actors: int, cpus_per_actor: float, expected: float) -> None:
+    resources = flow.Resources(actors, cpus_per_actor, 0, rows_per_call=32, calls_at_once=1, packets_per_write=1)
+    assert flow.load_cpus(resources, nodes) == expected
+
+
+@pytest.mark.parametrize(
     ("cluster", "settings", "message"),
     [
         ({"CPU": 2}, {"actors": 2, "cpus_per_actor": 1}, "--actors 2 and --cpus-per-actor 1 need 3 CPUs"),
