@@ -216,7 +216,7 @@ def load_cpus(resources: Resources, nodes: Sequence[float]) -> float:
 
 
 def _cpus_of_nodes() -> list[float]:
-    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _shares(groups: int) -> Iterator[tuple[int, int]]:
@@ -259,7 +259,8 @@ class Pulse:
             try:
                 with socket.create_connection(self._control, timeout=5):
                     pass
-                alive = any(node["NodeID"] == self._node and node["Alive"] for node in ray.nodes())
+                nodes = ray.nodes()  # type: ignore[no-untyped-call]
+                alive = any(node["NodeID"] == self._node and node["Alive"] for node in nodes)
             except (OSError, RayError):
                 alive = False
             self._beats += alive
