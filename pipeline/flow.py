@@ -46,7 +46,7 @@ _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _BLOCK_BYTES = 16 * 1024 * 1024
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
 _LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
-_PULSE_SECONDS = 1.0
+_PULSE_SECONDS = 2.0
 _LOST_SECONDS = 20.0  # less than the minute after which Ray would end this process without a word
 
 
@@ -229,8 +229,8 @@ def _shares(groups: int) -> Iterator[tuple[int, int]]:
 class Pulse:
     """Tells when the cluster is gone: Ray itself would wait for a minute, and then end the driver's process in the middle of a line.
 
-    Asked in a thread of its own, since the question may hang. Time in which nobody calls `check`, as when the process is stopped, does
-    not count.
+    Asked in a thread of its own, since the question may hang, while this context manager is open. Time in which nobody calls `check`, as
+    when the process is stopped, does not count.
     """
 
     def __init__(self) -> None:
@@ -239,7 +239,17 @@ class Pulse:
         self._control, self._node = (host, int(port)), context.get_node_id()
         self._beats, self._seen = 0, 0
         self._silent, self._checked = 0.0, time.monotonic()
-        threading.Thread(target=self._ask, name="pulse", daemon=True).start()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask, name="pulse", daemon=True)
+
+    def __enter__(self) -> Pulse:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._over.set()
+        if not is_lost():
+            self._thread.join(_LOST_SECONDS)  # nobody may ask Ray while it shuts down
 
     def check(self) -> None:
         """Call every second or so.
@@ -248,14 +258,14 @@ class Pulse:
             ClusterLost: there was no sign of life for 20 s.
         """
         now, beats = time.monotonic(), self._beats
-        self._silent = 0.0 if beats > self._seen else self._silent + min(now - self._checked, 2 * _PULSE_SECONDS)
+        self._silent = 0.0 if beats > self._seen else self._silent + min(now - self._checked, 5.0)
         self._seen, self._checked = beats, now
         if self._silent > _LOST_SECONDS:
             _gone.set()
             raise ClusterLost("the Ray cluster is gone; what was committed stays, run the same command to go on")
 
     def _ask(self) -> None:
-        while ray.is_initialized():
+        while not self._over.wait(_PULSE_SECONDS):
             try:
                 with socket.create_connection(self._control, timeout=5):
                     pass
@@ -264,7 +274,6 @@ class Pulse:
             except (OSError, RayError):
                 alive = False
             self._beats += alive
-            time.sleep(_PULSE_SECONDS)
 
 
 def stream(dataset: Dataset) -> Iterator[Written]:

@@ -230,7 +230,8 @@ class _Run:
         if planned.todo_images:
             dataset = flow.build(self._work_order(planned, resources), resources)
             try:
-                self._stream(table, _in_background(flow.stream(dataset)))
+                with flow.Pulse() as pulse:
+                    self._stream(table, _in_background(flow.stream(dataset)), pulse)
             except MasklakeError:
                 table.refuse_if_fenced()  # whoever took over also took the work list away: that is why, then
                 raise
@@ -255,10 +256,9 @@ class _Run:
             device="cuda" if resources.gpus_per_actor else "cpu",
         )
 
-    def _stream(self, table: Table, written: Iterator[Written | None]) -> None:
+    def _stream(self, table: Table, written: Iterator[Written | None], pulse: flow.Pulse) -> None:
         """Commit what is written every few seconds. What a write returned is committed whole, so an image's rows are."""
         pending: list[Written] = []
-        pulse = flow.Pulse()
         first_at, committed_at, warm = time.monotonic(), time.monotonic(), 0
         for part in written:
             if part is not None:
