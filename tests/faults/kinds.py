@@ -17,7 +17,7 @@ from pathlib import Path
 
 from infra.cluster import LocalCluster
 from tests.faults.lake import DAYS, Job, Lake, data_commits
-from tests.faults.processes import kill, wait_for
+from tests.faults.processes import caught, kill
 from tests.faults.proxy import Faults, broken
 
 
@@ -107,10 +107,9 @@ def _kill_worker(trial: Trial, job: Job, name: str) -> None:
     trial.wait_until_begun(job)
     if name == "_SegmentActor" and trial.random.random() < 0.7:
         trial.moment(job, begun=True)
-    found = wait_for(lambda: job.workers(name), lambda: not job.running())
-    struck = trial.random.sample(found, 1) if found else []
-    kill(struck)
-    trial.facts["killed"] = struck[0].command if struck else "nothing: the job was over"
+    found = caught(job.workers, name, lambda: not job.running())
+    kill(found[:1])
+    trial.facts["killed"] = name if found else "nothing: the job was over"
 
 
 def lose_node(trial: Trial) -> None:

@@ -113,9 +113,9 @@ class Job:
         self._seen = [*{*self._seen, *found}]
         return found
 
-    def workers(self, *names: str) -> list[Process]:
-        """Ray's workers that do, or wait for, something of these names."""
-        return [process for process in self.below() if process.command.startswith("ray::") and any(n in process.command for n in names)]
+    def workers(self) -> list[Process]:
+        """Ray's workers; their command says what each one does."""
+        return [process for process in self.below() if process.command.startswith("ray::")]
 
     def running(self) -> bool:
         return self.process.poll() is None

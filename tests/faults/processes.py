@@ -43,13 +43,18 @@ def kill(processes: Iterable[Process], number: int = signal.SIGKILL) -> None:
                 os.kill(process.pid, number)
 
 
-def wait_for(look: Callable[[], list[Process]], until: Callable[[], bool], seconds: float = 60) -> list[Process]:
-    """Look until something is found; nothing where `until` became true, or time ran out, before."""
+def caught(look: Callable[[], list[Process]], name: str, until: Callable[[], bool], seconds: float = 300) -> list[Process]:
+    """Those of some processes whose command holds a name, as soon as there are any; nothing where `until` becomes true before.
+
+    Ray's workers change their command with every task, of which some last for milliseconds: so we look at few processes, many times.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not until():
-        if found := look():
-            return found
-        time.sleep(0.005)
+        known, refreshed = look(), time.monotonic()
+        while time.monotonic() - refreshed < 0.5:
+            if found := [process for process in known if name in _command(process.pid)]:
+                return found
+            time.sleep(0.001)
     return []
 
 
@@ -59,8 +64,14 @@ def _all() -> Iterator[Process]:
             with suppress(OSError, ValueError, IndexError):
                 name, fields = _stat(int(folder.name))
                 if fields[0] != "Z":
-                    command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                    yield Process(int(folder.name), int(fields[1]), command or name, int(fields[19]))
+                    pid = int(folder.name)
+                    yield Process(pid, int(fields[1]), _command(pid) or name, int(fields[19]))
+
+
+def _command(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return ""
 
 
 def _started(pid: int) -> int:
