@@ -14,7 +14,7 @@ from tests.faults.kinds import NEED_ROOT, can_mount
 from tests.faults.proxy import Faults, broken
 from tests.faults.trials import COUNTS, Harness
 
-SELECTION = ("kill-driver", "kill-actor", "lose-node", "kill-cluster", "break-requests", "pause-run", "fill-store")
+SELECTION = ("kill-actor", "lose-node", "kill-cluster", "break-requests", "pause-run", "fill-store")
 
 
 @pytest.fixture(scope="module")
