@@ -44,6 +44,7 @@ WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be pr
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _BLOCK_BYTES = 16 * 1024 * 1024
+_OUR_ERROR = re.compile(r"pipeline\.[\w.]*\.(?P<name>\w+): (?P<message>.+)")
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
 _LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
 _PULSE_SECONDS = 2.0
@@ -310,6 +311,9 @@ def _cause(error: BaseException) -> MasklakeError:
             return current
         current = getattr(current, "cause", None) or current.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ours = [found for found in map(_OUR_ERROR.match, lines) if found]
+    if ours:  # wrapped by Ray Data, a stage's exception arrives as text
+        return (Refused if ours[-1]["name"] == Refused.__name__ else MasklakeError)(ours[-1]["message"])
     named = [line for line in lines if _ERROR_LINE.match(line)]  # the end of a stack; Ray appends advice of its own
     reason = (named or lines or [type(error).__name__])[-1].rstrip(".")
     return MasklakeError(f"the cluster ended the work: {reason}; what was committed stays, run the same command to go on")

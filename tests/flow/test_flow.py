@@ -7,17 +7,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+import ray
 from ray.data._internal.logical.optimizers import get_execution_plan
 
 from pipeline import flow
 from pipeline.config import RunConfig
-from pipeline.errors import Refused
+from pipeline.errors import ErrorCode, ImageFailure, MasklakeError, Refused
 from pipeline.inference import checkpoint
 from pipeline.inference.options import Options
 from pipeline.model_source import ModelSource
 from pipeline.outputs.rows import RunStamp
 from pipeline.stages import Work
+from pipeline.storage import StorageError
 from tests.lakes import MODEL
 
 
@@ -109,6 +112,17 @@ def test_no_two_stages_are_fused(tmp_path: Path) -> None:
         dag = dag.input_dependencies[0]
     assert len([name for name in stages if "MapBatches" in name]) == 3, stages
     assert not any("->MapBatches" in name and "_SegmentActor" in name for name in stages), stages
+
+
+def test_an_error_of_a_worker_reaches_the_driver_in_its_own_words() -> None:
+    def fail(batch: pa.Table) -> pa.Table:
+        raise StorageError("s3://lake/a.parquet", ImageFailure(ErrorCode.UNREACHABLE, "the store failed"))
+
+    with flow.cluster("local"):
+        flow._quiet()
+        dataset = ray.data.from_arrow(pa.table({"a": [1]})).map_batches(fail, batch_format="pyarrow")
+        with pytest.raises(MasklakeError, match=r"^s3://lake/a\.parquet: the store failed$"):
+            list(flow.stream(dataset))
 
 
 def test_every_group_is_in_exactly_one_share_however_many_there_are() -> None:
