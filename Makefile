@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # Half of the tests' time is waiting for servers and clusters: two files at once take little more than half as long.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help install demo test lint cluster cluster-down benchmark constraints
+.PHONY: help install demo test faults lint cluster cluster-down benchmark constraints
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ demo: install  ## embedded S3 server, generated images, the job three times, pic
 
 test: lint  ## format, lint, types, import contracts, all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: install  ## kill, pause, fill and break a real job, TRIALS times from SEED; the report goes to build/faults.json
+	$(BIN)/python -m tests.faults --trials $(or $(TRIALS),24) --seed $(or $(SEED),1)
 
 lint: install  ## format, lint, types and import contracts only
 	$(BIN)/ruff format --check .

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 STATE = ROOT / "build" / "cluster"
 BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
 LOOPBACK = "127.0.0.1"
-_ADDRESSES = {"head": "127.0.0.2", "worker": "127.0.0.3"}
+_ADDRESSES = {"head": "127.0.0.2", "worker": "127.0.0.3", "worker-2": "127.0.0.4"}
 """Loopback, too, but Ray takes them as they are: for 127.0.0.1 it would put in the machine's own address, and listen there."""
 _SHORT_PATH = 16  # characters of a folder for temporary files that is short enough: Ray puts Unix sockets below it, with 107 in all
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024  # a node; Ray's default is a third of the machine's memory, twice
@@ -51,18 +51,22 @@ _LOG_LINES = 20
 
 
 class LocalCluster:
-    """Two raylets and an S3 server with the bucket `lake`; a context manager. Start it in a thread that lives as long as it is needed.
+    """Raylets and an S3 server with the bucket `lake`; a context manager. Start it in a thread that lives as long as it is needed.
 
-    `dashboard` is the address for `ray job submit`, `s3` the running server, `folder` holds the logs (temporary, gone with the cluster).
+    `dashboard` is the address for `ray job submit`, `address` the one for a driver on this machine (`--ray-address`), `s3` the running
+    server, `folder` holds the logs (temporary, gone with the cluster). There is a head, and one or two `workers`; a `store` that runs
+    already is used as it is, and stays.
 
     Raises:
         FileNotFoundError: on start, if `ray` or `weed` is not installed.
         RuntimeError: on start, if a part does not come up in time; the message ends with the tail of its log.
     """
 
-    def __init__(self) -> None:
-        self.s3 = SeaweedFS()
-        self.dashboard = ""
+    def __init__(self, workers: int = 1, store: SeaweedFS | None = None) -> None:
+        self.s3 = store or SeaweedFS()
+        self.dashboard = self.address = ""
+        self._own_store = store is None
+        self._names = list(_ADDRESSES)[: workers + 1]
         self.folder = Path()
         self._token = secrets.token_hex(32)
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
@@ -81,7 +85,8 @@ class LocalCluster:
         try:
             self._token_file.touch(mode=0o600)
             self._token_file.write_text(self._token)
-            self.s3.start()
+            if self._own_store:
+                self.s3.start()
             self.s3.create_bucket(BUCKET)
             self._start_nodes_or_again()
         except BaseException:
@@ -91,7 +96,8 @@ class LocalCluster:
     def stop(self) -> None:
         """End the nodes, the server and their files; does nothing where there are none."""
         self._end_nodes()
-        self.s3.stop()
+        if self._own_store:
+            self.s3.stop()
         if self.folder != Path():
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder = Path()
@@ -117,6 +123,26 @@ class LocalCluster:
         """The processes that were started here, by name."""
         nodes = {name: process.pid for name, process in self._nodes.items()}
         return {**nodes, "s3": self.s3.pid} if self.s3.pid else nodes
+
+    def workers(self) -> list[str]:
+        """The names of the nodes beside the head."""
+        return [name for name in self._nodes if name != "head"]
+
+    def lose(self, name: str) -> None:
+        """kill -9 everything of a node: its raylet, agents and workers."""
+        process = self._nodes.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)  # the raylet's workers die with it: the kernel tells them
+        process.wait()
+
+    def add(self, name: str) -> None:
+        """Start a worker that was lost anew, and wait until it has joined.
+
+        Raises:
+            RuntimeError: it does not come up in time.
+        """
+        worker = (f"--address={self.address}", "--resources", '{"accelerator": 1}')
+        self._start_node(name, worker, free_ports(len(_NODE_PORTS)))
+        self._wait(name, "has not joined", lambda: self._alive_nodes() == len(self._nodes))
 
     def dead(self) -> str:
         """The name of a node that ended by itself, or ''."""
@@ -146,15 +172,14 @@ class LocalCluster:
             self._start_nodes()
 
     def _start_nodes(self) -> None:
-        gcs, dashboard, client, *ports = free_ports(3 + 2 * len(_NODE_PORTS))
-        self.dashboard = f"http://{LOOPBACK}:{dashboard}"
+        gcs, dashboard, client, *ports = free_ports(3 + len(_NODE_PORTS))
+        self.dashboard, self.address = f"http://{LOOPBACK}:{dashboard}", f"{_ADDRESSES['head']}:{gcs}"
         web = (f"--dashboard-host={LOOPBACK}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}")
         head = ("--head", f"--port={gcs}", *web, "--disable-usage-stats")
-        self._start_node("head", head, ports[: len(_NODE_PORTS)])
+        self._start_node("head", head, ports)
         self._wait("head", "has not started", lambda: self._alive_nodes() == 1)
-        worker = (f"--address={_ADDRESSES['head']}:{gcs}", "--resources", '{"accelerator": 1}')
-        self._start_node("worker", worker, ports[len(_NODE_PORTS) :])
-        self._wait("worker", "has not joined", lambda: self._alive_nodes() == 2)
+        for name in self._names[1:]:
+            self.add(name)
         self._wait("head", "takes no jobs", lambda: self.get("/api/jobs/") == [])
 
     def _end_nodes(self) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from pipeline.errors import MasklakeError
 
 _EVERY = 10.0  # seconds between lines of progress
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_IN_WORDS = os.strerror(errno.ENOSPC)  # of libraries that keep the words alone
 
 
 def end_with(
@@ -31,6 +36,16 @@ def end_with(
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail(interrupted, 1)
+    except Exception as error:
+        if _is_disk_full(error):
+            place = os.environ.get("TMPDIR") or tempfile.gettempdir()
+            return _fail(
+                f"no space is left on this machine's disk, where temporary files go ({place}): free some, or name another in TMPDIR; "
+                "what was committed stays, run the same command to go on",
+                1,
+            )
+        traceback.print_exc()
+        return _fail(f"{type(error).__name__}: {error}", 1)
     print(json.dumps(summary), flush=True)
     return int(summary["exit_code"])
 
@@ -41,6 +56,18 @@ def _fail(reason: str, code: int) -> int:
     outcome = {2: "refused", 4: "fenced"}.get(code, "failed")
     print(json.dumps({"outcome": outcome, "error": reason, "exit_code": code}), flush=True)
     return code
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return any((isinstance(link, OSError) and link.errno in _FULL) or _FULL_IN_WORDS in str(link) for link in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it came from."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
 
 
 class Paced:

@@ -7,12 +7,20 @@ The three map stages ask for different resources, so that Ray Data fuses none of
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
 import logging
+import math
 import os
 import pickle
+import re
+import shutil
+import socket
 import sys
+import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,12 +42,17 @@ from pipeline.inputs.digests import DIGESTS
 from pipeline.outputs.keys import KeyFile, Wanted
 from pipeline.stages import Work, Written, digest_files, load_group, open_segmenter, segment_rows, write_packets
 
-LOAD_CPUS = 0.9  # different from an actor's, which keeps the stages apart
+LOAD_CPUS = (0.9, 0.4, 0.2, 0.1)  # different from an actor's, which keeps the stages apart; fewer where nodes are small
 WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be preferred until everything is loaded
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _SHARE_ROWS = 1_000_000  # of the table, read by one task: about a second's work, so that the cluster ends together
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _BLOCK_BYTES = 16 * 1024 * 1024
+_OUR_ERROR = re.compile(r"pipeline\.[\w.]*\.(?P<name>\w+): (?P<message>.+)")
+_ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
+_LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
+_PULSE_SECONDS = 2.0
+_LOST_SECONDS = 40.0  # less than the minute after which Ray would end this process without a word
 
 
 @dataclass(frozen=True)
@@ -54,12 +67,20 @@ class Resources:
     packets_per_write: int
 
 
+_gone = threading.Event()  # the cluster of this process was lost
+
+
+class ClusterLost(MasklakeError):
+    """Ray is gone, or this machine's part of it."""
+
+
 @contextmanager
 def cluster(address: str | None) -> Iterator[dict[str, float]]:
     """Join the submitted job's cluster, or the one at `address`, or start a local Ray; yields its resources.
 
     Raises:
         Refused: there is no cluster at the address.
+        MasklakeError: a local Ray could not be started.
     """
     target = _target(address)
     # Ray's C++ side writes what it thinks of actors to the user's stderr; what ends a run reaches us as an exception.
@@ -71,12 +92,24 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     try:
         with _muffled():
             ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **settings)
-    except (ConnectionError, RayError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises bare ones, too, as when its node is slow to start
+        if target == "local":
+            raise MasklakeError(_why_not_started(error)) from None
         raise Refused(f"--ray-address {target}: no Ray cluster answers there: {error}") from None
     try:
         yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
-        ray.shutdown()
+        if _gone.is_set():
+            atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way
+        else:
+            ray.shutdown()
+
+
+def _why_not_started(error: Exception) -> str:
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()  # a full one is passed over by Python only
+    if shutil.disk_usage(folder).free < _LEAST_BYTES:
+        return f"Ray could not start: no space is left in {folder}, where its files go: free some, or name another folder in RAY_TMPDIR"
+    return f"Ray could not start on this machine: {' '.join(str(error).split())}"
 
 
 @contextmanager
@@ -182,7 +215,7 @@ def build(work: Work, resources: Resources) -> Dataset:
     return (
         # Blocks of our own: a read operator would ask for whole CPUs beside the stages', and starve the writing.
         ray.data.from_arrow([pa.table({"first": [first], "end": [end]}) for first, end in _shares(work.groups)])
-        .map_batches(load, batch_size=1, batch_format="pyarrow", num_cpus=LOAD_CPUS)
+        .map_batches(load, batch_size=1, batch_format="pyarrow", num_cpus=load_cpus(resources, _cpus_of_nodes()))
         .map_batches(
             _SegmentActor,
             fn_constructor_args=(work, resources.cpus_per_actor),
@@ -200,11 +233,88 @@ def build(work: Work, resources: Resources) -> Dataset:
     )
 
 
+def load_cpus(resources: Resources, nodes: Sequence[float]) -> float:
+    """What a load task asks for, so that there is room for one wherever the actors go, also when the node that matters most is lost.
+
+    Args:
+        nodes: the CPUs of each node. Actors are put anywhere, and nothing moves them: on nodes of one CPU, an actor of half a CPU on each
+            would leave no node with 0.9, and the run would wait for ever.
+    """
+    actor = resources.cpus_per_actor
+    choices = [cpus if abs(cpus - actor) > 1e-9 else cpus - 0.01 for cpus in LOAD_CPUS]
+
+    def to_block(node: float, cpus: float) -> float:
+        """How many actors on a node leave no room for a load task."""
+        actors = int((node - cpus) / actor + 1e-9) + 1 if node >= cpus else 0
+        return actors if actors * actor <= node + 1e-9 else math.inf
+
+    for lost in (1, 0):
+        for cpus in choices:
+            blocked = sorted(to_block(node, cpus) for node in nodes)
+            if sum(blocked[: len(blocked) - lost]) > resources.actors:
+                return cpus
+    return choices[0]
+
+
+def _cpus_of_nodes() -> list[float]:
+    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
 def _shares(groups: int) -> Iterator[tuple[int, int]]:
     """The groups as at most `_MOST_LOAD_TASKS` ranges of about equal length."""
     tasks = min(groups, _MOST_LOAD_TASKS)
     bounds = [groups * task // tasks for task in range(tasks + 1)]
     yield from itertools.pairwise(bounds)
+
+
+class Pulse:
+    """Tells when the cluster is gone: Ray itself would wait for a minute, and then end the driver's process in the middle of a line.
+
+    Asked in a thread of its own, since the question may hang, while this context manager is open. Time in which nobody calls `check`, as
+    when the process is stopped, does not count.
+    """
+
+    def __init__(self) -> None:
+        context = ray.get_runtime_context()
+        host, _, port = context.gcs_address.rpartition(":")
+        self._control, self._node = (host, int(port)), context.get_node_id()
+        self._beats, self._seen = 0, 0
+        self._silent, self._checked = 0.0, time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask, name="pulse", daemon=True)
+
+    def __enter__(self) -> Pulse:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._over.set()
+        if not _gone.is_set():
+            self._thread.join(_LOST_SECONDS)  # nobody may ask Ray while it shuts down
+
+    def check(self) -> None:
+        """Call every second or so.
+
+        Raises:
+            ClusterLost: there was no sign of life for 40 s.
+        """
+        now, beats = time.monotonic(), self._beats
+        self._silent = 0.0 if beats > self._seen else self._silent + min(now - self._checked, 5.0)
+        self._seen, self._checked = beats, now
+        if self._silent > _LOST_SECONDS:
+            _gone.set()
+            raise ClusterLost("the Ray cluster is gone; what was committed stays, run the same command to go on")
+
+    def _ask(self) -> None:
+        while not self._over.wait(_PULSE_SECONDS):
+            try:
+                with socket.create_connection(self._control, timeout=5):
+                    pass
+                nodes = ray.nodes()  # type: ignore[no-untyped-call]
+                alive = any(node["NodeID"] == self._node and node["Alive"] for node in nodes)
+            except (OSError, RayError):
+                alive = False
+            self._beats += alive
 
 
 def stream(dataset: Dataset) -> Iterator[Written]:
@@ -246,10 +356,13 @@ def _cause(error: BaseException) -> MasklakeError:
         if isinstance(current, MasklakeError):
             return current
         current = getattr(current, "cause", None) or current.__cause__
-    last = str(error).strip().splitlines()
-    return MasklakeError(
-        f"the cluster ended the work: {last[-1] if last else type(error).__name__}; what was committed stays, run the same command to go on"
-    )
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ours = [found for found in map(_OUR_ERROR.match, lines) if found]
+    if ours:  # wrapped by Ray Data, a stage's exception arrives as text
+        return (Refused if ours[-1]["name"] == Refused.__name__ else MasklakeError)(ours[-1]["message"])
+    named = [line for line in lines if _ERROR_LINE.match(line)]  # the end of a stack; Ray appends advice of its own
+    reason = (named or lines or [type(error).__name__])[-1].rstrip(".")
+    return MasklakeError(f"the cluster ended the work: {reason}; what was committed stays, run the same command to go on")
 
 
 @contextmanager

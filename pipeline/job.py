@@ -125,8 +125,12 @@ def segment(config: Config, listener: Listener) -> Summary:
         if table and not config.dry_run and not run.may_go_on(table):
             return run.end_without_work("skipped")
         planned = run.plan(table)
-        if config.dry_run or not planned.todo_images:
-            return run.end_without_work("planned" if config.dry_run else "nothing to do", planned)
+        if config.dry_run:
+            return run.end_without_work("planned", planned)
+        if not planned.todo_images:
+            if table:
+                run.clean_up_behind_dead(table)
+            return run.end_without_work("nothing to do", planned)
         afterwards.callback(run.leave)  # when Ray has ended
         with ThreadPoolExecutor(1) as beside:
             listener.update(State("starting Ray"))
@@ -213,6 +217,13 @@ class _Run:
         asked, tell = self.config, self.listener
         return overlap.may_go_on(table, self.scope, asked.on_overlap, asked.lease_seconds, tell.say, lambda text: tell.update(State(text)))
 
+    def clean_up_behind_dead(self, table: Table) -> None:
+        """Where a run died after its last commit, nothing is to do but this: or every later run would wonder whether it lives."""
+        asked, tell = self.config, self.listener
+        dead = overlap.only_dead(table, self.scope, asked.lease_seconds, tell.say, lambda text: tell.update(State(text)))
+        if dead and table.begin_run(self.scope, self.run_id, polite=True):
+            table.finish_run()
+
     def begin(self, table: Table | None, planned: Plan) -> tuple[Table, Plan] | None:
         """Take over the input, or give way (None) as `--on-overlap` says; plan again where somebody committed since the plan was made."""
         known = table.version if table else 0
@@ -227,6 +238,8 @@ class _Run:
         """However the run ended: show no more signs of life, and leave no work list behind."""
         if self._table:
             self._table.rest()
+            with suppress(MasklakeError):  # what ended the run matters more; a vacuum finds what is left
+                self._table.clean_up_if_fenced()
         runs.delete_work_list(self.table_uri, self.run_id)
 
     def work(self, table: Table, planned: Plan, resources: flow.Resources) -> Summary:
@@ -237,7 +250,8 @@ class _Run:
         if planned.todo_images:
             dataset = flow.build(self._work_order(planned, resources), resources)
             try:
-                self._stream(table, _in_background(flow.stream(dataset)))
+                with flow.Pulse() as pulse:
+                    self._stream(table, _in_background(flow.stream(dataset)), pulse)
             except MasklakeError:
                 table.refuse_if_fenced()  # whoever took over also took the work list away: that is why, then
                 raise
@@ -263,13 +277,14 @@ class _Run:
             device="cuda" if resources.gpus_per_actor else "cpu",
         )
 
-    def _stream(self, table: Table, written: Iterator[Written | None]) -> None:
+    def _stream(self, table: Table, written: Iterator[Written | None], pulse: flow.Pulse) -> None:
         """Commit what is written every few seconds. What a write returned is committed whole, so an image's rows are."""
         pending: list[Written] = []
         first_at, committed_at, warm = time.monotonic(), time.monotonic(), 0
         for part in written:
             if part is not None:
                 pending.append(part)
+            pulse.check()
             now = time.monotonic()
             if pending and now - committed_at >= self.config.commit_seconds:
                 self._commit(table, pending)

@@ -33,6 +33,21 @@ class Watch:
         return {run_id: moved for run_id, (_, since, moved) in self._sights.items() if now - since < self._lease}
 
 
+def only_dead(table: Table, scope: str, lease_seconds: float, say: Callable[[str], None], show: Callable[[str], None]) -> bool:
+    """Whether unfinished runs on overlapping input are all dead, and there is one; `lease_seconds` later, or at once where one lives."""
+    watch = Watch(lease_seconds)
+    while unfinished := table.unfinished(scope):
+        ahead = watch.look(unfinished, time.monotonic())
+        if any(ahead.values()):
+            return False
+        if not ahead:
+            say(f"run {', '.join(marker.run_id for marker in unfinished)} shows no sign of life and did not finish: what it left goes")
+            return True
+        show(f"looking whether run {', '.join(sorted(ahead))} is alive")
+        time.sleep(LOOK_SECONDS)
+    return False
+
+
 def may_go_on(
     table: Table, scope: str, on_overlap: str, lease_seconds: float, say: Callable[[str], None], show: Callable[[str], None]
 ) -> bool:

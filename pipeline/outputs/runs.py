@@ -133,6 +133,23 @@ def delete_uncommitted(table_uri: str, run_ids: Collection[str], committed: Coll
     return deleted
 
 
+def delete_repeated(table_uri: str, run_id: str, committed: Collection[str]) -> int:
+    """Delete the data files of a run that has nothing more to commit and that are not among the `committed` paths; returns how many.
+
+    Where a worker dies just after its write, the engine writes the same rows again: the first file is then no part of the table, and lies
+    in a folder that holds a committed one. Only names that begin with this run's are listed, a request per folder and thousand files.
+    """
+    deleted = 0
+    for folder in sorted({path.rpartition("/")[0] for path in committed}):
+        prefix = "/".join(part for part in (table_uri, folder, f"part-{run_id}-") if part)
+        with suppress(FileNotFoundError):
+            for page in storage.list_prefix(prefix):
+                orphans = [file.uri for file in page if file.uri.removeprefix(table_uri + "/") not in committed]
+                storage.delete_files(orphans)
+                deleted += len(orphans)
+    return deleted
+
+
 def delete_work_list(table_uri: str, run_id: str) -> None:
     """Delete a run's work list; its report stays."""
     folder = run_folder(table_uri, run_id)

@@ -49,6 +49,7 @@ class Table:
         self._carried = NOTHING_CARRIED
         self.extensions = 0
         """Commits of this table that gave it columns, or another version of the schema."""
+        self._committed: set[str] = set()  # paths of this run's files
         self._searched: dict[str, int] = {}  # of each run that has not begun: the version up to which we looked for its beginning
 
     @classmethod
@@ -159,6 +160,7 @@ class Table:
         if records:
             rows = sum(record.rows for record in records)
             self._append([add_action(record) for record in records], {"event": "data", "run_id": self._run.run_id, "rows": rows})
+            self._committed.update(record.path for record in records)
 
     def refuse_if_fenced(self) -> None:
         """Look whether this run may still commit.
@@ -170,14 +172,31 @@ class Table:
         self._refuse_if_fenced()
 
     def finish_run(self) -> None:
-        """Say that the run is complete. A run that is fenced or fails does not: the next one then cleans up behind it."""
+        """Say that the run is complete, with nothing left to write or to commit. A run that is fenced or fails does not: the next one then
+        cleans up behind it."""
         if self._run is None:
             return
+        runs.delete_repeated(self.uri, self._run.run_id, self._committed)
         fenced = self._clean_up()
         for run_id in fenced:
             runs.delete_work_list(self.uri, run_id)
         self.rest()
         runs.unmark(self.uri, [*fenced, self._run.run_id])
+        self._run = None
+
+    def clean_up_if_fenced(self) -> None:
+        """Of a run that was fenced: delete what it left uncommitted, once none of its workers can write any more.
+
+        The run that took over has done so before, but what our workers wrote since, or a beat of our marker, it cannot have seen.
+        """
+        if self._run is None or self._fenced_by is None:
+            return
+        self.rest()
+        versions = range(max(self._run.begun, self._run.seen + 1), self._seen + 1)
+        committed = {name for _, actions in log.entries(self.uri, versions) for name in log.file_names(actions, "add")}
+        runs.delete_uncommitted(self.uri, [self._run.run_id], committed)
+        runs.delete_work_list(self.uri, self._run.run_id)
+        runs.unmark(self.uri, [self._run.run_id])
         self._run = None
 
     def done_keys(self, wanted: Wanted) -> pa.RecordBatchReader:

@@ -21,7 +21,8 @@ from pipeline.outputs.runs import Marker
 from pipeline.outputs.upkeep import UpkeepTable
 from pipeline.storage import StoredFile
 
-_FOREIGN_HOURS = 168  # an uncommitted file of another program may be of a write under way for so long
+_FOREIGN_HOURS = 168  # an uncommitted file of another program, or a work list, may be of something under way for so long
+_PLAN = re.compile(r"/_masklake/runs/[^/]+/plan-[^/]+")
 _LOG_ENTRY = re.compile(r"(\d{20})\.json")
 
 
@@ -55,13 +56,16 @@ def vacuum(
     if not dry_run:
         table.close_dead(dead)
     present = {file.name for file in table.files()}
-    listed = (file for page in storage.list_files(table.uri + "/") for file in page)
-    suspects = [file for file in listed if _is_data(table.uri, file) and _name(file) not in present]
+    suspects, plans = list[StoredFile](), list[StoredFile]()
+    for page in storage.list_files(table.uri + "/"):
+        suspects += [file for file in page if _is_data(table.uri, file) and _name(file) not in present]
+        plans += [file for file in page if _PLAN.match(file.uri.removeprefix(table.uri))]
     alive = {marker.run_id: marker for marker in runs.markers(table.uri) if marker.run_id not in dead}
     held = {file.name for file in table.files()}
     times = _log_times(table.uri)  # after that: what was removed since is among those held
     held |= _held_since(table.uri, times, hours)
     useless = _without_pending(table.uri, times, [file for file in suspects if _name(file) not in held], alive)
+    useless += [file for file in plans if _is_abandoned(file, _latest(times.values()), alive)]
     if not dry_run:
         storage.delete_files([file.uri for file in useless])
         for run_id in dead:
@@ -136,6 +140,12 @@ def _is_data(table_uri: str, file: StoredFile) -> bool:
     """Whether this is a data file, committed or not, and nothing of the log's or of masklake's own."""
     folder, _, _ = file.uri.removeprefix(table_uri + "/").rpartition("/")
     return (not folder.startswith("_") or "=" in folder) and (file.uri.endswith(".parquet") or bool(_writer(file)))
+
+
+def _is_abandoned(plan: StoredFile, now: datetime, alive: Mapping[str, Marker]) -> bool:
+    """Whether a work list is of a run that died before it could begin, and so before it left a marker."""
+    run_id = plan.uri.rpartition("/")[0].rpartition("/")[2]
+    return run_id not in alive and plan.modified is not None and plan.modified < now - timedelta(hours=_FOREIGN_HOURS)
 
 
 def _name(file: StoredFile) -> str:

@@ -52,6 +52,7 @@ __all__ = [
     "is_glob",
     "list_files",
     "list_names",
+    "list_prefix",
     "normalise",
     "open_file",
     "read_bytes",
@@ -81,6 +82,15 @@ def list_files(uri: str) -> Iterator[list[StoredFile]]:
         StorageError: the listing failed, after retries.
     """
     yield from _pages(as_folder(uri))
+
+
+def list_prefix(prefix: str) -> Iterator[list[StoredFile]]:
+    """Every file whose URI begins with a prefix, which need not be a folder's, in pages, as `list_files` does.
+
+    Raises:
+        StorageError: the listing failed, after retries.
+    """
+    yield from _pages(normalise(prefix))
 
 
 def glob_files(pattern: str) -> Iterator[list[StoredFile]]:

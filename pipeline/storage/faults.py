@@ -45,6 +45,10 @@ class StorageError(MasklakeError):
     def __init__(self, uri: str, failure: ImageFailure) -> None:
         super().__init__(f"{uri}: {failure.message}")
         self.code = failure.code
+        self._made_of = (uri, failure)
+
+    def __reduce__(self) -> tuple[type[StorageError], tuple[str, ImageFailure]]:
+        return type(self), self._made_of  # it travels from workers to the driver
 
 
 class ChangedError(Exception):

@@ -7,18 +7,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+import ray
 from ray.data._internal.logical.optimizers import get_execution_plan
 
 from pipeline import flow
 from pipeline.config import RunConfig
-from pipeline.errors import Refused
+from pipeline.errors import ErrorCode, ImageFailure, MasklakeError, Refused
 from pipeline.inference import checkpoint
 from pipeline.inference.options import Options
 from pipeline.model_source import ModelSource
 from pipeline.outputs.rows import RunStamp
 from pipeline.schema import NOTHING_CARRIED
 from pipeline.stages import Work
+from pipeline.storage import StorageError
 from tests.lakes import MODEL
 
 
@@ -53,6 +56,22 @@ def test_one_actor_per_cpu_beside_the_loading_where_there_are_none() -> None:
     )
     assert choose({"CPU": 16}).actors == 16
     assert choose({"CPU": 16}, cpus_per_actor=4).actors == 3
+
+
+@pytest.mark.parametrize(
+    ("nodes", "actors", "cpus_per_actor", "expected"),
+    [
+        ([2], 2, 0.5, 0.9),  # one machine
+        ([16] * 8, 64, 1, 0.9),  # of 16 CPUs, 7 nodes hold 64 actors, and 15 on each of them leave one CPU
+        ([1, 1, 1], 2, 0.5, 0.4),  # one node is lost, and an actor of half a CPU is on each of the others
+        ([1, 1], 2, 0.5, 0.4),  # no node can be spared, but an actor on each must leave room
+        ([4, 4], 4, 0.9, 0.4),  # 4 actors of 0.9 leave 0.4 on the node that stays
+        ([2, 2], 1, 0.9, 0.89),  # an actor's own number would put loading into the actors
+    ],
+)
+def test_a_load_task_has_room_wherever_actors_go(nodes: list[float], actors: int, cpus_per_actor: float, expected: float) -> None:
+    resources = flow.Resources(actors, cpus_per_actor, 0, rows_per_call=32, calls_at_once=1, packets_per_write=1)
+    assert flow.load_cpus(resources, nodes) == expected
 
 
 @pytest.mark.parametrize(
@@ -95,6 +114,17 @@ def test_no_two_stages_are_fused(tmp_path: Path) -> None:
         dag = dag.input_dependencies[0]
     assert len([name for name in stages if "MapBatches" in name]) == 3, stages
     assert not any("->MapBatches" in name and "_SegmentActor" in name for name in stages), stages
+
+
+def test_an_error_of_a_worker_reaches_the_driver_in_its_own_words() -> None:
+    def fail(batch: pa.Table) -> pa.Table:
+        raise StorageError("s3://lake/a.parquet", ImageFailure(ErrorCode.UNREACHABLE, "the store failed"))
+
+    with flow.cluster("local"):
+        flow._quiet()
+        dataset = ray.data.from_arrow(pa.table({"a": [1]})).map_batches(fail, batch_format="pyarrow")
+        with pytest.raises(MasklakeError, match=r"^s3://lake/a\.parquet: the store failed$"):
+            list(flow.stream(dataset))
 
 
 def test_every_group_is_in_exactly_one_share_however_many_there_are() -> None:

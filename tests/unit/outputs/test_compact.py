@@ -351,12 +351,12 @@ def test_with_0_hours_only_the_present_version_is_left(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_finished_runs_go_and_files_of_live_runs_stay(tmp_path: Path) -> None:
-    """A task that was done twice leaves a file which nobody ever commits."""
+    """A task that was done twice, the second time on a node that was given up, leaves a file which nobody ever commits."""
     finished, live = begun(tmp_path, "run-1", LAKE + "dt=1/"), begun(tmp_path, "run-11", LAKE + "dt=2/")
     heart = Heartbeat(live.uri, live._run)  # type: ignore[arg-type]
-    files(finished, "run-1", ["twice"])
     finished.commit(files(finished, "run-1", ["a"]))
     finished.finish_run()
+    files(finished, "run-1", ["twice"])
     waiting = files(live, "run-11", ["b"])
     (tmp_path / "task=panoptic" / "dt=2026-11-22" / f".{Path(waiting[0].path).name.replace('run-11', 'run-1')}.7-7.partial").touch()
     assert vacuumed(tmp_path, 0).files == 2
@@ -425,6 +425,22 @@ def test_what_another_program_may_be_about_to_commit_stays_for_a_week(tmp_path: 
     assert vacuumed(tmp_path, 0).files == 3  # a and b, and the old one
     assert [name for name in data_files(tmp_path) if "new" in name]
     assert images_in(tmp_path) == Counter("ab")
+
+
+def test_a_work_list_of_a_run_that_never_began_goes_after_a_week(tmp_path: Path) -> None:
+    table = some_commits(tmp_path, "ab")
+    old, new, live = (Path(tmp_path, "_masklake", "runs", name, "plan-00000.parquet") for name in ("old", "new", "run-1"))
+    for path in (old, new, live):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"work")
+    report = old.with_name("report.json")
+    report.write_bytes(b"{}")
+    for path in (old, live, report):
+        os.utime(path, (time.time() - 8 * 86400,) * 2)
+    heart = runs.Heartbeat(table.uri, runs.markers(table.uri)[0])
+    assert vacuumed(tmp_path, 0).files == 1
+    heart.stop()
+    assert [path.exists() for path in (old, new, live, report)] == [False, True, True, True]
 
 
 def test_a_log_that_does_not_reach_back_far_enough_is_no_basis(tmp_path: Path) -> None:

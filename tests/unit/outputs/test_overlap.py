@@ -178,6 +178,18 @@ def test_wait_comes_back_when_the_other_dies(tmp_path: Path, quick: None) -> Non
 # The same instant
 
 
+def test_only_dead_is_said_of_runs_that_died_and_not_of_one_that_lives(tmp_path: Path, quick: None) -> None:
+    def ask(lease: float) -> bool:
+        return overlap.only_dead(Table.open_or_create(str(tmp_path), BY), LAKE, lease, lambda text: None, lambda text: None)
+
+    assert not ask(60), "there is none"
+    dead = begun(tmp_path, "run-1")
+    assert ask(0.3)
+    heart = runs.Heartbeat(dead.uri, runs.markers(dead.uri)[0])
+    assert not ask(60), "known at its first beat"
+    heart.stop()
+
+
 def test_of_polite_runs_that_begin_at_the_same_instant_exactly_one_goes_on(tmp_path: Path) -> None:
     for number in range(5):
         uri, start = str(tmp_path / f"masks-{number}"), threading.Barrier(4)

@@ -15,6 +15,7 @@ from deltalake import CommitProperties, DeltaTable
 
 from pipeline import storage
 from pipeline.errors import Fenced, MasklakeError, Refused
+from pipeline.outputs import runs
 from pipeline.outputs.keys import Wanted
 from pipeline.outputs.table import Table
 from tests.answers import FINGERPRINTS
@@ -256,6 +257,32 @@ def test_files_written_after_the_fence_go_when_the_newer_run_is_over(tmp_path: P
     newer.finish_run()
     assert len(data_files(tmp_path)) == 1
     assert [path.name for path in (tmp_path / "_masklake" / "runs" / "run-1").iterdir()] == ["report.json"]
+
+
+def test_a_run_that_ends_deletes_what_its_repeated_writes_left(tmp_path: Path) -> None:
+    table, other = begun(tmp_path, "run-1"), begun(tmp_path, "run-2", "s3://other/")
+    waiting = files(other, "run-2", ["x"])
+    files(table, "run-1", ["a", "b"])  # its worker died, and the same rows were written again
+    table.commit(files(table, "run-1", ["a", "b"]))
+    table.finish_run()
+    other.commit(waiting)
+    assert images_in(tmp_path) == Counter("abx")
+    assert len(data_files(tmp_path)) == 2
+
+
+def test_a_fenced_run_takes_away_what_its_workers_wrote_after_the_newer_one_was_over(tmp_path: Path) -> None:
+    older = begun(tmp_path, "run-1")
+    older.commit(files(older, "run-1", ["a"]))
+    newer = begun(tmp_path, "run-2")
+    newer.commit(files(newer, "run-2", ["b"]))
+    newer.finish_run()
+    runs.mark(older.uri, runs.Marker("run-1", LAKE, begun=1, seen=0, beat=9))  # a paused heart beats once more
+    with pytest.raises(Fenced):
+        older.commit(files(older, "run-1", ["b"]))
+    older.clean_up_if_fenced()
+    assert images_in(tmp_path) == Counter("ab")
+    assert len(data_files(tmp_path)) == 2
+    assert runs.markers(older.uri) == []
 
 
 def test_without_the_log_entries_nothing_is_deleted(tmp_path: Path) -> None:
