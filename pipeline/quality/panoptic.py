@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,15 @@ IdMap = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class ClassStats:
-    """One class's matches: `iou` is the sum over the true positives."""
+    """One class's matches: `iou` is the sum over the true positives, kept exactly, so that no order of adding up changes a figure."""
 
-    iou: float = 0.0
+    iou: Fraction | float = 0.0
     tp: int = 0
     fp: int = 0
     fn: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "iou", Fraction(self.iou))
 
     def __add__(self, other: ClassStats) -> ClassStats:
         return ClassStats(self.iou + other.iou, self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
@@ -38,7 +42,7 @@ class ClassStats:
         weight = self.tp + 0.5 * self.fp + 0.5 * self.fn
         if not weight:
             return Quality(float("nan"), float("nan"), float("nan"), 0)
-        return Quality(self.iou / weight, self.iou / self.tp if self.tp else 0.0, self.tp / weight, 1)
+        return Quality(float(self.iou) / weight, float(self.iou) / self.tp if self.tp else 0.0, self.tp / weight, 1)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ class PanopticStats:
         for label_id, stats in other.per_class.items():
             merged[label_id] = merged.get(label_id, ClassStats()) + stats
         return PanopticStats(merged)
+
+    def pooled(self) -> float:
+        """The PQ of all segments as if they were of one class, which ranks images; NaN where there are none."""
+        return sum(self.per_class.values(), ClassStats()).quality().pq
 
     def result(self, thing_ids: Collection[int]) -> PanopticQuality:
         """Average over classes; as in panopticapi, a class that occurred in neither truth nor prediction does not count."""
