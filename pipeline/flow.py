@@ -12,11 +12,11 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -36,6 +36,9 @@ WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be pr
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _BLOCK_BYTES = 16 * 1024 * 1024
+
+_Group = TypeVar("_Group")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,52 @@ def stream(dataset: Dataset) -> Iterator[Written]:
                 yield pickle.loads(pickled)  # noqa: S301 - our own workers made it
     except RayError as error:
         raise _cause(error) from error
+
+
+def map_reduce(
+    function: Callable[[_Group], _Result], groups: Iterable[_Group], merge: Callable[[_Result, _Result], _Result], address: str | None
+) -> _Result:
+    """The function of each group, in tasks of the cluster of `cluster(address)`, its results merged as they come, in any order.
+
+    At most two groups for each CPU are under way, so that the driver reads no faster than the tasks work.
+
+    Raises:
+        ValueError: there are no groups.
+        MasklakeError: a task raised it, or the cluster was lost.
+    """
+    with cluster(address) as resources:
+        task: Any = ray.remote(num_cpus=1)(_as_values)
+        pinned = ray.put(function)
+        waiting: list[ray.ObjectRef[Any]] = []
+        results: list[_Result] = []
+        most = 2 * max(1, int(resources.get("CPU", 1)))
+
+        def collect(until: int) -> None:
+            while len(waiting) > until:
+                done, waiting[:] = ray.wait(waiting, num_returns=1)
+                answer = ray.get(done[0])
+                if isinstance(answer, MasklakeError):
+                    raise answer
+                results[:] = [merge(results[0], answer) if results else answer]
+
+        try:
+            for group in groups:
+                waiting.append(task.remote(pinned, group))
+                collect(most)
+            collect(0)
+        except RayError as error:
+            raise _cause(error) from error
+    if not results:
+        raise ValueError("there are no groups")
+    return results[0]
+
+
+def _as_values(function: Callable[[_Group], _Result], group: _Group) -> _Result | MasklakeError:
+    """The job's own exceptions travel as values: Ray's wrapping would say where they were raised, not what is wrong."""
+    try:
+        return function(group)
+    except MasklakeError as error:
+        return error
 
 
 class _SegmentActor:

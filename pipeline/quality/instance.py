@@ -99,7 +99,8 @@ class InstanceStats:
         """COCO's figures of everything that was added up; classes without a true instance do not count."""
         class_ids = sorted({match.class_id for match in self.matches})
         if not class_ids:
-            return InstanceQuality(*[float("nan")] * 7, {}, {})
+            nothing = float("nan")
+            return InstanceQuality(nothing, nothing, nothing, nothing, nothing, nothing, nothing, {}, {})
         accumulated = _accumulate(self.matches, class_ids)
         precision, recall = accumulated["precision"], accumulated["recall"]  # [threshold, recall, class, area, detections]; without recall
         per_class = {class_id: _mean(precision[:, :, index, _ALL, -1]) for index, class_id in enumerate(class_ids)}
@@ -138,7 +139,7 @@ def compare(prediction: Sequence[Detection], truth: Sequence[TrueInstance], imag
     for detection in detections:
         detection["area"] = float(coco_mask.area(detection["segmentation"]))
     size = (truth[0].mask if truth else prediction[0].mask)["size"]
-    class_ids = sorted({each.class_id for each in (*truth, *prediction)})
+    class_ids = sorted({each.class_id for each in truth} | {each.class_id for each in prediction})
     with redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_coco(truths, class_ids, size), _coco(detections, class_ids, size), "segm")
         evaluation.evaluate()

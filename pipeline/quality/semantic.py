@@ -77,7 +77,8 @@ def compare(prediction: ClassMap, truth: ClassMap, classes: int) -> SemanticStat
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return ratio
 
 
 def _mean(figures: NDArray[np.float64]) -> float:

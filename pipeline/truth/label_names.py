@@ -16,9 +16,9 @@ NAMES = ("labels.json", "labels.csv", "labels.txt")
 
 
 def read(uri: str) -> tuple[dict[int, str], int | None]:
-    """The names by id, and the value of pixels without a label where the file says it (that of an export does).
+    """The names by id, and the value of pixels without a label where the file says it.
 
-    JSON: `{"0": "sky"}`, the same below `labels`, or a list of names or of objects with `id` and `name`. CSV: a header with `id` and `name`.
+    JSON: `{"0": "sky"}`, the same below `labels`, or a list of names, or of objects with `id` and `name`. CSV: a header with both.
     Text: a line `0 sky`, `0: sky` or `0,sky` each; or names alone, from 0 on.
 
     Raises:

@@ -61,6 +61,11 @@ def match(images: Sequence[TruthImage], uris: Collection[str]) -> Matched:
     return Matched(found, tuple(missing), by_name_alone)
 
 
+def file_names(images: Iterable[TruthImage]) -> set[str]:
+    """What a URI's file name, with its ending or without, must be for `match` to look at it."""
+    return {_file_name(name) for image in images for name in (image.name, image.uri) if name}
+
+
 def _by_file_name(uris: Iterable[str], stems: bool) -> dict[str, list[str]]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for uri in sorted(uris):
