@@ -24,7 +24,10 @@ def from_folder(folder: str, labels: str | None, ignore_index: int | None) -> Tr
     pictures = sorted(file.uri for page in storage.list_files(folder) for file in page if file.uri.lower().endswith(".png"))
     if not pictures:
         raise Refused(f"--truth {folder}: there are no PNG files")
-    labels = labels or _find_names(folder)
+    if labels is None:
+        labels = _find_names(folder)
+    else:
+        storage.check_input(labels, "--labels")
     names, void = label_names.read(labels)
     ignore = ignore_index if ignore_index is not None else DEFAULT_IGNORE if void is None else void
     names.pop(ignore, None)  # a file may name what is not judged
