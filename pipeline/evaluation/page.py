@@ -63,8 +63,8 @@ def render_page(found: Report, shown: Sequence[Shown]) -> str:
         _header(found, name),
         "<main>",
         _classes(found),
-        _worst(found, shown),
         _confusion(found),
+        _worst(found, shown),
         _unmatched(found),
         _missed(found),
         "</main>",
@@ -88,7 +88,10 @@ def percent(figure: float | None) -> str:
 def _header(found: Report, name: str) -> str:
     images = found["images"]
     tiles = [(title, percent(figure), "") for title, figure in figures(found)]
-    tiles += [("Images scored", f"{images['scored']:,}", ""), ("Missed", f"{images['missed']:,}", "bad" if images["missed"] else "good")]
+    unmatched = len(found["unmatched"]["truth"]) + len(found["unmatched"]["table"])
+    tiles.append(("Images scored", f"{images['scored']:,}", ""))
+    tiles.append(("Missed", _link("missed", images["missed"]), "bad" if images["missed"] else "good"))
+    tiles.append(("Unmatched names", _link("unmatched", unmatched), "bad" if unmatched else "good"))
     models = ", ".join(dict.fromkeys(f"{each['model']} at {each['model_revision'][:12]}" for each in found["answers"])) or _ABSENT
     facts = [
         ("Table", text(f"{found['table']}, version {found['table_version']}")),
@@ -100,6 +103,10 @@ def _header(found: Report, name: str) -> str:
         f'<header>\n<p class="brand">masklake</p>\n<h1>Quality of <bdi>{text(name, 80)}</bdi></h1>\n'
         f'{page.tiles(tiles)}\n<p class="note">In percent. {_EXPLAINED[found["task"]]}</p>{page.facts(facts)}\n</header>'
     )
+
+
+def _link(section: str, count: int) -> str:
+    return f'<a href="#{section}">{count:,}</a>' if count else "0"
 
 
 def _classes(found: Report) -> str:
@@ -161,7 +168,7 @@ def _side(title: str, card: Card, name: str) -> str:
         f'<li><i style="background:{page.hex_colour(entry.colour)}"></i><bdi>{text(entry.label, 60)}</bdi>'
         + (f" <b>&times;{entry.count}</b>" if entry.count != 1 else "")
         + "</li>"
-        for entry in card.legend
+        for entry in sorted(card.legend, key=lambda entry: entry.label)
     )
     picture = page.picture(card.overlay, "side", f"{title} of {name}: {', '.join(entry.label for entry in card.legend) or 'nothing'}")
     return f'<figure><figcaption>{title}</figcaption>{picture}<ul class="legend">{chips or "<li class=none>Nothing</li>"}</ul></figure>'

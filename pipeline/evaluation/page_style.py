@@ -9,6 +9,7 @@ h3{margin:1.4em 0 0;font-size:1rem;font-weight:620}
 h3+p.muted{margin:.1em 0 .6em;font-size:.93rem}
 .names{margin:0}
 .names li{background:var(--card)}
+.names span{min-width:0;overflow-wrap:anywhere}
 .pairs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,620px),1fr));gap:20px}
 .pair{min-width:0;max-width:960px;overflow:hidden;border:1px solid var(--line);border-radius:12px;background:var(--card)}
 .pair .title{display:flex;justify-content:space-between;gap:16px;padding:12px 16px}
@@ -20,9 +21,10 @@ h3+p.muted{margin:.1em 0 .6em;font-size:.93rem}
 figure{min-width:0;margin:0}
 figcaption{padding:0 16px 6px;color:var(--muted);font-size:.84rem}
 .side{display:block;width:100%;height:auto;aspect-ratio:4/3;object-fit:contain;background:var(--mat)}
-.wide{overflow-x:auto;margin-top:1em;border:1px solid var(--line);border-radius:12px;background:var(--card)}
-.wide table{margin:0;border:0;border-radius:0}
-.figures{max-width:900px}
+.tiles a{color:inherit;text-decoration-thickness:1px;text-underline-offset:4px}
+.wide{width:fit-content;max-width:100%;margin-top:1em;overflow-x:auto;
+  border:1px solid var(--line);border-radius:12px;background:var(--card)}
+.wide table{width:auto;margin:0;border:0;border-radius:0}
 .figures th,.figures td{padding:6px 16px;overflow-wrap:normal}
 .figures td,.figures thead th+th{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .figures tbody th{width:auto;min-width:8em;overflow-wrap:anywhere}
@@ -30,7 +32,7 @@ figcaption{padding:0 16px 6px;color:var(--muted);font-size:.84rem}
 .confused li{overflow-wrap:anywhere}
 .matrix{width:auto;font-size:.8rem}
 .matrix th,.matrix td{padding:0;border:0}
-.matrix thead th{height:8.5em;vertical-align:bottom;font-size:.8rem}
+.matrix thead th{vertical-align:bottom;font-size:.8rem}
 .matrix thead th:first-child{padding:0 12px 6px;color:var(--muted)}
 .matrix thead span{display:inline-block;max-height:8em;padding:6px 0;writing-mode:vertical-rl;transform:rotate(180deg);
   overflow:hidden;white-space:nowrap;text-overflow:ellipsis}
