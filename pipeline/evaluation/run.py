@@ -102,7 +102,8 @@ def _tally(groups_of_pairs: Iterator[list[Pair]], scoring: Scoring, images: int,
         return tally
     from pipeline import flow  # Ray takes seconds to be imported
 
-    return flow.map_reduce(partial(score_group, scoring), shown(), add, address)
+    merged: Tally = flow.map_reduce(partial(score_group, scoring), shown(), add, address)
+    return merged
 
 
 def _rows(table: MaskTable, settings: Settings, task: Task, uris: Sequence[str]) -> Iterator[dict[str, Any]]:

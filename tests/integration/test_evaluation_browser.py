@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.evaluation.run import PAGE
+from pipeline.outputs.rows import Answer
 from pipeline.training.scenes import LABELS, THING_LABEL_IDS, render, sample_scene
 from tests.evaluations import commit, evaluate, named
 from tests.exports import export
@@ -26,7 +27,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     names = {
         label_id: f"{label}{HOSTILE if label == 'sky' else ''}{'y' * 300 if label == 'ball' else ''}" for label_id, label in LABELS.items()
     }
-    right, moved = {}, {}
+    right: dict[str, tuple[Answer, tuple[int, int]]] = {}
+    moved: dict[str, tuple[Answer, tuple[int, int]]] = {}
     for seed in range(5):
         scene = render(sample_scene(seed), 120, 160)
         path = folder / f"{'long-' * 20 if seed == 1 else ''}{seed}.png"
@@ -38,8 +40,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
             ]
             answers[f"file://{path}"] = (segments, (120, 160))
     moved.popitem()
-    commit(folder / "truth", "panoptic", right)  # type: ignore[arg-type]
-    commit(folder / "masks", "panoptic", moved)  # type: ignore[arg-type]
+    commit(folder / "truth", "panoptic", right)
+    commit(folder / "masks", "panoptic", moved)
     export(str(folder / "truth"), folder / "export", "coco-panoptic")
     mapping = folder / "map.yaml"
     mapping.write_text(f"cone: '{'z' * 400}'\nwater: null\n")

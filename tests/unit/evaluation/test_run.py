@@ -95,9 +95,9 @@ def test_several_names_of_truth_may_be_one_label(tmp_path: Path, truth: str) -> 
 
 
 def test_the_newest_answer_that_is_chosen_counts(tmp_path: Path, truth: str) -> None:
-    for minute, values in enumerate(([[SKY] * 4] * 2, TRUTH)):
+    for minute, values in enumerate((np.full(SIZE, SKY), TRUTH)):
         given = {f"{LAKE}{name}.jpg": (semantic(values), SIZE) for name in "ab"}
-        commit(tmp_path / "t", "semantic", given, f"run-{minute}", minute)  # type: ignore[arg-type]
+        commit(tmp_path / "t", "semantic", given, f"run-{minute}", minute)
     assert evaluate(tmp_path / "t", truth)["scores"]["miou"] == 1
     assert evaluate(tmp_path / "t", truth, where="run_id = 'run-0'")["scores"]["pixel_accuracy"] == pytest.approx(4 / 7)
     failure = ImageFailure(ErrorCode.TRUNCATED, "it ends early")
