@@ -18,6 +18,7 @@ from pipeline.evaluation.settings import Settings
 from pipeline.outputs.rows import Answer, build_rows
 from pipeline.outputs.table import Table
 from pipeline.outputs.write import write_rows
+from pipeline.schema import Task
 from tests.answers import Segment, images, segment, stamp
 
 LAKE = "s3://lake/images/"
@@ -56,6 +57,7 @@ def label_maps(folder: Path, maps: Mapping[str, NDArray[Any]], names: Iterable[s
     return str(folder)
 
 
-def evaluate(table: str | Path, truth: str | Path, said: list[str] | None = None, **settings: Any) -> Report:
+def evaluate(table: str | Path, truth: str | Path, said: list[str] | None = None, task: str | None = None, **settings: Any) -> Report:
     """Evaluate as the job does; what it says is added to `said`."""
-    return run.evaluate(Settings(table=str(table), truth=str(truth), **settings), (said if said is not None else []).append)
+    asked = Settings(table=str(table), truth=str(truth), task=None if task is None else Task(task), **settings)
+    return run.evaluate(asked, (said if said is not None else []).append)

@@ -27,7 +27,7 @@ TITLES = {
     "sq": "SQ",
     "rq": "RQ",
     "miou": "mIoU",
-    "frequency_weighted_iou": "Frequency-weighted IoU",
+    "frequency_weighted_iou": "FW IoU",
     "pixel_accuracy": "Pixel accuracy",
     "mean_accuracy": "Mean accuracy",
     "iou": "IoU",
@@ -45,7 +45,8 @@ TITLES = {
 _EXPLAINED = {
     Task.PANOPTIC: "Panoptic quality: SQ, the mean IoU of the segments that were found, times RQ, their F1. A segment is found where its "
     "IoU with a true one of its class is above 0.5. All means are over classes.",
-    Task.SEMANTIC: "IoU: the pixels that are rightly of a class, of those that are, or were said to be. mIoU is its mean over classes.",
+    Task.SEMANTIC: "IoU: the pixels that are rightly of a class, of those that are, or were said to be. mIoU is its mean over classes, "
+    "FW IoU weighs them by their pixels.",
     Task.INSTANCE: "Average precision as COCO computes it: over ten IoU from 0.50 to 0.95, all recalls, and classes. "
     "Small is below 32 x 32 pixels, large above 96 x 96.",
 }

@@ -16,11 +16,11 @@ from pipeline.errors import MasklakeError
 from pipeline.evaluation.pairs import Pair
 from pipeline.outputs.masks import id_map
 from pipeline.quality import instance, panoptic, semantic
-from pipeline.quality.semantic import NONE, SemanticStats
+from pipeline.quality.semantic import SemanticStats
 from pipeline.schema import Task
 from pipeline.truth.classes import Classes
 from pipeline.truth.formats import Format, TruthImage
-from pipeline.truth.regions import class_map, instances, regions
+from pipeline.truth.regions import class_map, classes_of_ids, instances, regions
 
 Segments = Sequence[Mapping[str, Any]]
 
@@ -148,7 +148,7 @@ def _panoptic(scoring: Scoring, image: TruthImage) -> tuple[tuple[int, int], _Th
         ids, present = panoptic.segment_ids([segment for segment, _ in kept], height, width)
         labels = {segment["segment_id"]: index for segment, index in kept if segment["segment_id"] in present}
         stats = panoptic.compare(ids, labels, truth.ids, truth.labels, crowd_ids=truth.crowds)
-        maps = _classes_of_ids(ids, labels), _classes_of_ids(truth.ids, truth.labels)
+        maps = classes_of_ids(ids, labels), classes_of_ids(truth.ids, truth.labels)
         true = Counter(index for segment_id, index in truth.labels.items() if segment_id not in truth.crowds)
         return stats, semantic.compare(*maps, len(scoring.classes)), true, stats.pooled()
 
@@ -188,9 +188,4 @@ def _instance(scoring: Scoring, image: TruthImage) -> tuple[tuple[int, int], _Th
 def predicted_classes(segments: Segments, classes: Classes, size: tuple[int, int]) -> NDArray[np.int32]:
     """The class of every pixel of a row, int32 [H, W]; `NONE` where it has no segment, or one that truth has no class for."""
     labels = {segment["segment_id"]: classes.of_label(segment["label"]) for segment in segments}
-    return _classes_of_ids(id_map(segments, *size), {segment_id: index for segment_id, index in labels.items() if index is not None})
-
-
-def _classes_of_ids(ids: NDArray[np.int32], labels: Mapping[int, int]) -> NDArray[np.int32]:
-    found, places = np.unique(ids, return_inverse=True)
-    return np.array([labels.get(each, NONE) for each in found.tolist()], np.int32)[places].reshape(ids.shape)
+    return classes_of_ids(id_map(segments, *size), {segment_id: index for segment_id, index in labels.items() if index is not None})

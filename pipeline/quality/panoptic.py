@@ -110,7 +110,8 @@ def compare(
 
     A pair of one class matches where IoU > 0.5, which at most one pair of each segment can. Predicted pixels on void truth do not
     count in the union. A crowd region is never matched or missed. An unmatched prediction of which more than half lies on void
-    truth, or on crowd regions of its own class, is no false positive.
+    truth, or on crowd regions of its own class, is no false positive. (Of several crowd regions of a class in an image, which COCO
+    does not have, panopticapi looks at the last one only.)
 
     Args:
         prediction_ids: integers [H, W], the predicted segment of every pixel; `void` where there is none.

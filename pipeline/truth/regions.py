@@ -20,6 +20,8 @@ from pipeline.quality.semantic import NONE
 from pipeline.truth.classes import Classes
 from pipeline.truth.formats import BACKGROUND_ID, Format, TruthImage
 
+_CODES = 256**3  # ids that a colour can hold
+
 
 @dataclass(frozen=True)
 class Regions:
@@ -42,11 +44,7 @@ def regions(image: TruthImage, classes: Classes) -> Regions:
         raise Refused(f"--truth {image.picture}: is not in colour: COCO's panoptic PNGs hold ids as R + 256 G + 256^2 B")
     coded = pixels[..., :3].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
     _check_size(image, coded.shape)
-    codes, places = np.unique(coded, return_inverse=True)
-    named = {segment["id"] for segment in image.segments}
-    if odd := (set(codes.tolist()) - {0}) ^ named:
-        where = "the PNG and not in the JSON" if min(odd) not in named else "the JSON and not in the PNG"
-        raise Refused(f"--truth {image.picture}: segment {min(odd)} is in {where}")
+    places = _places(image, coded)
     new_id: dict[int, int] = {}
     labels: dict[int, int] = {}
     crowds: set[int] = set()
@@ -61,8 +59,37 @@ def regions(image: TruthImage, classes: Classes) -> Regions:
         labels[new_id[segment["id"]]] = index
         if segment["iscrowd"]:
             crowds.add(segment["id"])
-    table = np.array([new_id.get(code, 0) for code in codes.tolist()], np.int32)
-    return Regions(table[places].reshape(coded.shape), labels, frozenset(crowds))
+    table = np.array([0, *(new_id.get(segment["id"], 0) for segment in image.segments)], np.int32)
+    return Regions(table[places], labels, frozenset(crowds))
+
+
+def _places(image: TruthImage, coded: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Whose pixel it is: the place of its segment in `segments`, from 1 on; 0 where it is black.
+
+    Raises:
+        Refused: PNG and JSON do not hold the same ids.
+    """
+    named = [segment["id"] for segment in image.segments]
+    table = np.zeros(_CODES, np.int32)  # a page of it takes memory once it is touched; sorting the pixels would take far longer
+    for place, code in enumerate(named, 1):
+        if not 0 < code < _CODES:
+            raise Refused(f"--truth {image.picture}: segment {code} is in the JSON and not in the PNG")
+        table[code] = place
+    places: NDArray[np.int32] = table[coded]
+    if (unnamed := coded[(places == 0) & (coded != 0)]).size:
+        raise Refused(f"--truth {image.picture}: segment {unnamed.min()} is in the PNG and not in the JSON")
+    seen = np.bincount(places.ravel(), minlength=len(named) + 1)
+    if unseen := [code for place, code in enumerate(named, 1) if not seen[place]]:
+        raise Refused(f"--truth {image.picture}: segment {unseen[0]} is in the JSON and not in the PNG")
+    return places
+
+
+def classes_of_ids(ids: NDArray[np.int32], labels: Mapping[int, int]) -> NDArray[np.int32]:
+    """The class of every pixel of an id map, `NONE` where its id has none: int32 [H, W]."""
+    table = np.zeros(int(ids.max(initial=0)) + 1, np.int32)  # as in `_places`
+    for segment_id, index in labels.items():
+        table[segment_id] = index - NONE
+    return table[ids] + np.int32(NONE)
 
 
 def _mixed_stuff(image: TruthImage, classes: Classes) -> dict[int, int]:
@@ -85,9 +112,7 @@ def class_map(image: TruthImage, wanted: Format, classes: Classes, ignore_index:
     """
     if wanted is Format.PANOPTIC:
         found = regions(image, classes)
-        ids, places = np.unique(found.ids, return_inverse=True)
-        table = np.array([found.labels.get(each, NONE) for each in ids.tolist()], np.int32)
-        return table[places].reshape(found.ids.shape)
+        return classes_of_ids(found.ids, found.labels)
     if wanted is Format.INSTANCES:
         assert image.size is not None
         background = classes.of_category.get(BACKGROUND_ID)

@@ -123,18 +123,6 @@ def test_exported_label_maps_are_a_truth(tmp_path: Path) -> None:
     assert evaluate(table, tmp_path / "panoptic", task="semantic")["scores"]["miou"] == 1
 
 
-def test_figures_do_not_depend_on_ray_or_the_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = build(str(tmp_path / "masks"))
-    export(table, tmp_path / "instances", "coco-instances", where="run_id = 'run-1'")
-    export(table, tmp_path / "panoptic", "coco-panoptic", where="run_id = 'run-1'")
-    kinds = ("instances", "panoptic")
-    whole = {kind: evaluate(table, tmp_path / kind) for kind in kinds}
-    monkeypatch.setattr("pipeline.evaluation.pairs._ROWS_AT_ONCE", 1)
-    assert {kind: evaluate(table, tmp_path / kind) for kind in kinds} == whole
-    assert evaluate(table, tmp_path / "instances", ray_address="local") == whole["instances"]
-    assert 0.2 < whole["panoptic"]["scores"]["pq"] < 1
-
-
 def test_a_fault_of_a_task_travels_as_it_is() -> None:
     def fails(_: int) -> int:
         raise Refused("--truth a.png: no")
