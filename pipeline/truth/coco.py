@@ -23,8 +23,8 @@ def read_json(uri: str) -> dict[str, Any]:
     except ValueError as error:
         raise Refused(f"--truth {uri}: is no JSON: {error}") from None
     for name in ("images", "annotations", "categories"):
-        if not isinstance(found, dict) or not isinstance(found.get(name), list):
-            raise Refused(f"--truth {uri}: has no list {name!r}: a COCO JSON has images, annotations and categories")
+        if not isinstance(found, dict) or not isinstance(found.get(name), list) or not all(isinstance(each, dict) for each in found[name]):
+            raise Refused(f"--truth {uri}: has no list of {name}: a COCO JSON has images, annotations and categories")
     return found  # type: ignore[no-any-return]
 
 

@@ -106,7 +106,13 @@ class TestInstances:
 
     def test_a_wrong_file_is_refused_in_words(self, tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text("[1]")
-        with pytest.raises(Refused, match="has no list 'images'"):
+        with pytest.raises(Refused, match="has no list of images"):
+            open_truth(str(tmp_path / "a.json"))
+        (tmp_path / "a.json").write_text('{"images": [], "annotations": [7], "categories": []}')
+        with pytest.raises(Refused, match="has no list of annotations"):
+            open_truth(str(tmp_path / "a.json"))
+        (tmp_path / "a.json").write_text('{"images": [{"id": 1}], "annotations": [], "categories": []}')
+        with pytest.raises(Refused, match="is not as COCO's format coco-instances demands: KeyError 'file_name'"):
             open_truth(str(tmp_path / "a.json"))
         (tmp_path / "a.json").write_text("{")
         with pytest.raises(Refused, match="is no JSON"):
