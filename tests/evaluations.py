@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ def commit(
 
 def named(segment_id: int, mask: NDArray[np.bool_], label: str, isthing: bool = True, score: float = 0.5) -> Segment:
     """A segment with this label."""
-    return replace(segment(segment_id, mask, sum(map(ord, label)) % 1000, isthing), label=label, score=score)
+    return replace(segment(segment_id, mask, zlib.crc32(label.encode()) >> 1, isthing), label=label, score=score)
 
 
 def segments_of(ids: NDArray[Any], labels: Mapping[int, tuple[str, bool]]) -> list[Segment]:

@@ -16,8 +16,8 @@ def test_everything_may_lie_on_s3(bucket: str, wanted: str, task: str, main: str
     table = build(f"s3://{bucket}/masks")
     export(table, f"s3://{bucket}/truth/{wanted}", wanted)
     storage.write_bytes(f"s3://{bucket}/map.yaml", b"person: person\n")
-    settings = {"task": task, "categories": f"s3://{bucket}/map.yaml", "output": f"s3://{bucket}/out"}
-    found = evaluate(table, f"s3://{bucket}/truth/{wanted}", worst=1, **settings)
+    mapping, output = f"s3://{bucket}/map.yaml", f"s3://{bucket}/out"
+    found = evaluate(table, f"s3://{bucket}/truth/{wanted}", task=task, categories=mapping, output=output, worst=1)
     assert (found["images"]["scored"], found["scores"][main]) == (5, 1)
     assert json.loads(storage.read_bytes(f"s3://{bucket}/out/evaluation.json"))["scores"][main] == 1
     assert storage.read_bytes(f"s3://{bucket}/out/evaluation.html").startswith(b"<!doctype html>")
