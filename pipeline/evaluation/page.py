@@ -89,7 +89,7 @@ def percent(figure: float | None) -> str:
 def _header(found: Report, name: str) -> str:
     images = found["images"]
     tiles = [(title, percent(figure), "") for title, figure in figures(found)]
-    unmatched = len(found["unmatched"]["truth"]) + len(found["unmatched"]["table"])
+    unmatched = sum(each["true"] > 0 for each in found["unmatched"]["truth"]) + len(found["unmatched"]["table"])
     tiles.append(("Images scored", f"{images['scored']:,}", ""))
     tiles.append(("Missed", _link("missed", images["missed"]), "bad" if images["missed"] else "good"))
     tiles.append(("Unmatched names", _link("unmatched", unmatched), "bad" if unmatched else "good"))
@@ -187,9 +187,10 @@ def _confusion(found: Report) -> str:
          for column in range(len(row)) if column != index and row[column]),
         reverse=True,
     )  # fmt: skip
-    taken_for = [*labels, "nothing that is judged"]
     pairs = "".join(
-        f"<li><b>{100 * share:.0f} %</b> of <bdi>{text(labels[index], 60)}</bdi> taken for <bdi>{text(taken_for[column], 60)}</bdi></li>"
+        f"<li><b>{100 * share:.0f} %</b> of <bdi>{text(labels[index], 60)}</bdi> "
+        + ("missed" if column == nothing else f"taken for <bdi>{text(labels[column], 60)}</bdi>")
+        + "</li>"
         for share, index, column in wrong[:_PAIRS]
     )
     note = f"Each row: what became of the true {unit} of a class, in percent; the last column is what nothing was found for."

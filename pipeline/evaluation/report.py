@@ -75,7 +75,7 @@ def report(settings: Settings, truth: Truth, scoring: Scoring, pairing: Pairing,
             "unmatched": {
                 "truth": [
                     {"label": each.label, "truth": list(each.categories), "true": true[index]}
-                    for index, each in enumerate(judged)
+                    for index, each in sorted(enumerate(judged), key=lambda item: -true[item[0]])
                     if not segments[index]
                 ],
                 "table": [

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pipeline.outputs.rows import Answer
+from tests.answers import Segment
 from tests.evaluations import LAKE, commit, evaluate, named
 from tests.exports import export
 from tests.shared import shared_folder
@@ -61,7 +62,7 @@ def test_the_figures_of_an_exports_file_are_those_of_pycocotools(tmp_path: Path)
 def _moved(truth: COCO, image: dict[str, Any]) -> Answer:
     """The image's annotations, crowds among them, moved by some pixels; some are relabelled. No two scores are equal."""
     random = np.random.default_rng(image["id"])
-    segments = []
+    segments: list[Segment] = []
     for annotation in truth.loadAnns(truth.getAnnIds(imgIds=image["id"])):
         mask = np.roll(truth.annToMask(annotation).astype(bool), random.integers(-3, 4, 2), axis=(0, 1))
         category_id = annotation["category_id"] if random.random() < 0.9 else int(random.choice(list(truth.cats)))
