@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from pipeline.quality.semantic import SemanticStats
 from pipeline.schema import Task
 from pipeline.truth.classes import Classes
 from pipeline.truth.formats import Format, TruthImage
-from pipeline.truth.regions import class_map, classes_of_ids, instances, regions
+from pipeline.truth.regions import class_map, classes_of_ids, fetched, instances, regions
 
 Segments = Sequence[Mapping[str, Any]]
 
@@ -98,7 +98,8 @@ def score_group(scoring: Scoring, pairs: Sequence[Pair]) -> Tally:
         Refused: a file of truth is wrong.
         MasklakeError: a row of the table is damaged.
     """
-    return reduce(add, (score_image(scoring, pair) for pair in pairs))
+    images = fetched([pair.image for pair in pairs])
+    return reduce(add, (score_image(scoring, replace(pair, image=image)) for pair, image in zip(pairs, images, strict=True)))
 
 
 def score_image(scoring: Scoring, pair: Pair) -> Tally:

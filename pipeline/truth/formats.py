@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -46,7 +46,8 @@ class TruthImage:
     """One image's truth, not yet read.
 
     `order` is its place among all; `name` is how truth names the image (a relative path), `stem` that the name has no extension. `size` is
-    (height, width) in pixels where the format says it, `picture` the URI of its PNG, `segments` its COCO annotations or `segments_info`.
+    (height, width) in pixels where the format says it, `picture` the URI of its PNG, `data` the PNG once it is read, `segments` its COCO
+    annotations or `segments_info`.
     """
 
     order: int
@@ -55,6 +56,7 @@ class TruthImage:
     uri: str | None = None
     size: tuple[int, int] | None = None
     picture: str | None = None
+    data: bytes | None = field(default=None, repr=False)
     segments: tuple[Mapping[str, Any], ...] = ()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,7 @@ def regions(image: TruthImage, classes: Classes) -> Regions:
     Raises:
         Refused: the PNG cannot be read, is of another size than the JSON says, or holds other ids.
     """
-    assert image.picture is not None
-    pixels = _pixels(image.picture)
+    pixels = _pixels(image)
     if pixels.ndim != 3 or pixels.shape[2] < 3:
         raise Refused(f"--truth {image.picture}: is not in colour: COCO's panoptic PNGs hold ids as R + 256 G + 256^2 B")
     coded = pixels[..., :3].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
@@ -126,8 +125,7 @@ def class_map(image: TruthImage, wanted: Format, classes: Classes, ignore_index:
 
 
 def _of_label_map(image: TruthImage, classes: Classes, ignore_index: int | None) -> NDArray[np.int32]:
-    assert image.picture is not None
-    pixels = _pixels(image.picture)
+    pixels = _pixels(image)
     if pixels.ndim != 2:
         raise Refused(f"--truth {image.picture}: is in colour: a label map has one channel, of label ids")
     values, places = np.unique(pixels, return_inverse=True)
@@ -182,9 +180,19 @@ def run_lengths(image: TruthImage, annotation: Mapping[str, Any]) -> RunLengths:
     return encoded
 
 
-def _pixels(uri: str) -> NDArray[Any]:
+def fetched(images: Sequence[TruthImage]) -> list[TruthImage]:
+    """The images with their PNGs' bytes, read at once; one that cannot be read stays as it is, to fail when it is looked at."""
+    uris = [image.picture for image in images if image.picture is not None]
+    found = dict(zip(uris, storage.read_many(uris), strict=True))
+    data = [found.get(image.picture or "") for image in images]
+    return [replace(image, data=each) if isinstance(each, bytes) else image for image, each in zip(images, data, strict=True)]
+
+
+def _pixels(image: TruthImage) -> NDArray[Any]:
+    uri = image.picture
+    assert uri is not None
     try:
-        with Image.open(io.BytesIO(storage.read_bytes(uri))) as picture:
+        with Image.open(io.BytesIO(storage.read_bytes(uri) if image.data is None else image.data)) as picture:
             if picture.mode in ("P", "L", "RGB", "RGBA") or picture.mode.startswith("I"):
                 return np.asarray(picture)  # of a palette, its indices
             raise ValueError(f"its mode is {picture.mode}")
