@@ -14,6 +14,7 @@ _JOBS = {
     "erase": "erase images from a table and its past, by URI or because the lake has them no more",
     "export": "export a table of masks to COCO JSON, COCO panoptic, label maps or a flat Parquet",
     "publish": "publish a table of masks to an Apache Iceberg catalog, without rewriting data",
+    "evaluate": "score a table of masks against ground truth: PQ, AP, mIoU",
     "demo": "the whole job on an embedded S3 server with generated images",
     "benchmark": "measure the model side: each stage's share, images/s, beside the bare forward and transformers' own pipeline",
 }

@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from infra.seaweedfs import SeaweedFS
-from jobs.lake import broken_files, scene_seed, scene_uri, upload_broken, upload_scenes
-from pipeline import reading, storage
-from pipeline.quality import panoptic
-from pipeline.training.scenes import THING_LABEL_IDS, photograph
+from jobs.ending import say
+from jobs.lake import broken_files, upload_broken, upload_scenes, upload_truth
+from pipeline import storage
+from pipeline.evaluation import run
+from pipeline.evaluation.report import Report
+from pipeline.evaluation.settings import Settings
 
 MODEL = Path(__file__).parents[1] / "infra" / "demo-model"
 BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
+TRUTH, EVALUATION = "s3://lake/truth/scenes.json", "s3://lake/evaluation"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,33 +82,28 @@ def _segment(title: str) -> dict[str, Any]:
     return summary
 
 
-def _judge(images: int) -> panoptic.PanopticQuality:
-    """Panoptic quality of what the table holds, against the truth the scenes were painted from."""
-    table = reading.open_table(TABLE)
-    truth = {scene_uri(IMAGES, index): scene_seed(index) for index in range(images)}
-    total = panoptic.PanopticStats()
-    for row in table.newest(task="panoptic"):
-        if row["status"] != "ok":
-            continue
-        scene = photograph(truth[row["image_uri"]])
-        ids, labels = reading.id_map(row)
-        total += panoptic.compare(ids, labels, scene.ids, dict(enumerate(scene.label_ids, 1)))
-    return total.result(THING_LABEL_IDS)
+def _judge(images: int) -> Report:
+    """The quality of what the table holds, against the truth the scenes were painted from; the page and the figures go beside the table."""
+    upload_truth(TRUTH, IMAGES, range(images))
+    return run.evaluate(Settings(table=TABLE, truth=TRUTH, output=EVALUATION), say)
 
 
 def _bring_home(output: Path, report_uri: str) -> None:
-    """Copy the table, and the first run's report and pictures, out of the server that is about to stop."""
+    """Copy the table, the evaluation, and the first run's report and pictures, out of the server that is about to stop."""
     shutil.rmtree(output / "masks", ignore_errors=True)
     storage.download_folder(TABLE, output / "masks")
     for name in ("report.json", "gallery.html"):
         (output / name).write_bytes(storage.read_bytes(f"{report_uri}/{name}"))
+    for name in (run.JSON, run.PAGE):
+        (output / name).write_bytes(storage.read_bytes(f"{EVALUATION}/{name}"))
 
 
-def _tell(quality: panoptic.PanopticQuality, output: Path) -> None:
-    things, stuff = quality.things.pq, quality.stuff.pq
+def _tell(quality: Report, output: Path) -> None:
+    pq, things, stuff = (part["pq"] for part in (quality["scores"], quality["scores"]["things"], quality["scores"]["stuff"]))
     print(
         f"""
-panoptic quality against the scenes' truth: PQ {quality.pq:.3f} (things {things:.3f}, stuff {stuff:.3f})
+panoptic quality against the scenes' truth: PQ {pq:.3f} (things {things:.3f}, stuff {stuff:.3f})
+quality:   {output / run.PAGE}  (open it in a browser: classes, confusion, the worst images)
 pictures:  {output / "gallery.html"}  (open it in a browser)
 report:    {output / "report.json"}
 table:     {output / "masks"}  (Delta; ask it anything, for example:)

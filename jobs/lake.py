@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
 import struct
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from pipeline import storage
-from pipeline.training.scenes import HELD_OUT, jpeg, photograph
+from pipeline.training.scenes import HELD_OUT, LABELS, THING_LABEL_IDS, jpeg, photograph
 
 _DAYS = ("2026-11-20", "2026-11-21", "2026-11-22")
 
@@ -32,6 +38,30 @@ def upload_scenes(prefix: str, indices: Iterable[int]) -> None:
             storage.write_bytes(scene_uri(prefix, index), data)
 
 
+def upload_truth(uri: str, prefix: str, indices: Iterable[int]) -> None:
+    """Store what the scenes were painted from, as COCO panoptic: a JSON at `uri`, and the PNGs in the folder beside it that has its name.
+
+    Args:
+        uri: ends in `.json`.
+        prefix: where the scenes lie.
+        indices: of the scenes.
+    """
+    chosen = list(indices)
+    names = [scene_uri(prefix, index).removeprefix(prefix) for index in chosen]
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        drawn = pool.map(_truth_file, chosen, chunksize=16)
+        for index, name, (data, label_ids, (height, width)) in zip(chosen, names, drawn, strict=True):
+            picture = name.removesuffix(".jpg") + ".png"
+            storage.write_bytes(f"{uri.removesuffix('.json')}/{picture}", data)
+            images.append({"id": index, "file_name": name, "height": height, "width": width})
+            segments = [{"id": number, "category_id": label_id + 1, "iscrowd": 0} for number, label_id in enumerate(label_ids, 1)]
+            annotations.append({"image_id": index, "file_name": picture, "segments_info": segments})
+    categories = [{"id": label_id + 1, "name": label, "isthing": int(label_id in THING_LABEL_IDS)} for label_id, label in LABELS.items()]
+    storage.write_bytes(uri, json.dumps({"images": images, "annotations": annotations, "categories": categories}).encode())
+
+
 def upload_broken(prefix: str) -> None:
     """Store the files of `broken_files`, one folder with the first day's scenes."""
     for name, data in broken_files().items():
@@ -50,6 +80,16 @@ def broken_files() -> dict[str, bytes]:
 
 def _scene_file(index: int) -> bytes:
     return jpeg(photograph(scene_seed(index)))
+
+
+def _truth_file(index: int) -> tuple[bytes, tuple[int, ...], tuple[int, int]]:
+    """A scene's ids as a panoptic PNG, the label of each, and its size."""
+    scene = photograph(scene_seed(index))
+    ids = np.asarray(scene.ids, np.int32)
+    file = io.BytesIO()
+    Image.fromarray(np.stack((ids & 255, ids >> 8 & 255, ids >> 16), axis=-1).astype(np.uint8)).save(file, "PNG")
+    height, width = ids.shape
+    return file.getvalue(), tuple(scene.label_ids), (height, width)
 
 
 def _png_header(width: int, height: int) -> bytes:

@@ -13,7 +13,8 @@
     job                      one run, from settings to summary
     reading                  the table for those who use it
     export                   the table as COCO JSON, PNG maps, flat Parquet
-    quality, training        panoptic quality; generated scenes and the demo model
+    truth, evaluation        ground truth, and the table scored against it
+    quality, training        PQ, mIoU, AP; generated scenes and the demo model
 
 Nothing is imported here, so that `pipeline.inference` can be taken to a GPU machine that has torch and transformers alone.
 """

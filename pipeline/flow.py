@@ -21,11 +21,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -53,6 +53,9 @@ _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
 _LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
 _PULSE_SECONDS = 2.0
 _LOST_SECONDS = 40.0  # less than the minute after which Ray would end this process without a word
+
+_Group = TypeVar("_Group")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -336,6 +339,52 @@ def _batches(dataset: Dataset) -> Iterator[pa.Table]:
             yield batch
     except RayError as error:
         raise _cause(error) from error
+
+
+def map_reduce(
+    function: Callable[[_Group], _Result], groups: Iterable[_Group], merge: Callable[[_Result, _Result], _Result], address: str | None
+) -> _Result:
+    """The function of each group, in tasks of the cluster of `cluster(address)`, its results merged as they come, in any order.
+
+    At most two groups for each CPU are under way, so that the driver reads no faster than the tasks work.
+
+    Raises:
+        ValueError: there are no groups.
+        MasklakeError: a task raised it, or the cluster was lost.
+    """
+    with cluster(address) as resources:
+        task: Any = ray.remote(num_cpus=1)(_as_values)
+        pinned = ray.put(function)
+        waiting: list[ray.ObjectRef[Any]] = []
+        results: list[_Result] = []
+        most = 2 * max(1, int(resources.get("CPU", 1)))
+
+        def collect(until: int) -> None:
+            while len(waiting) > until:
+                done, waiting[:] = ray.wait(waiting, num_returns=1)
+                answer = ray.get(done[0])
+                if isinstance(answer, MasklakeError):
+                    raise answer
+                results[:] = [merge(results[0], answer) if results else answer]
+
+        try:
+            for group in groups:
+                waiting.append(task.remote(pinned, group))
+                collect(most)
+            collect(0)
+        except RayError as error:
+            raise _cause(error) from error
+    if not results:
+        raise ValueError("there are no groups")
+    return results[0]
+
+
+def _as_values(function: Callable[[_Group], _Result], group: _Group) -> _Result | MasklakeError:
+    """The job's own exceptions travel as values: Ray's wrapping would say where they were raised, not what is wrong."""
+    try:
+        return function(group)
+    except MasklakeError as error:
+        return error
 
 
 class _SegmentActor:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from pipeline import reading, storage
+from pipeline.choosing import mixtures
 from pipeline.errors import MasklakeError
 from pipeline.export import coco, folder
 from pipeline.export.folder import Written
 from pipeline.export.label_maps import write_label_maps
 from pipeline.export.segments import write_segments
-from pipeline.export.selection import Answers, Selection
+from pipeline.export.selection import Selection
 from pipeline.export.settings import Format, Settings
 from pipeline.reading import MaskTable
 
@@ -58,7 +58,7 @@ def _export(settings: Settings, table: MaskTable, output: str, say: Callable[[st
         closing(Selection(table, settings, Path(scratch), show)) as selection,
     ):
         say(f"{selection.rows} rows of version {table.delta.version()} of {settings.table}")
-        for line in _mixtures(selection.answers):
+        for line in mixtures(selection.answers):
             say(line)
         if settings.format is not Format.SEGMENTS:
             selection.number_images()
@@ -87,17 +87,6 @@ def _write(selection: Selection, table: MaskTable, settings: Settings, output: s
     if settings.format is Format.LABEL_MAPS:
         return write_label_maps(selection, output, settings)
     return write_segments(selection, table, output, scratch)
-
-
-def _mixtures(answers: Sequence[Answers]) -> Iterator[str]:
-    """A sentence for each task whose rows are not all of one model and its settings."""
-    for task, of_task in groupby(answers, lambda each: each.task):
-        several = list(of_task)
-        if len(several) > 1:
-            listed = "; ".join(
-                f"{each.rows} of {each.model} at {each.model_revision}, --fingerprint {each.fingerprint}" for each in several
-            )
-            yield f"the newest rows of task {task} are of {len(several)} models or settings, choose by --model or --fingerprint: {listed}"
 
 
 def _summary(selection: Selection, table: MaskTable, settings: Settings, written: Written) -> Summary:

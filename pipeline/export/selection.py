@@ -6,9 +6,7 @@ the second streams the rows with their masks past it. Memory is bounded in both;
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from pipeline.choosing import Answers, Choice, check_condition
 from pipeline.errors import MasklakeError, Refused
 from pipeline.export.settings import Settings
 from pipeline.reading import MaskTable, sql_text
-from pipeline.schema import TABLE, Status
+from pipeline.schema import TABLE
 
 Row = dict[str, Any]
 
@@ -27,17 +26,6 @@ _MEMORY = "512MB"  # beyond it, DuckDB spills to disk
 _KEYS = ("image_uri", "task", "width", "height", "model", "model_revision", "fingerprint")
 _IMAGES_AT_ONCE = 4096
 _ROWS_AT_ONCE = 64  # rows that are Python values at the same time
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Whose answers a task's rows are, and how many."""
-
-    task: str
-    model: str
-    model_revision: str
-    fingerprint: str
-    rows: int
 
 
 class Selection:
@@ -50,7 +38,7 @@ class Selection:
             Refused: `--where` is not a condition on this table, or no row is meant.
         """
         self._table, self._settings, self._progress = table, settings, progress
-        self._where = " AND ".join(_conditions(settings))
+        self._where = Choice(settings.task, settings.where, settings.model, settings.fingerprint).condition()
         check_condition(table, settings.where)
         self._database = duckdb.connect(str(scratch / "images.duckdb"))
         self._database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
@@ -168,24 +156,3 @@ def partition_columns(table: MaskTable) -> list[str]:
     return list(
         dict.fromkeys([*table.delta.metadata().partition_columns, *(name for name in table.schema.names if name not in TABLE.names)])
     )
-
-
-def check_condition(table: MaskTable, where: str | None) -> None:
-    """Raises Refused where `where` is not an SQL condition on the columns of the table."""
-    if where is None:
-        return
-    try:
-        pa.RecordBatchReader.from_stream(table.delta.scan(columns=["task"], predicate=f"({where}) AND 1 = 0")).read_all()
-    except Exception as error:
-        reason = re.sub(r"\s+", " ", str(error))
-        raise Refused(f"--where {where}: is not a condition on the table's columns: {reason}") from None
-
-
-def _conditions(settings: Settings) -> Iterator[str]:
-    yield f"status = {sql_text(Status.OK)}"
-    if settings.model is not None:
-        yield f"model = {sql_text(settings.model)}"
-    if settings.fingerprint is not None:
-        yield f"fingerprint = {sql_text(settings.fingerprint)}"
-    if settings.where is not None:
-        yield f"({settings.where})"

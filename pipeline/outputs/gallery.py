@@ -1,16 +1,12 @@
 """The HTML gallery of a run: one file that needs nothing else, for a desktop and a phone, in light and dark.
 
 Pictures are inlined; no script is used and a Content-Security-Policy forbids everything that would leave the page. URIs, labels and
-messages come from the lake and are untrusted: they enter the page through `_text` only. Knows nothing of Ray, storage and models.
+messages come from the lake and are untrusted: they enter the page through `page.text` only. Knows nothing of Ray, storage and models.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,16 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from pipeline.outputs import page
 from pipeline.outputs.gallery_style import STYLE
 from pipeline.outputs.masks import overlay, palette
 from pipeline.outputs.report import RunFacts, RunTotals, by_count
 
 LONG_SIDE = 640  # of an inlined picture, pixels
-_QUALITY = 80
 _ALPHA = 0.55  # stronger than usual, so that a colour reads as its legend on a small picture
 _FIRST_CLASSES = 24  # shown at once; the others unfold
 _ABSENT = "\N{EN DASH}"
-_CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -97,37 +92,30 @@ def render_gallery(gallery: GalleryInput) -> str:
     """The whole page, as HTML; about 100 kB a card."""
     cards = [_card(card) for card in gallery.cards]
     name = gallery.facts.input_uri.split("://", 1)[-1].strip("/") or gallery.facts.input_uri
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_CONTENT_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">',
-            f"<title>Masks of {_text(name, 80)}</title>\n<style>{STYLE}</style>\n</head>\n<body>",
-            _header(gallery.facts, gallery.totals, name),
-            "<main>",
-            _samples(cards, gallery.totals),
-            _classes(gallery.totals.label_counts),
-            _failures(gallery.totals),
-            _stages(gallery.totals.stage_seconds),
-            "</main>\n</body>\n</html>\n",
-        ]
-    )
+    body = [
+        _header(gallery.facts, gallery.totals, name),
+        "<main>",
+        _samples(cards, gallery.totals),
+        _classes(gallery.totals.label_counts),
+        _failures(gallery.totals),
+        _stages(gallery.totals.stage_seconds),
+        "</main>",
+    ]
+    return page.document(f"Masks of {page.text(name, 80)}", STYLE, body)
 
 
-def names_on(page: str) -> set[str]:
+def names_on(shown: str) -> set[str]:
     """The images that a page shows or names, as `shown_names` spells them."""
-    cards = re.findall(r"<h3><bdi>(.*?)</bdi></h3><p class=\"folder\"><bdi>(.*?)</bdi></p>", page)
-    return {folder + name for name, folder in cards} | set(re.findall(r'class="uri"><bdi>(.*?)</bdi>', page))
+    cards = re.findall(r"<h3><bdi>(.*?)</bdi></h3><p class=\"folder\"><bdi>(.*?)</bdi></p>", shown)
+    return {folder + name for name, folder in cards} | set(re.findall(r'class="uri"><bdi>(.*?)</bdi>', shown))
 
 
 def shown_names(uris: Iterable[str]) -> set[str]:
     """How pages spell these images: in full among the failures; of a picture, folder and file name are shortened apart."""
     names: set[str] = set()
     for uri in uris:
-        name = _file_name(uri)
-        names |= {_text(uri, 1100), _text(uri[: len(uri) - len(name)], 300) + _text(name, 120)}
+        name = page.file_name(uri)
+        names |= {page.text(uri, 1100), page.text(uri[: len(uri) - len(name)], 300) + page.text(name, 120)}
     return names
 
 
@@ -140,21 +128,18 @@ def _header(run: RunFacts, totals: RunTotals, name: str) -> str:
         ("Images per second", _figure(totals.images_per_second), ""),
         ("Duration", _duration(totals.wall_seconds), ""),
     ]
-    revision = f' <span class="muted">at {_text(run.model_revision[:12])}</span>' if run.model_revision else ""
+    revision = f' <span class="muted">at {page.text(run.model_revision[:12])}</span>' if run.model_revision else ""
     facts = [
-        ("Input", _text(run.input_uri)),
-        ("Table", _text(run.table_uri)),
-        ("Model", _text(run.model) + revision),
-        ("Tasks", _text(", ".join(run.tasks))),
-        ("Run", _text(run.run_id)),
-        ("Finished", _text(f"{run.finished_at:%Y-%m-%d %H:%M} {run.finished_at.tzname() or ''}".strip())),
+        ("Input", page.text(run.input_uri)),
+        ("Table", page.text(run.table_uri)),
+        ("Model", page.text(run.model) + revision),
+        ("Tasks", page.text(", ".join(run.tasks))),
+        ("Run", page.text(run.run_id)),
+        ("Finished", page.text(f"{run.finished_at:%Y-%m-%d %H:%M} {run.finished_at.tzname() or ''}".strip())),
     ]
     return (
-        f'<header>\n<p class="brand">masklake</p>\n<h1>Masks of <bdi>{_text(name, 80)}</bdi></h1>\n<dl class="tiles">'
-        + "".join(f'<div class="{kind}"><dt>{title}</dt><dd>{value}</dd></div>' for title, value, kind in tiles)
-        + '</dl>\n<dl class="facts">'
-        + "".join(f"<div><dt>{title}</dt><dd><bdi>{value}</bdi></dd></div>" for title, value in facts)
-        + "</dl>\n</header>"
+        f'<header>\n<p class="brand">masklake</p>\n<h1>Masks of <bdi>{page.text(name, 80)}</bdi></h1>\n'
+        f"{page.tiles(tiles)}{page.facts(facts)}\n</header>"
     )
 
 
@@ -166,37 +151,29 @@ def _samples(cards: Sequence[str], totals: RunTotals) -> str:
     noun = "picture" if len(cards) == 1 else "pictures"
     return (
         '<section class="samples"><h2>Pictures</h2>\n<input type="checkbox" id="masks" class="switch" role="switch" checked>'
-        f'<label for="masks">Masks</label>\n<p class="muted">{len(cards)} {noun}, sampled from {_plural(totals.images, "image")}. '
+        f'<label for="masks">Masks</label>\n<p class="muted">{len(cards)} {noun}, sampled from {page.plural(totals.images, "image")}. '
         "Select one to see it without its masks. A label stands beside the number of its segments and the highest score.</p>\n"
         '<div class="grid">\n' + "\n".join(cards) + "\n</div></section>"
     )
 
 
 def _card(card: Card) -> str:
-    name = _file_name(card.uri)
+    name = page.file_name(card.uri)
     folder = card.uri[: len(card.uri) - len(name)]
     chips = "".join(_chip(entry) for entry in card.legend) or '<li class="none">Nothing found</li>'
     found = ", ".join(f"{entry.count} {entry.label}" for entry in card.legend) or "nothing"
     return (
-        f'<article class="card"><label class="shot"><input type="checkbox" aria-label="{_text("Without masks: " + name, 120)}">'
-        f"{_picture(card.image, 'plain', name)}{_picture(card.overlay, 'masked', f'{name} with masks: {found}')}"
-        f'<span class="task">{_text(card.task)}</span></label>\n<h3><bdi>{_text(name, 120)}</bdi></h3>'
-        f'<p class="folder"><bdi>{_text(folder, 300)}</bdi></p>\n<ul class="legend">{chips}</ul></article>'
+        f'<article class="card"><label class="shot"><input type="checkbox" aria-label="{page.text("Without masks: " + name, 120)}">'
+        f"{page.picture(card.image, 'plain', name)}{page.picture(card.overlay, 'masked', f'{name} with masks: {found}')}"
+        f'<span class="task">{page.text(card.task)}</span></label>\n<h3><bdi>{page.text(name, 120)}</bdi></h3>'
+        f'<p class="folder"><bdi>{page.text(folder, 300)}</bdi></p>\n<ul class="legend">{chips}</ul></article>'
     )
 
 
 def _chip(entry: LegendEntry) -> str:
     count = f' <b title="segments">&times;{entry.count}</b>' if entry.count != 1 else ""
     score = f' <span title="highest score">{entry.score:.2f}</span>'
-    return f'<li><i style="background:{_hex(entry.colour)}"></i><bdi>{_text(entry.label, 60)}</bdi>{count}{score}</li>'
-
-
-def _picture(pixels: NDArray[np.uint8], kind: str, alternative: str) -> str:
-    height, width, _ = pixels.shape
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "WEBP", quality=_QUALITY, method=4)
-    data = base64.b64encode(file.getvalue()).decode("ascii")
-    return f'<img class="{kind}" width="{width}" height="{height}" alt="{_text(alternative, 300)}" src="data:image/webp;base64,{data}">'
+    return f'<li><i style="background:{page.hex_colour(entry.colour)}"></i><bdi>{page.text(entry.label, 60)}</bdi>{count}{score}</li>'
 
 
 def _classes(counts: Mapping[str, int]) -> str:
@@ -204,11 +181,11 @@ def _classes(counts: Mapping[str, int]) -> str:
         return '<section><h2>Classes</h2><p class="empty">No segments were found.</p></section>'
     ordered = by_count(counts)
     rows = [(label, f"{count:,}", count / max(1, ordered[0][1])) for label, count in ordered]
-    segments = _plural(sum(counts.values()), "segment")
-    shown = f'<section><h2>Classes</h2>\n<p class="muted">{segments} in {_plural(len(rows), "class", "classes")}.</p>'
-    shown += _bars(rows[:_FIRST_CLASSES])
+    segments = page.plural(sum(counts.values()), "segment")
+    shown = f'<section><h2>Classes</h2>\n<p class="muted">{segments} in {page.plural(len(rows), "class", "classes")}.</p>'
+    shown += page.bars(rows[:_FIRST_CLASSES])
     if rest := rows[_FIRST_CLASSES:]:
-        shown += f"<details><summary>{len(rest)} more</summary>{_bars(rest)}</details>"
+        shown += f"<details><summary>{len(rest)} more</summary>{page.bars(rest)}</details>"
     return shown + "</section>"
 
 
@@ -217,18 +194,7 @@ def _stages(seconds: Mapping[str, float]) -> str:
         return ""
     longest = max(seconds.values())
     rows = [(stage, _duration(value), value / longest) for stage, value in seconds.items()]
-    return f'<section id="stages"><h2>Time by stage</h2>\n<p class="muted">Added up over all workers.</p>{_bars(rows)}</section>'
-
-
-def _bars(rows: Sequence[tuple[str, str, float]]) -> str:
-    """Horizontal bars of (name, figure, share of the longest)."""
-    items = (
-        f'<li><bdi class="name">{_text(name, 80)}</bdi>'
-        f'<span class="track" aria-hidden="true"><i style="width:{100 * share:.1f}%"></i></span>'
-        f'<span class="figure">{figure}</span></li>'
-        for name, figure, share in rows
-    )
-    return f'<ul class="bars">{"".join(items)}</ul>'
+    return f'<section id="stages"><h2>Time by stage</h2>\n<p class="muted">Added up over all workers.</p>{page.bars(rows)}</section>'
 
 
 def _failures(totals: RunTotals) -> str:
@@ -237,47 +203,22 @@ def _failures(totals: RunTotals) -> str:
     rows = []
     for code, count in by_count(totals.errors):
         examples = totals.examples.get(code) or ((_ABSENT, _ABSENT),)
-        head = f'<th scope="rowgroup" rowspan="{len(examples)}"><code>{_text(code)}</code> <span>{_plural(count, "row")}</span></th>'
+        head = (
+            f'<th scope="rowgroup" rowspan="{len(examples)}"><code>{page.text(code)}</code> <span>{page.plural(count, "row")}</span></th>'
+        )
         for uri, message in examples:
-            cells = f'<td role="cell" class="uri"><bdi>{_text(uri, 1100)}</bdi></td><td role="cell"><bdi>{_text(message, 500)}</bdi></td>'
+            shown = page.text(uri, 1100), page.text(message, 500)
+            cells = f'<td role="cell" class="uri"><bdi>{shown[0]}</bdi></td><td role="cell"><bdi>{shown[1]}</bdi></td>'
             rows.append(f'<tr role="row">{head}{cells}</tr>')
             head = ""
-    note = f"Showing {len(rows)} of {_plural(totals.failed_rows, 'failed row')}; the table holds them all, with status <code>error</code>."
+    note = (
+        f"Showing {len(rows)} of {page.plural(totals.failed_rows, 'failed row')}; the table holds them all, with status <code>error</code>."
+    )
     return (
         f'<section id="failures"><h2>Failures</h2>\n<p class="muted">{note}</p><table role="table">'
         f'<thead><tr role="row"><th scope="col">Code</th><th scope="col">Image</th><th scope="col">Message</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></section>"
     )
-
-
-def _text(value: str, longest: int = 2000) -> str:
-    """Untrusted text, safe between tags and inside double quotes.
-
-    Controls, among them those that turn the reading direction around, are spelt out: they could make a text look like another.
-    The middle of a text longer than `longest` characters is left out.
-    """
-    if len(value) > longest:
-        value = f"{value[: longest // 2]}\N{HORIZONTAL ELLIPSIS}{value[-(longest // 2) :]}"
-    return html.escape("".join(_visible(character) for character in value), quote=True)
-
-
-def _visible(character: str) -> str:
-    # Joiners belong to scripts and emoji; every other format character, control, surrogate and line separator is spelt out.
-    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and character not in "\u200c\u200d":
-        return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
-    return character
-
-
-def _file_name(uri: str) -> str:
-    return uri.rsplit("/", 1)[-1]
-
-
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#" + "".join(f"{min(255, max(0, int(part))):02x}" for part in colour)
-
-
-def _plural(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _figure(value: float | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,15 @@ IdMap = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class ClassStats:
-    """One class's matches: `iou` is the sum over the true positives."""
+    """One class's matches: `iou` is the sum over the true positives, kept exactly, so that no order of adding up changes a figure."""
 
-    iou: float = 0.0
+    iou: Fraction | float = 0.0
     tp: int = 0
     fp: int = 0
     fn: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "iou", Fraction(self.iou))
 
     def __add__(self, other: ClassStats) -> ClassStats:
         return ClassStats(self.iou + other.iou, self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
@@ -38,7 +42,7 @@ class ClassStats:
         weight = self.tp + 0.5 * self.fp + 0.5 * self.fn
         if not weight:
             return Quality(float("nan"), float("nan"), float("nan"), 0)
-        return Quality(self.iou / weight, self.iou / self.tp if self.tp else 0.0, self.tp / weight, 1)
+        return Quality(float(self.iou) / weight, float(self.iou) / self.tp if self.tp else 0.0, self.tp / weight, 1)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,10 @@ class PanopticStats:
             merged[label_id] = merged.get(label_id, ClassStats()) + stats
         return PanopticStats(merged)
 
+    def pooled(self) -> float:
+        """The PQ of all segments as if they were of one class, which ranks images; NaN where there are none."""
+        return sum(self.per_class.values(), ClassStats()).quality().pq
+
     def result(self, thing_ids: Collection[int]) -> PanopticQuality:
         """Average over classes; as in panopticapi, a class that occurred in neither truth nor prediction does not count."""
         per_class = {label_id: stats.quality() for label_id, stats in sorted(self.per_class.items())}
@@ -102,7 +110,8 @@ def compare(
 
     A pair of one class matches where IoU > 0.5, which at most one pair of each segment can. Predicted pixels on void truth do not
     count in the union. A crowd region is never matched or missed. An unmatched prediction of which more than half lies on void
-    truth, or on crowd regions of its own class, is no false positive.
+    truth, or on crowd regions of its own class, is no false positive. (Of several crowd regions of a class in an image, which COCO
+    does not have, panopticapi looks at the last one only.)
 
     Args:
         prediction_ids: integers [H, W], the predicted segment of every pixel; `void` where there is none.

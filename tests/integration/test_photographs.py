@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,30 +14,52 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from pipeline import reading
+from tests.evaluations import evaluate
 from tests.lakes import segment, summary
 from tests.shared import shared_folder
 
-# COCO's name -> VOC's, of the classes that both have under different names.
+# COCO's name -> VOC's, of the classes that both have.
 _VOC_NAME = {
     "airplane": "aeroplane",
-    "motorcycle": "motorbike",
-    "potted plant": "pottedplant",
+    "bicycle": "bicycle",
+    "bird": "bird",
+    "boat": "boat",
+    "bottle": "bottle",
+    "bus": "bus",
+    "car": "car",
+    "cat": "cat",
+    "chair": "chair",
     "couch": "sofa",
+    "cow": "cow",
     "dining table": "diningtable",
+    "dog": "dog",
+    "horse": "horse",
+    "motorcycle": "motorbike",
+    "person": "person",
+    "potted plant": "pottedplant",
+    "sheep": "sheep",
+    "train": "train",
     "tv": "tvmonitor",
 }
 
 
-@pytest.mark.shared_data
-@pytest.mark.timeout(600)
-def test_123_photographs_get_semantic_masks_that_agree_with_their_annotations(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The photographs' semantic masks."""
     photos = shared_folder("data", "coco-free")
     weights = shared_folder("models", "deeplabv3-mobilenetv2-voc")
-    table = str(tmp_path / "masks")
+    table = str(tmp_path_factory.mktemp("lake") / "masks")
     done = segment("--input", str(photos / "images"), "--output", table, "--model", str(weights), "--tasks", "semantic", seconds=550)
     assert done.returncode == 0, done.stderr
     assert summary(done)["images"] == summary(done)["ok"] == 123
+    return table
 
+
+@pytest.mark.shared_data
+@pytest.mark.timeout(600)
+def test_123_photographs_get_semantic_masks_that_agree_with_their_annotations(table: str) -> None:
+    photos = shared_folder("data", "coco-free")
+    weights = shared_folder("models", "deeplabv3-mobilenetv2-voc")
     annotations = COCO(photos / "instances.json")
     by_name = {image["file_name"].rsplit("/", 1)[-1]: image for image in annotations.dataset["images"]}
     shared_pixels: dict[str, int] = defaultdict(int)
@@ -55,6 +78,46 @@ def test_123_photographs_get_semantic_masks_that_agree_with_their_annotations(tm
     iou = {label: shared_pixels[label] / pixels for label, pixels in either_pixels.items() if label in known and pixels > 100_000}
     assert len(iou) >= 8, json.dumps(iou)
     assert float(np.mean(list(iou.values()))) > 0.6, json.dumps(iou)
+
+
+@pytest.mark.shared_data
+@pytest.mark.timeout(600)
+def test_the_evaluation_of_the_photographs_agrees_with_a_count_of_all_pixels(table: str, tmp_path: Path) -> None:
+    photos = shared_folder("data", "coco-free")
+    mapping = tmp_path / "voc.yaml"
+    mapping.write_text(json.dumps({**_VOC_NAME, "background": "background", "*": "background"}))  # JSON is YAML
+    found = evaluate(table, photos / "instances.json", task="semantic", categories=str(mapping), output=str(tmp_path / "out"))
+    assert found["images"] == {"truth": 123, "scored": 123, "missed": 0, "table_only": 0, "matched_by_file_name_alone": 0}
+    assert found["unmatched"] == {"truth": [], "table": [], "not_judged": []}
+    got = {each["label"]: each for each in found["classes"]}
+    assert set(got) == {*_VOC_NAME.values(), "background"}
+
+    annotations = COCO(photos / "instances.json")
+    by_name = {image["file_name"].rsplit("/", 1)[-1]: image for image in annotations.dataset["images"]}
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for row in reading.open_table(table).newest(task="semantic"):
+        true = _painted(annotations, by_name[row["image_uri"].rsplit("/", 1)[-1]])
+        masks = {s["label"]: m for s, m in zip(row["segments"], reading.masks(row), strict=True)}
+        for label in {*masks, *np.unique(true).tolist()}:
+            predicted, wanted = masks.get(label, np.zeros(true.shape, bool)), true == label
+            counts[label][0] += int((predicted & wanted).sum())
+            counts[label][1] += int((predicted | wanted).sum())
+    assert {label: each["iou"] for label, each in got.items()} == pytest.approx({label: a / b for label, (a, b) in counts.items()})
+    assert found["scores"]["miou"] == pytest.approx(np.mean([a / b for a, b in counts.values()]))
+    assert found["scores"]["miou"] > 0.5
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert page.count("data:image/webp") == 24
+    assert "cannot be read" not in page
+
+
+def _painted(annotations: COCO, image: dict[str, Any]) -> NDArray[Any]:
+    """VOC label of each pixel: of annotations that overlap the smaller on the larger, and all on crowds."""
+    painted = np.full((image["height"], image["width"]), "background", object)
+    found = annotations.loadAnns(annotations.getAnnIds(imgIds=image["id"]))
+    for annotation in sorted(found, key=lambda each: (-each["iscrowd"], -each["area"])):
+        name = _VOC_NAME.get(annotations.cats[annotation["category_id"]]["name"], "background")
+        painted[annotations.annToMask(annotation).astype(bool)] = name
+    return painted.astype(str)
 
 
 def _truth(annotations: COCO, image_id: int) -> dict[str, NDArray[np.bool_]]:
