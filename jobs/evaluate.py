@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.ending import Paced, end_with, say
+from jobs.ending import Paced, end_with, leave, say
 from pipeline.errors import Refused
 from pipeline.evaluation import run
 from pipeline.evaluation.page import TITLES, figures, percent
@@ -129,4 +129,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -434,4 +434,4 @@ def _quiet() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = _BLOCK_BYTES
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error ends the run as an exception, and needs no stack as well

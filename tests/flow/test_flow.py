@@ -116,7 +116,7 @@ def test_no_two_stages_are_fused(tmp_path: Path) -> None:
     assert not any("->MapBatches" in name and "_SegmentActor" in name for name in stages), stages
 
 
-def test_an_error_of_a_worker_reaches_the_driver_in_its_own_words() -> None:
+def test_an_error_of_a_worker_reaches_the_driver_in_its_own_words_and_no_others(capfd: pytest.CaptureFixture[str]) -> None:
     def fail(batch: pa.Table) -> pa.Table:
         raise StorageError("s3://lake/a.parquet", ImageFailure(ErrorCode.UNREACHABLE, "the store failed"))
 
@@ -125,6 +125,7 @@ def test_an_error_of_a_worker_reaches_the_driver_in_its_own_words() -> None:
         dataset = ray.data.from_arrow(pa.table({"a": [1]})).map_batches(fail, batch_format="pyarrow")
         with pytest.raises(MasklakeError, match=r"^s3://lake/a\.parquet: the store failed$"):
             list(flow.stream(dataset))
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_every_group_is_in_exactly_one_share_however_many_there_are() -> None:
