@@ -289,9 +289,9 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
         return
     if field.is_required():
         text += " (required)"
-    elif field.default is not None:
+    elif field.default not in (None, ()):
         default = field.default
-        text += f" (default: {','.join(default) if isinstance(default, tuple) else default})"
+        text += f" (default: {','.join(str(each) for each in default) if isinstance(default, tuple) else default})"
     choices = [value for value in get_args(field.annotation) if isinstance(value, str)]
     metavar = "|".join(choices) if choices else name.rsplit("_", maxsplit=1)[-1].upper()
     group.add_argument(flag, metavar=metavar, help=text.replace("%", "%%"))

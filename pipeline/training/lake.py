@@ -6,6 +6,7 @@ from collections import Counter
 
 from pipeline import reading
 from pipeline.errors import Refused
+from pipeline.export.selection import check_condition
 from pipeline.training.examples import DataSet, Example, Runs, count_labels
 
 
@@ -19,11 +20,13 @@ def read_table(uri: str, task: str, where: str | None, min_score: float) -> Data
         min_score: segments that score less are left out, and with them their pixels: they become pixels without truth.
 
     Raises:
-        Refused: no row has segments, or two labels are called alike or are thing and stuff at once.
+        Refused: no row has segments, `where` is no condition, or a label is a thing in some rows and none in others.
         MasklakeError: there is no table.
     """
     condition = "status = 'ok'" + (f" AND ({where})" if where else "")
-    rows = reading.open_table(uri).newest(task=task, columns=["image_uri", "height", "width", "segments"], where=condition)
+    table = reading.open_table(uri)
+    check_condition(table, where)
+    rows = table.newest(task=task, columns=["image_uri", "height", "width", "segments"], where=condition)
     skipped: Counter[str] = Counter()
     labels: dict[str, bool] = {}
     order: dict[str, int] = {}

@@ -171,6 +171,8 @@ def test_a_table_filtered_by_score_gives_only_what_scores_well(tmp_path: Path) -
     good = sum(bool(segment["score"] >= 0.5) for row in rows for segment in row["segments"])
     assert 0 < good < sum(len(row["segments"]) for row in rows)
     assert sum(len(runs_of(example).segments) for example in data.examples) == good
+    with pytest.raises(Refused, match="--where no_column > 3: is not a condition on the table's columns"):
+        sources.read(settings.model_copy(update={"where": "no_column > 3"}))
     with pytest.raises(Refused, match="fits --where and --min-score"):
         sources.read(settings.model_copy(update={"min_score": 1.0}))
 
