@@ -10,6 +10,7 @@ _JOBS = {
     "compact": "merge a table's small files, drop superseded rows if asked, and vacuum",
     "erase": "erase images from a table and its past, by URI or because the lake has them no more",
     "export": "export a table of masks to COCO JSON, COCO panoptic, label maps or a flat Parquet",
+    "finetune": "fine-tune a model, or train one, on COCO data, label maps or a table's own rows",
     "demo": "the whole job on an embedded S3 server with generated images",
     "benchmark": "measure the model side: each stage's share, images/s, beside the bare forward and transformers' own pipeline",
 }

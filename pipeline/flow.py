@@ -124,7 +124,7 @@ def choose_resources(config: RunConfig, cluster_resources: dict[str, float], gro
 
 def build(work: Work, resources: Resources) -> Dataset:
     """The dataset of file records: nothing runs until it is read."""
-    _quiet()
+    quiet()
 
     def load(batch: pa.Table) -> Iterator[pa.Table]:
         for share in batch.to_pylist():
@@ -215,7 +215,7 @@ def _muffled() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep Ray Data's own bars and plans out of the user's terminal; progress is ours, from committed rows."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
