@@ -15,6 +15,7 @@ _JOBS = {
     "export": "export a table of masks to COCO JSON, COCO panoptic, label maps or a flat Parquet",
     "publish": "publish a table of masks to an Apache Iceberg catalog, without rewriting data",
     "evaluate": "score a table of masks against ground truth: PQ, AP, mIoU",
+    "finetune": "fine-tune a model, or train one, on COCO data, label maps or a table's own rows",
     "demo": "the whole job on an embedded S3 server with generated images",
     "benchmark": "measure the model side: each stage's share, images/s, beside the bare forward and transformers' own pipeline",
 }

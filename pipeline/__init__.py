@@ -9,12 +9,13 @@
     inference                checkpoint, preprocess, segmenter, postprocess, rle: no Ray, no S3, no Arrow
     outputs                  rows, write, table, report, gallery, masks
     stages                   the stages that run on the cluster, as plain functions
-    flow                     the only place that knows Ray
+    flow                     with training.flow, the only place that knows Ray
     job                      one run, from settings to summary
     reading                  the table for those who use it
     export                   the table as COCO JSON, PNG maps, flat Parquet
     truth, evaluation        ground truth, and the table scored against it
-    quality, training        PQ, mIoU, AP; generated scenes and the demo model
+    quality                  PQ, mIoU, AP
+    training                 fine-tuning; generated scenes and the demo model
 
 Nothing is imported here, so that `pipeline.inference` can be taken to a GPU machine that has torch and transformers alone.
 """

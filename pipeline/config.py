@@ -10,7 +10,8 @@ import argparse
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -212,25 +213,45 @@ class Config(SegmentConfig, RunConfig):
         return self
 
 
+@dataclass(frozen=True)
+class Program:
+    """A job's command line: its settings, in titled groups, and what `--help` says around them."""
+
+    name: str
+    settings: type[BaseModel]
+    groups: Mapping[str, type[BaseModel]]
+    """Title -> the model whose fields are the group's flags."""
+    description: str
+    epilog: str
+
+
 def load(argv: Sequence[str], prog: str) -> Config:
-    """Resolve the settings of one run.
+    """Resolve the settings of one run of `masklake segment`; see `resolve`."""
+    config = resolve(argv, replace(_SEGMENT, name=prog))
+    assert isinstance(config, Config)
+    return config
+
+
+def resolve(argv: Sequence[str], program: Program) -> BaseModel:
+    """The settings of one run, as an instance of `program.settings`: flags, then environment, then YAML, then defaults.
 
     Raises:
         Refused: a setting is missing or wrong; the message names it, its value, where it came from and what would be right.
         SystemExit: `--help` was asked for (code 0), or a flag is unknown (code 2).
     """
-    flags = vars(_parser(prog).parse_args(argv))
+    fields = program.settings.model_fields
+    flags = vars(_parser(program).parse_args(argv))
     file = flags.pop("config", None)
-    sources = {f"in {file}": _read_yaml(file), "in the environment": _environment(), "on the command line": flags}
+    sources = {f"in {file}": _read_yaml(file), "in the environment": _environment(fields), "on the command line": flags}
     merged = {name: value for source in sources.values() for name, value in source.items()}
     try:
-        return Config(**merged)
+        return program.settings(**merged)
     except ValidationError as error:
-        raise Refused("\n".join(_explain(item, sources) for item in error.errors())) from None
+        raise Refused("\n".join(_explain(item, sources, fields) for item in error.errors())) from None
 
 
-def _environment() -> dict[str, str]:
-    values = {name: os.environ.get(ENV_PREFIX + name.upper()) for name in Config.model_fields}
+def _environment(fields: Mapping[str, FieldInfo]) -> dict[str, str]:
+    values = {name: os.environ.get(ENV_PREFIX + name.upper()) for name in fields}
     return {name: value for name, value in values.items() if value}
 
 
@@ -250,7 +271,7 @@ def _read_yaml(file: str | None) -> dict[str, Any]:
     return {str(name).replace("-", "_"): value for name, value in content.items()}
 
 
-def _explain(item: ErrorDetails, sources: dict[str, dict[str, Any]]) -> str:
+def _explain(item: ErrorDetails, sources: dict[str, dict[str, Any]], fields: Mapping[str, FieldInfo]) -> str:
     """One sentence: the setting, its value, where that came from, and what would be right."""
     message = item["msg"].removeprefix("Value error, ")
     if not item["loc"]:
@@ -259,26 +280,25 @@ def _explain(item: ErrorDetails, sources: dict[str, dict[str, Any]]) -> str:
     flag = "--" + name.replace("_", "-")
     where = next((place for place in reversed(sources) if name in sources[place]), "")
     if item["type"] == "missing":
-        return f"{flag} is missing: {Config.model_fields[name].description}"
+        return f"{flag} is missing: {fields[name].description}"
     if item["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(name, Config.model_fields, 1)
+        close = difflib.get_close_matches(name, fields, 1)
         return f"{name!r} {where} is not a setting" + (f": did you mean {close[0]!r}?" if close else "; `--help` lists them")
     given = sources[where][name] if where else item["input"]
     return f"{flag} {given} ({where}): {message[0].lower()}{message[1:]}"
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
+def _parser(program: Program) -> argparse.ArgumentParser:
     """The schema as command-line flags; values stay text, validation is the schema's."""
     parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Turn a lake of images into a table of segmentation masks. Run it again to process only what is missing.",
-        epilog=f"Every setting is also a YAML key (--config) and an environment variable ({ENV_PREFIX}INPUT, {ENV_PREFIX}BATCH_SIZE, ...). "
-        "Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 3 too many failed images, 4 a newer run took over.",
+        prog=program.name,
+        description=program.description,
+        epilog=program.epilog,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags and environment variables override it")
-    for title, model in (("the run", RunConfig), ("the answer (part of the fingerprint: a change is new work)", SegmentConfig)):
+    for title, model in program.groups.items():
         group = parser.add_argument_group(title)
         for name, field in model.model_fields.items():
             _add_flag(group, name, field)
@@ -294,7 +314,17 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> No
         text += " (required)"
     elif field.default not in (None, ()):
         default = field.default
-        text += f" (default: {','.join(default) if isinstance(default, tuple) else default})"
+        text += f" (default: {','.join(str(each) for each in default) if isinstance(default, tuple) else default})"
     choices = [value for value in get_args(field.annotation) if isinstance(value, str)]
     metavar = "|".join(choices) if choices else name.rsplit("_", maxsplit=1)[-1].upper()
     group.add_argument(flag, metavar=metavar, help=text.replace("%", "%%"))
+
+
+_SEGMENT = Program(
+    "masklake segment",
+    Config,
+    {"the run": RunConfig, "the answer (part of the fingerprint: a change is new work)": SegmentConfig},
+    "Turn a lake of images into a table of segmentation masks. Run it again to process only what is missing.",
+    f"Every setting is also a YAML key (--config) and an environment variable ({ENV_PREFIX}INPUT, {ENV_PREFIX}BATCH_SIZE, ...). "
+    "Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 3 too many failed images, 4 a newer run took over.",
+)

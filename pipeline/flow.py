@@ -175,7 +175,7 @@ def done_digests(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> It
     Raises:
         MasklakeError: a file could not be read, or the cluster was lost.
     """
-    _quiet()
+    quiet()
 
     def read(batch: pa.Table) -> Iterator[pa.Table]:
         for share in batch["files"].to_pylist():
@@ -205,7 +205,7 @@ def _by_rows(files: Sequence[KeyFile]) -> Iterator[list[KeyFile]]:
 
 def build(work: Work, resources: Resources) -> Dataset:
     """The dataset of file records: nothing runs until it is read."""
-    _quiet()
+    quiet()
 
     def load(batch: pa.Table) -> Iterator[pa.Table]:
         for share in batch.to_pylist():
@@ -428,7 +428,7 @@ def _muffled() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep Ray Data's own bars and plans out of the user's terminal; progress is ours, from committed rows."""
     context = DataContext.get_current()
     context.enable_progress_bars = False

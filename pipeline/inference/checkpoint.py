@@ -21,7 +21,7 @@ from pipeline.inference.options import POSTPROCESS_VERSION, Options
 from pipeline.inference.preprocess import Frame, ResizePlan, plan_from_processor
 from pipeline.inference.segments import Settings
 
-__all__ = ["ModelDescription", "describe", "load", "resolve_hub", "verify"]
+__all__ = ["ModelDescription", "describe", "licence_of", "load", "processor_settings", "resolve_hub", "verify"]
 
 _FROM_SETTING = "--thing-labels"
 
@@ -86,7 +86,7 @@ def describe(folder: Path, options: Options) -> ModelDescription:
     weights = weight_files(folder)
     labels = _labels(folder, config)
     dataset = splits.identify(labels)
-    processor, notes = _processor(folder, config, family)
+    processor, notes = processor_settings(folder, config, family)
     thing_ids, things_from = _things(folder, config, processor, labels, dataset, options)
     tasks = _tasks(folder, family, processor, labels, thing_ids, things_from)
     _check_tasks(folder, model_type, tasks, options, things_from)
@@ -104,7 +104,7 @@ def describe(folder: Path, options: Options) -> ModelDescription:
         postprocess=options.postprocess,
         asked=_asked(options),
         digest=_digest(folder, [*_json_files(folder, family), *weights]),
-        licence=_licence(folder),
+        licence=licence_of(folder),
         notes=tuple(notes),
     )
 
@@ -140,8 +140,12 @@ def _labels(folder: Path, config: Mapping[str, Any]) -> dict[int, str]:
     return dict(sorted(labels.items()))
 
 
-def _processor(folder: Path, config: Mapping[str, Any], family: Family) -> tuple[dict[str, Any], list[str]]:
-    """The image processor's settings with transformers' defaults filled in, and what to tell the user."""
+def processor_settings(folder: Path, config: Mapping[str, Any], family: Family) -> tuple[dict[str, Any], list[str]]:
+    """The image processor's settings with transformers' defaults filled in, and what to tell the user.
+
+    Raises:
+        Refused: the processor is of an unknown kind.
+    """
     written: dict[str, Any] = {}
     if (folder / "preprocessor_config.json").is_file():
         written = read_json(folder / "preprocessor_config.json", "")
@@ -326,8 +330,8 @@ def _digest(folder: Path, files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _licence(folder: Path) -> str:
-    """`license:` (and `license_name:`) of the model card's front matter."""
+def licence_of(folder: Path) -> str:
+    """`license:` (or `license_name:`) of the model card's front matter; empty where there is none."""
     card = folder / "README.md"
     if not card.is_file():
         return ""

@@ -25,14 +25,14 @@ def load(family_name: str, folder: Path, device: str = "cpu", dtype: str = "floa
     """
     family = FAMILIES[family_name]
     weight_files(folder)
-    with _quiet():
+    with quiet():
         module, info = _from_pretrained(model_class(family), folder)
     _refuse_holes(folder, set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]})
     for name, value in family.config_changes.items():
         setattr(module.config, name, value)
     module.eval().requires_grad_(False)
     module.to(device=torch.device(device), dtype=getattr(torch, dtype), memory_format=torch.channels_last)
-    with _quiet():
+    with quiet():
         family.prepare(module, folder)
     return module.to(torch.device(device))
 
@@ -54,11 +54,11 @@ def verify(family_name: str, folder: Path) -> None:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    with _quiet(), torch.device("meta"):
+    with quiet(), torch.device("meta"):
         expected = cls(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)).state_dict()
     needed = {name: tuple(value.shape) for name, value in expected.items() if not name.startswith(_TRAINING_ONLY)}
     if any(found.get(name) != shape for name, shape in needed.items()):
-        with _quiet():
+        with quiet():
             _, info = _from_pretrained(cls, folder)
         _refuse_holes(folder, set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]})
 
@@ -92,7 +92,7 @@ def _refuse_holes(folder: Path, missing: set[str], mismatched: set[str]) -> None
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers' warnings and progress bars kept from the user; what matters is raised."""
     from transformers.utils import logging as hf_logging
 

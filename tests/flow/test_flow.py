@@ -121,7 +121,7 @@ def test_an_error_of_a_worker_reaches_the_driver_in_its_own_words_and_no_others(
         raise StorageError("s3://lake/a.parquet", ImageFailure(ErrorCode.UNREACHABLE, "the store failed"))
 
     with flow.cluster("local"):
-        flow._quiet()
+        flow.quiet()
         dataset = ray.data.from_arrow(pa.table({"a": [1]})).map_batches(fail, batch_format="pyarrow")
         with pytest.raises(MasklakeError, match=r"^s3://lake/a\.parquet: the store failed$"):
             list(flow.stream(dataset))

@@ -11,6 +11,7 @@ from jobs import compact, erase, evaluate, export, publish
 from pipeline.config import Config
 from pipeline.errors import ErrorCode
 from pipeline.schema import SEGMENT, TABLE
+from pipeline.training.settings import FinetuneConfig
 from tests.lakes import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,7 +44,8 @@ def test_every_flag_is_a_setting() -> None:
     flags = set(re.findall(r"`--([a-z-]+)", README)) - {"config"}
     parsers = (compact.settings_parser(), erase.settings_parser(), export._parser(), evaluate._parser(), publish._parser())
     of_others = "".join(parser.format_help() for parser in parsers)
-    assert flags <= {name.replace("_", "-") for name in Config.model_fields} | set(re.findall(r"--([a-z-]+)", of_others))
+    of_runs = {name.replace("_", "-") for name in (*Config.model_fields, *FinetuneConfig.model_fields)}
+    assert flags <= of_runs | set(re.findall(r"--([a-z-]+)", of_others))
 
 
 @pytest.mark.parametrize("name", [*TABLE.names, *(field.name for field in SEGMENT), *ErrorCode])

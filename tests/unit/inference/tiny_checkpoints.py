@@ -187,7 +187,7 @@ def _dpt() -> DPTConfig:
     )
 
 
-_CONFIGS: dict[str, Callable[[], Any]] = {
+CONFIGS: dict[str, Callable[[], Any]] = {
     "mask2former": _mask2former,
     "oneformer": _oneformer,
     "maskformer": _maskformer,
@@ -202,7 +202,7 @@ _CONFIGS: dict[str, Callable[[], Any]] = {
     "mobilenet_v2": lambda: MobileNetV2Config(depth_multiplier=0.35, image_size=64, **_NAMED),
 }
 
-FAMILY_NAMES = tuple(_CONFIGS)
+FAMILY_NAMES = tuple(CONFIGS)
 MASK_FAMILIES = ("mask2former", "oneformer", "maskformer", "detr", "eomt", "eomt_dinov3")
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -219,7 +219,7 @@ SIZES: dict[str, dict[str, Any]] = {
 def write(family: str, folder: Path, seed: int = 0, thing_ids: list[int] | None = THING_IDS, config: Any = None) -> Path:
     """Write a checkpoint of `family` below `folder`: config with thing ids, preprocessor settings, safetensors."""
     torch.manual_seed(seed)
-    model = getattr(transformers, FAMILIES[family].model_class)(config or _CONFIGS[family]()).eval()
+    model = getattr(transformers, FAMILIES[family].model_class)(config or CONFIGS[family]()).eval()
     _sharpen(model)
     if thing_ids is not None and family in MASK_FAMILIES:
         model.config.thing_ids = thing_ids

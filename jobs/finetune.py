@@ -1,0 +1,52 @@
+"""Fine-tune a segmentation model, or train one from scratch: `masklake finetune --help`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from jobs.ending import end_with, say
+from pipeline import config, storage
+from pipeline.training.settings import PROGRAM, FinetuneConfig
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
+    return end_with(
+        lambda: _finetune(sys.argv[1:] if argv is None else argv),
+        interrupted="interrupted; the last saved state stays, run the same command to go on",
+    )
+
+
+def _finetune(argv: list[str]) -> dict[str, Any]:
+    settings = config.resolve(argv, PROGRAM)
+    assert isinstance(settings, FinetuneConfig)
+    from pipeline.training import finetune  # torch takes seconds: a wrong setting is told before
+
+    prepared = finetune.prepare(settings)
+    _tell_data(prepared)
+    if settings.dry_run:
+        return finetune.plan(prepared)
+    output = storage.normalise(settings.output).rstrip("/")
+    if finetune.finished(prepared):
+        return {"outcome": "nothing to do", "output": output}
+    from pipeline.training import flow
+
+    end = flow.run(prepared, lambda line: print(json.dumps(line), flush=True))
+    return {"outcome": "trained", "output": output, "steps": settings.steps, "best": end.get("best")}
+
+
+def _tell_data(prepared: Any) -> None:
+    """What is learned from, and what of it is left out."""
+    training, held_out = prepared.training, prepared.held_out
+    say(f"{len(training.examples)} examples of {len(training.labels)} classes to learn from, {len(held_out.examples)} held out")
+    for data, name in ((training, ""), (held_out, "held out: ")):
+        for what, count in data.skipped.items():
+            say(f"{name}left out: {count} {what}")
+    if not held_out.examples:
+        say("nothing is held out: the last weights are kept, whatever they are worth")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Training on Ray Train, fed by Ray Data: the wiring of `finetune.work`, and the only place of the training that knows Ray.
+
+    driver: examples -> object store; TorchTrainer -> workers
+    worker: step and micro-batch numbers -> load and augment (Ray Data tasks, in order) -> train
+
+Each worker reads a data set of its own, of the micro-batches that are its share: which those are is a function of the step, so that a
+worker that goes on after a failure sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import pickle
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+import ray.train
+import torch
+from ray.data import DataContext
+from ray.exceptions import RayError, RayTaskError
+from ray.train.torch import TorchTrainer, get_device
+
+from pipeline.errors import MasklakeError, Refused
+from pipeline.flow import cluster, quiet
+from pipeline.training import batches, finetune
+from pipeline.training.batches import MicroBatch, Recipe
+from pipeline.training.examples import Example
+from pipeline.training.finetune import Prepared
+from pipeline.training.loop import Tell
+from pipeline.training.settings import FinetuneConfig
+from pipeline.training.team import Team
+
+_LOAD_CPUS = 0.5
+_PER_TASK = 4  # micro-batches
+_TASKS = 1000  # of a data set: the next one follows, so that a long training keeps no long plan
+_TRIES = 2  # after a worker or its machine was lost
+_POLL_SECONDS = 0.5
+
+
+def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
+    """Train on the cluster; returns the last thing told, that of the finished run.
+
+    Raises:
+        Refused: the cluster cannot hold the workers.
+        MasklakeError: training cannot go on.
+    """
+    settings = prepared.settings
+    with cluster(settings.ray_address) as resources:
+        cpus, gpus = _resources(settings, resources)
+        scaling = ray.train.ScalingConfig(
+            num_workers=settings.workers, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})}
+        )
+        logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+        messages: Any = ray.remote(_Messages).options(num_cpus=0).remote()
+        given = {
+            "prepared": prepared.without_examples(),
+            "training": ray.put(_packed(prepared.training.examples)),
+            "held_out": ray.put(_packed(prepared.held_out.examples)),
+            "messages": messages,
+            "threads": cpus,
+        }
+        told: list[dict[str, Any]] = []
+        with tempfile.TemporaryDirectory(prefix="masklake-train-") as scratch:
+            trainer = TorchTrainer(
+                _work,
+                train_loop_config=given,
+                scaling_config=scaling,
+                run_config=ray.train.RunConfig(storage_path=scratch, failure_config=ray.train.FailureConfig(max_failures=_TRIES)),
+            )
+            stop = threading.Event()
+            listener = threading.Thread(target=_listen, args=(messages, stop, told, tell), daemon=True)
+            listener.start()
+            try:
+                trainer.fit()
+            except Exception as error:
+                if reason := ray.get(messages.failure.remote()):
+                    raise MasklakeError(reason) from None
+                raise MasklakeError(f"the cluster ended the training: {_last_line(error)}; run the same command to go on") from error
+            finally:
+                stop.set()
+                listener.join()
+    return told[-1]
+
+
+def _resources(settings: FinetuneConfig, resources: dict[str, float]) -> tuple[int, float]:
+    """CPUs and GPUs of a worker: as asked for, else as the cluster has them."""
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    each_gpu = settings.gpus_per_worker if settings.gpus_per_worker is not None else float(gpus > 0)
+    each_cpu = settings.cpus_per_worker or (1 if each_gpu else max(1, (int(cpus) - 1) // settings.workers))
+    for what, flag, each, have in (
+        ("GPUs", "--gpus-per-worker", each_gpu, gpus),
+        ("CPUs", "--cpus-per-worker", each_cpu, cpus - _LOAD_CPUS),
+    ):
+        if each * settings.workers > have + 1e-6:
+            free = ", of which half a one is for loading" if what == "CPUs" else ""
+            raise Refused(
+                f"--workers {settings.workers} and {flag} {each:g} need {each * settings.workers:g} {what}; the cluster has "
+                f"{resources.get(what[:-1], 0.0):g}{free}: ask for fewer"
+            )
+    return each_cpu, each_gpu
+
+
+class _Messages:
+    """What workers have to say, and why they cannot go on."""
+
+    def __init__(self) -> None:
+        self._lines: list[dict[str, Any]] = []
+        self._failure = ""
+
+    def put(self, line: dict[str, Any]) -> None:
+        self._lines.append(line)
+
+    def take(self) -> list[dict[str, Any]]:
+        lines, self._lines = self._lines, []
+        return lines
+
+    def fail(self, reason: str) -> None:
+        self._failure = self._failure or reason
+
+    def failure(self) -> str:
+        return self._failure
+
+
+def _listen(messages: Any, stop: threading.Event, told: list[dict[str, Any]], tell: Tell) -> None:
+    """Pass on what workers say, until after the end."""
+    last = False
+    while not last:
+        last = stop.wait(_POLL_SECONDS)
+        try:
+            lines = ray.get(messages.take.remote())
+        except RayError:
+            return
+        for line in lines:
+            told.append(line)
+            tell(line)
+
+
+def _work(given: dict[str, Any]) -> None:
+    """One worker of the trainer."""
+    messages, prepared = given["messages"], given["prepared"]
+    if reason := ray.get(messages.failure.remote()):
+        raise MasklakeError(reason)  # another try would end as the first did
+    context = ray.train.get_context()
+    team = Team(context.get_world_rank(), context.get_world_size())
+    device = get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(given["threads"])
+
+    def feed(first: int) -> Iterator[MicroBatch]:
+        return _feed(given["training"], prepared.recipe, prepared.sizes[0], team, range(first, prepared.settings.steps))
+
+    def tell(line: dict[str, Any]) -> None:
+        ray.get(messages.put.remote(line))
+
+    try:
+        finetune.work(prepared, _unpacked(ray.get(given["held_out"])), feed, team, tell)
+    except Exception as error:
+        if reason := reason_of(error):
+            ray.get(messages.fail.remote(reason))
+        raise
+
+
+def reason_of(error: BaseException) -> str:
+    """What the job's own exception says, inside whatever Ray wraps round it; empty where there is none."""
+    current: BaseException | None = error
+    while current is not None:
+        # Ray's wrapper is an instance of what it wraps as well, and says a stack trace
+        if isinstance(current, MasklakeError) and not isinstance(current, RayTaskError):
+            return str(current)
+        current = getattr(current, "cause", None) or current.__cause__
+    return ""
+
+
+def _feed(training: Any, recipe: Recipe, count: int, team: Team, steps: range) -> Iterator[MicroBatch]:
+    """This worker's micro-batches of these steps, in order; made ahead by tasks of Ray Data anywhere on the cluster."""
+    quiet()
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+
+    def make(batch: pa.Table) -> Iterator[pa.Table]:
+        examples = ray.get(training)["example"]
+        for place in batch.to_pylist():
+            positions = batches.places(recipe, place["step"], place["index"])
+            chosen = [pickle.loads(examples[each].as_py()) for each in batches.examples_at(count, recipe, positions)]  # noqa: S301 - our own
+            yield pa.table({"micro": [pickle.dumps(batches.make(recipe, positions, chosen))]})
+
+    mine = ((step, index) for step in steps for index in range(team.rank, recipe.batch // recipe.micro, team.size))
+    while places := list(itertools.islice(mine, _TASKS * _PER_TASK)):
+        tables = [
+            pa.table({"step": [step for step, _ in part], "index": [index for _, index in part]})
+            for part in (places[first : first + _PER_TASK] for first in range(0, len(places), _PER_TASK))
+        ]
+        dataset = ray.data.from_arrow(tables).map_batches(make, batch_size=None, batch_format="pyarrow", num_cpus=_LOAD_CPUS)
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+            assert isinstance(batch, pa.Table)
+            for micro in batch["micro"].to_pylist():
+                yield pickle.loads(micro)  # noqa: S301 - our own workers made it
+
+
+def _packed(examples: tuple[Example, ...]) -> pa.Table:
+    """Examples as a table: one is read without the others being unpacked."""
+    return pa.table({"example": pa.array([pickle.dumps(example) for example in examples], pa.large_binary())})
+
+
+def _unpacked(table: pa.Table) -> list[Example]:
+    return [pickle.loads(example) for example in table["example"].to_pylist()]  # noqa: S301 - our own driver made it
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,140 @@
+"""Training in one process: the loss falls, a run that was stopped goes on exactly, a team of two sums what one alone does."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.multiprocessing.spawn import start_processes
+
+from pipeline.errors import MasklakeError, Refused
+from pipeline.inference import checkpoint
+from pipeline.inference.options import Options
+from pipeline.inference.segmenter import ModelInput, Segmenter
+from pipeline.training import finetune
+from pipeline.training.batches import MicroBatch
+from pipeline.training.state import Store
+from pipeline.training.team import Team
+from tests import trainings
+
+FAMILIES = ("mask2former", "maskformer", "oneformer", "segformer")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve small scenes."""
+    return trainings.scenes(tmp_path_factory.mktemp("scenes"))
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_and_its_checkpoint_answers(scenes: Path, tmp_path: Path, family: str) -> None:
+    given = trainings.settings(scenes, tmp_path / "out", trainings.model(family, tmp_path), steps=3, rate=5e-4)
+    told = trainings.train(given)
+    losses = [line["loss"] for line in told if "loss" in line]
+    assert all(np.isfinite(losses))
+    scores = [line["validation"] for line in told if "validation" in line]
+    assert all(0 <= value <= 1 for each in scores for value in each.values())
+    assert set(scores[-1]) == ({"miou"} if family == "segformer" else {"pq", "miou"})
+    tasks = ("semantic",) if family == "segformer" else ("panoptic", "instance", "semantic")
+    description = checkpoint.describe(tmp_path / "out", Options(tasks=tasks))
+    assert list(description.labels.values()) == ["sky", "water", "grass", "ball", "crate", "cone"]
+    if family != "segformer":
+        assert description.thing_ids == {3, 4, 5}
+    checkpoint.verify(description, tmp_path / "out")
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    (answer,) = Segmenter.load(tmp_path / "out", description).segment([ModelInput(pixels, (64, 64), tasks)])
+    assert all(isinstance(answer[task], list) for task in tasks)
+
+
+def test_the_loss_falls(scenes: Path, tmp_path: Path) -> None:
+    base = trainings.model("mask2former", tmp_path)
+    given = trainings.settings(
+        scenes, tmp_path / "out", base, steps=40, rate=3e-3, log_every=5, validate_every=40, save_every=40, flip=0, scale_min=1, scale_max=1
+    )
+    losses = [line["loss"] for line in trainings.train(given) if "loss" in line]
+    assert losses[-1] < 0.75 * losses[0]
+
+
+@pytest.mark.parametrize("family", ["mask2former", "oneformer"])
+def test_a_run_that_was_stopped_ends_with_the_same_bits(scenes: Path, tmp_path: Path, family: str) -> None:
+    base = trainings.model(family, tmp_path)
+    trainings.train(trainings.settings(scenes, tmp_path / "whole", base))
+    stopped = trainings.settings(scenes, tmp_path / "stopped", base)
+    with pytest.raises(KeyboardInterrupt):
+        trainings.train(stopped, stop=5)
+    states = sorted(path.name for path in (tmp_path / "stopped" / "_training").iterdir())
+    assert states == ["best-00000003.safetensors", "latest.json", "state-00000004.pt"]
+    told = trainings.train(stopped)
+    assert told[0] == {"event": "resumed", "step": 4}
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+    assert (tmp_path / "stopped" / "training.jsonl").read_text() == (tmp_path / "whole" / "training.jsonl").read_text()
+    assert [path.name for path in (tmp_path / "stopped" / "_training").iterdir()] == ["latest.json"]
+    other = stopped.model_copy(update={"rate": 2e-3})
+    with pytest.raises(Refused, match=r"other settings: rate \(then 0\.001, now 0\.002\)"):
+        finetune.finished(finetune.prepare(other))
+    assert finetune.finished(finetune.prepare(stopped))
+
+
+def _member(rank: int, port: int, scenes: Path, folder: Path, base: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    given = trainings.settings(scenes, folder, base, steps=2, workers=2, validate_every=1, log_every=1)
+    trainings.train(given, team=Team(rank, 2))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_workers_learn_what_one_does(scenes: Path, tmp_path: Path) -> None:
+    base = trainings.model("mask2former", tmp_path)
+    trainings.train(trainings.settings(scenes, tmp_path / "one", base, steps=2, validate_every=1, log_every=1))
+    start_processes(_member, (_free_port(), scenes, tmp_path / "two", base), nprocs=2)  # type: ignore[no-untyped-call]
+    one, two = ([json.loads(line) for line in (tmp_path / name / "training.jsonl").read_text().splitlines()] for name in ("one", "two"))
+    assert [set(line) for line in one] == [set(line) for line in two]
+    assert one[0]["loss"] == pytest.approx(two[0]["loss"], rel=1e-5)
+    assert one[0]["gradient_norm"] == pytest.approx(two[0]["gradient_norm"], rel=1e-4)
+    assert one[2]["loss"] == pytest.approx(two[2]["loss"], rel=1e-3)  # after a step of AdamW, which divides by the root of the square
+    assert one[1]["validation"] == pytest.approx(two[1]["validation"], abs=0.02)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_and_names_step_and_images(scenes: Path, tmp_path: Path) -> None:
+    given = trainings.settings(scenes, tmp_path / "out", trainings.model("mask2former", tmp_path))
+    prepared = finetune.prepare(given)
+
+    def poisoned(first: int) -> Iterator[MicroBatch]:
+        for number, micro in enumerate(trainings.feed(prepared, Team(), first)):
+            if number == 4:
+                micro.pixel_values[0, 0, 0, 0] = np.nan
+            yield micro
+
+    with pytest.raises(MasklakeError, match=r"the loss is nan at step 3 on file://.*\.jpg, file://.*\.jpg"):
+        finetune.work(prepared, [], poisoned, Team(), lambda line: None)
+    assert Store(str(tmp_path / "out"), prepared.asked).check() == 2
+
+
+def test_images_without_any_mask_are_learned_from(scenes: Path, tmp_path: Path) -> None:
+    for family in FAMILIES:
+        given = trainings.settings(scenes, tmp_path / f"out-{family}", trainings.model(family, tmp_path), steps=1)
+        prepared = finetune.prepare(given)
+        empty = (
+            MicroBatch(
+                each.pixel_values, [mask[:0] for mask in each.masks], [ids[:0] for ids in each.label_ids], each.tasks, each.images, []
+            )
+            for each in itertools.islice(trainings.feed(prepared, Team(), 0), 2)
+        )
+        finetune.work(prepared, [], lambda first, empty=empty: empty, Team(), lambda line: None)  # type: ignore[misc]

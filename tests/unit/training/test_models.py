@@ -1,0 +1,136 @@
+"""The model that learns: what it takes over from where it starts, and what is new."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import Refused
+from pipeline.inference import weights
+from pipeline.training import models, rates
+from pipeline.training.models import PARTS
+from pipeline.training.oneformer import texts
+from tests import trainings
+from tests.shared import shared_folder
+from tests.unit.inference import tiny_checkpoints
+
+ROOT = Path(__file__).parents[3]
+LABELS = {0: "box", 1: "river", 2: "sky"}  # the tiny checkpoints have sky 0, grass 1, ball 2, box 3, star 4
+
+
+@pytest.mark.parametrize("family", list(PARTS))
+def test_rows_of_labels_that_the_checkpoint_knows_are_taken_over_by_name(tmp_path: Path, family: str) -> None:
+    folder = trainings.model(family, tmp_path)
+    learner = models.build(models.start(folder, None, None, None), LABELS, frozenset({0}), seed=5)
+    old, new = weights.load(family, folder).state_dict(), learner.module.state_dict()
+    head = PARTS[family].head
+    assert learner.kept_labels == ("box", "sky")
+    assert torch.equal(new[f"{head}.weight"][0], old[f"{head}.weight"][3])
+    assert torch.equal(new[f"{head}.bias"][2], old[f"{head}.bias"][0])
+    assert not any(torch.equal(new[f"{head}.weight"][1], row) for row in old[f"{head}.weight"])
+    if PARTS[family].nothing_row:
+        assert torch.equal(new[f"{head}.weight"][3], old[f"{head}.weight"][5])
+    assert len(new[f"{head}.weight"]) == len(LABELS) + PARTS[family].nothing_row
+    others = [name for name in new if name in old and not name.startswith((head, "criterion"))]
+    assert len(others) > 50
+    assert all(torch.equal(new[name], old[name]) for name in others)
+    assert learner.module.config.id2label == LABELS
+    assert learner.module.config.thing_ids == [0]
+
+
+def test_only_what_is_new_is_said_to_be_new(tmp_path: Path) -> None:
+    begin = models.start(trainings.model("mask2former", tmp_path), None, None, None)
+    assert models.build(begin, dict(tiny_checkpoints.LABELS), frozenset(), 0).new == ()
+    assert models.build(begin, LABELS, frozenset(), 0).new == ("class_predictor.weight (rows of river)",)
+    scratch = models.build(models.start(None, ROOT / "infra" / "demo-model" / "config.json", None, None), LABELS, frozenset(), 0)
+    assert len(scratch.new) == len(list(scratch.module.parameters()))
+
+
+def test_a_backbone_is_taken_over_and_one_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    """As an image classifier is stored: the same names below `resnet.`, and a head that is not wanted."""
+    config = ROOT / "infra" / "demo-model" / "config.json"
+    donor = models.build(models.start(None, config, None, None), LABELS, frozenset(), seed=1).module
+    prefix = PARTS["mask2former"].backbone
+    state = {f"resnet.{name.removeprefix(prefix)}": value for name, value in donor.state_dict().items() if name.startswith(prefix)}
+    folder = tmp_path / "backbone"
+    folder.mkdir()
+    save_file({**state, "classifier.1.weight": torch.zeros(10, 3)}, folder / "model.safetensors")
+    (folder / "config.json").write_text("{}")
+    learner = models.build(models.start(None, config, folder, None), LABELS, frozenset(), seed=2)
+    for name, value in learner.module.state_dict().items():
+        if name.startswith(prefix):
+            assert torch.equal(value, donor.state_dict()[name])
+    assert not any(name.startswith(prefix) for name in learner.new)
+    state.pop(next(iter(state)))
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(Refused, match=r"--backbone .*: 1 of the backbone's \d+ weights are not there"):
+        models.build(models.start(None, config, folder, None), LABELS, frozenset(), seed=2)
+
+
+@pytest.mark.shared_data
+def test_the_resnet_18_of_imagenet_fits_the_configuration_for_camvid() -> None:
+    folder = shared_folder("models", "resnet18-imagenet")
+    begin = models.start(None, ROOT / "infra" / "finetune" / "mask2former-resnet18.json", folder, None)
+    learner = models.build(begin, LABELS, frozenset(), seed=0)
+    old = load_file(folder / "model.safetensors")
+    name = "encoder.stages.3.layers.1.layer.1.convolution.weight"
+    assert torch.equal(learner.module.state_dict()[PARTS["mask2former"].backbone + name], old[f"resnet.{name}"])
+    assert not any(each.startswith(PARTS["mask2former"].backbone) for each in learner.new)
+
+
+def test_a_family_that_is_not_trained_here_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="model_type 'detr' is none of those that are trained here"):
+        models.start(tiny_checkpoints.write("detr", tmp_path), None, None, None)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mask2former", "num_attention_heads": "many"}))
+    with pytest.raises(Refused, match="transformers cannot use this configuration"):
+        models.build(models.start(None, tmp_path / "config.json", None, None), LABELS, frozenset(), 0)
+
+
+def test_a_frozen_backbone_has_no_gradient_and_the_backbone_has_its_own_rate(tmp_path: Path) -> None:
+    begin = models.start(None, ROOT / "infra" / "demo-model" / "config.json", None, None)
+    learner = models.build(begin, LABELS, frozenset(), 0)
+    groups = models.parameter_groups(learner, rate=1.0, backbone_rate=0.1, weight_decay=0.05)
+    assert {group["peak"] for group in groups} == {1.0, 0.1}
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.05}
+    everything = sum(parameter.numel() for parameter in learner.module.parameters())
+    assert sum(parameter.numel() for group in groups for parameter in group["params"]) == everything
+    models.freeze(learner, backbone=True, norms=True)
+    rest = models.parameter_groups(learner, 1.0, 0.1, 0.05)
+    assert {group["peak"] for group in rest} == {1.0}
+    backbone = learner.module.get_submodule(PARTS["mask2former"].backbone.rstrip("."))
+    assert sum(parameter.numel() for group in rest for parameter in group["params"]) == everything - sum(
+        parameter.numel() for parameter in backbone.parameters()
+    )
+
+
+def test_one_cycle_is_torchs_but_for_its_corners() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=200, pct_start=0.1)
+    for step in range(200):
+        assert rates.factor(step, 200, "one-cycle", 0) == pytest.approx(optimizer.param_groups[0]["lr"], abs=0.09)
+        optimizer.step()
+        schedule.step()
+
+
+def test_rates_rise_over_the_warm_up_and_fall_as_they_are_named() -> None:
+    assert [rates.factor(step, 100, "constant", 4) for step in (0, 3, 4, 99)] == pytest.approx([0.2, 0.8, 1, 1])
+    assert rates.factor(50, 100, "poly", 0) == pytest.approx(0.5**0.9)
+    assert rates.factor(25, 100, "cosine", 0) == pytest.approx((1 + 2**-0.5) / 2)
+    assert rates.factor(20, 200, "one-cycle", 0) == pytest.approx(1)
+    assert rates.factor(199, 200, "one-cycle", 0) == pytest.approx(4e-6)
+
+
+def test_texts_name_the_segments_in_the_order_of_the_classes_and_are_filled_up() -> None:
+    assert texts([2, 0, 2], {0: "box", 2: "sky"}, "panoptic", 5) == [
+        "a photo with a box",
+        "a photo with a sky",
+        "a photo with a sky",
+        "a panoptic photo",
+        "a panoptic photo",
+    ]
+    assert texts([0, 0, 0], {0: "box"}, "instance", 2) == ["a photo with a box", "a photo with a box"]
+    assert texts([], {}, "semantic", 1) == ["a semantic photo"]

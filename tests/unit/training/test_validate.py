@@ -1,0 +1,53 @@
+"""The scores of a validation, by numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from pipeline.inference.segments import Segment
+from pipeline.training.curves import svg
+from pipeline.training.examples import Sample
+from pipeline.training.validate import Scores, better, compare_pixels
+
+TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 9]])
+ANSWER = np.array([[0, 1, 1, 1], [0, 0, 9, 1]])
+
+
+def of(ids: np.ndarray, label: int) -> Segment:
+    mask = ids == label
+    counts = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+    return Segment(label + 1, label, str(label), False, 1.0, int(mask.sum()), (0, 0, 1, 1), counts)
+
+
+def sample() -> Sample:
+    masks = np.stack([TRUTH == 0, TRUTH == 1])
+    return Sample(np.zeros((2, 4, 3), np.uint8), masks, np.array([0, 1]), np.zeros(2, bool))
+
+
+def test_the_confusion_counts_pixels_with_truth_and_those_without_an_answer() -> None:
+    counts = compare_pixels([of(ANSWER, 0), of(ANSWER, 1)], sample(), 2)
+    assert counts.confusion.tolist() == [[3, 1, 0], [0, 2, 1]]
+    assert counts.result().miou == pytest.approx((3 / 4 + 2 / 4) / 2)
+
+
+def test_statistics_of_images_add_up() -> None:
+    counts = compare_pixels([of(ANSWER, 0), of(ANSWER, 1)], sample(), 2)
+    total = sum([Scores(pixels=counts, images=1), Scores(), Scores(pixels=counts, images=1)], Scores())
+    assert total.images == 2
+    assert total.result(frozenset()) == {"miou": pytest.approx(0.625)}
+
+
+def test_the_best_is_the_highest_score_that_is_a_number() -> None:
+    assert better({"pq": 0.1}, None, "pq")
+    assert better({"pq": 0.2, "miou": 0}, {"pq": 0.1, "miou": 1}, "pq")
+    assert not better({"pq": 0.1}, {"pq": 0.1}, "pq")
+    assert not better({"pq": float("nan")}, None, "pq")
+
+
+def test_curves_are_drawn_of_losses_and_scores() -> None:
+    picture = svg([{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0}, {"step": 2, "validation": {"pq": 0.25}}])
+    assert picture.count("<polyline") == 2
+    assert ">pq 0.250</text>" in picture
+    assert 'points="420.0,30.0 780.0,150.0"' in picture  # half of the way, and the highest loss; the end, and half of it
