@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from jobs.ending import end_with, say
+from jobs.ending import end_with, leave, say
 from pipeline import config, storage
 from pipeline.training.settings import PROGRAM, FinetuneConfig
 
@@ -49,4 +49,4 @@ def _tell_data(prepared: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
