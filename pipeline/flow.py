@@ -110,9 +110,17 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
 
 def _why_not_started(error: Exception) -> str:
     folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()  # a full one is passed over by Python only
-    if shutil.disk_usage(folder).free < _LEAST_BYTES:
-        return f"Ray could not start: no space is left in {folder}, where its files go: free some, or name another folder in RAY_TMPDIR"
+    if _is_full(folder):
+        return f"Ray could not start: {_no_space(folder)}"
     return f"Ray could not start on this machine: {' '.join(str(error).split())}"
+
+
+def _is_full(folder: str) -> bool:
+    return shutil.disk_usage(folder).free < _LEAST_BYTES
+
+
+def _no_space(folder: str) -> str:
+    return f"no space is left in {folder}, where Ray's files go: free some, or name another folder in RAY_TMPDIR"
 
 
 @contextmanager
@@ -271,7 +279,8 @@ def _shares(groups: int) -> Iterator[tuple[int, int]]:
 
 
 class Pulse:
-    """Tells when the cluster is gone: Ray itself would wait for a minute, and then end the driver's process in the middle of a line.
+    """Tells when the cluster is gone: Ray itself would wait for a minute, and then end the driver's process in the middle of a line. And
+    when its disk is full: Ray would wait for ever for workers that cannot start.
 
     Asked in a thread of its own, since the question may hang, while this context manager is open. Time in which nobody calls `check`, as
     when the process is stopped, does not count.
@@ -283,6 +292,9 @@ class Pulse:
         self._control, self._node = (host, int(port)), context.get_node_id()
         self._beats, self._seen = 0, 0
         self._silent, self._checked = 0.0, time.monotonic()
+        node = ray._private.worker.global_worker.node  # no public name tells the folder
+        self._folder = node.get_session_dir_path() if node else tempfile.gettempdir()
+        self._is_full, self._full = False, 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._ask, name="pulse", daemon=True)
 
@@ -300,16 +312,22 @@ class Pulse:
 
         Raises:
             ClusterLost: there was no sign of life for 40 s.
+            MasklakeError: for 40 s, no space was left for Ray's files on this machine.
         """
         now, beats = time.monotonic(), self._beats
-        self._silent = 0.0 if beats > self._seen else self._silent + min(now - self._checked, 5.0)
+        passed = min(now - self._checked, 5.0)
+        self._silent = 0.0 if beats > self._seen else self._silent + passed
+        self._full = self._full + passed if self._is_full else 0.0
         self._seen, self._checked = beats, now
+        if self._full > _LOST_SECONDS:
+            raise MasklakeError(f"{_no_space(self._folder)}; what was committed stays, run the same command to go on")
         if self._silent > _LOST_SECONDS:
             _gone.set()
             raise ClusterLost("the Ray cluster is gone; what was committed stays, run the same command to go on")
 
     def _ask(self) -> None:
         while not self._over.wait(_PULSE_SECONDS):
+            self._is_full = _is_full(self._folder)
             try:
                 with socket.create_connection(self._control, timeout=5):
                     pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -136,3 +137,17 @@ def test_every_group_is_in_exactly_one_share_however_many_there_are() -> None:
         assert shares[-1][1] == groups
         assert all(left[1] == right[0] for left, right in pairwise(shares))
         assert all(end > first for first, end in shares)
+
+
+def test_a_full_disk_of_rays_ends_a_run_that_would_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "_PULSE_SECONDS", 0.1)
+    monkeypatch.setattr(flow, "_LOST_SECONDS", 5.0)
+    monkeypatch.setattr(flow, "_LEAST_BYTES", 1 << 62)
+
+    def watch(pulse: flow.Pulse) -> None:
+        for _ in range(200):
+            pulse.check()
+            time.sleep(0.1)
+
+    with flow.cluster("local"), flow.Pulse() as pulse, pytest.raises(MasklakeError, match=r"^no space is left in .*, where Ray's files go"):
+        watch(pulse)
