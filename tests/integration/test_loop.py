@@ -82,6 +82,6 @@ def test_fine_tuning_on_a_look_of_its_own_makes_the_next_table_better(tmp_path: 
     assert set(rows_by_image(table).values()) == {2}
 
     # A loop that took the old weights, or scored the old rows, would give the same figures twice.
-    assert before["pq"] < 0.6
-    assert after["pq"] > before["pq"] + 0.1
-    assert trained["best"]["pq"] > before["pq"] + 0.1
+    assert before["pq"] < 0.55
+    assert after["pq"] > before["pq"] + 0.15
+    assert trained["best"]["pq"] > before["pq"] + 0.15
