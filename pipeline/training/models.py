@@ -175,7 +175,7 @@ def _with_head(
     return result, tuple(labels[index] for index in sorted(rows))
 
 
-_PREFIXES = ("", "model.", "resnet.", "swin.", "segformer.", "backbone.")
+_PREFIXES = ("", "model.", "resnet.", "swin.", "segformer.", "backbone.", _ENCODER)
 
 
 def _backbone(folder: Path, state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

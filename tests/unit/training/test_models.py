@@ -71,6 +71,17 @@ def test_a_backbone_is_taken_over_and_one_that_does_not_fit_is_refused(tmp_path:
         models.build(models.start(None, config, folder, None), LABELS, frozenset(), seed=2)
 
 
+def test_a_segmentation_checkpoint_gives_its_backbone_to_another_family() -> None:
+    """The demo model's, a Mask2Former, to the small OneFormer that `infra/finetune/oneformer-scenes.yaml` trains."""
+    demo, prepared = ROOT / "infra" / "demo-model", ROOT / "infra" / "finetune"
+    begin = models.start(None, prepared / "oneformer-small.json", demo, prepared / "letters-tokenizer")
+    state = models.build(begin, LABELS, frozenset({0}), seed=2).module.state_dict()
+    old = load_file(demo / "model.safetensors")
+    taken = [name for name in state if name.startswith(PARTS["oneformer"].backbone)]
+    assert taken
+    assert all(torch.equal(state[name], old[name]) for name in taken)
+
+
 @pytest.mark.shared_data
 def test_the_resnet_18_of_imagenet_fits_the_configuration_for_camvid() -> None:
     folder = shared_folder("models", "resnet18-imagenet")
