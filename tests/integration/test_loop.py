@@ -57,7 +57,8 @@ def test_fine_tuning_on_a_look_of_its_own_makes_the_next_table_better(tmp_path: 
         found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert found["images"]["scored"] == SCENES
         assert not found["missed"]
-        return found["scores"]
+        scores: dict[str, Any] = found["scores"]
+        return scores
 
     assert segmented(str(MODEL))["images"] == SCENES
     before = evaluated()
