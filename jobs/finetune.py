@@ -31,9 +31,16 @@ def _finetune(argv: list[str]) -> dict[str, Any]:
     output = storage.normalise(settings.output).rstrip("/")
     if finetune.finished(prepared):
         return {"outcome": "nothing to do", "output": output}
-    from pipeline.training import flow
+    from pipeline.training import flow, trackers
 
-    end = flow.run(prepared, lambda line: print(json.dumps(line), flush=True))
+    stdout = sys.stdout  # which is another one while a cluster is used
+    with trackers.tracking(prepared.settings, prepared.asked, finetune.step_of(prepared), say) as track:
+
+        def tell(line: dict[str, Any]) -> None:
+            print(json.dumps(line), file=stdout, flush=True)
+            track(line)
+
+        end = flow.run(prepared, tell)
     return {"outcome": "trained", "output": output, "steps": settings.steps, "best": end.get("best")}
 
 

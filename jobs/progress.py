@@ -49,6 +49,7 @@ class _Bar(Listener):
 class _Lines(Listener):
     def __init__(self) -> None:
         self._last = time.monotonic()
+        self._stdout = sys.stdout  # which is another one while a cluster is used
 
     def say(self, text: str) -> None:
         say(text)
@@ -56,7 +57,7 @@ class _Lines(Listener):
     def update(self, state: State) -> None:
         if time.monotonic() - self._last >= _EVERY:
             self._last = time.monotonic()
-            print(json.dumps({"phase": state.phase, **state.numbers()}), flush=True)
+            print(json.dumps({"phase": state.phase, **state.numbers()}), file=self._stdout, flush=True)
 
 
 def _numbers(state: State) -> str:

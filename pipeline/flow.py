@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,7 +100,8 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
             raise MasklakeError(_why_not_started(error)) from None
         raise Refused(f"--ray-address {target}: no Ray cluster answers there: {error}") from None
     try:
-        yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        with redirect_stdout(sys.stderr):  # where Ray prints what befell its workers: stdout is for lines of JSON
+            yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
         if _gone.is_set():
             atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way

@@ -33,6 +33,7 @@ from pipeline.training.state import State, Store
 from pipeline.training.team import Team
 from pipeline.training.validate import Scores, judge
 
+_SCORES = {PANOPTIC: "pq", SEMANTIC: "miou", INSTANCE: "ap"}  # of the first that a model does, the best weights are told
 _DIGESTED = ("validation_images_most",)  # of the work's settings, those that change what is kept as the best
 
 
@@ -84,7 +85,7 @@ class Prepared:
     @property
     def best_by(self) -> str:
         """The score by which the best weights are told."""
-        return "miou" if self.tasks == (SEMANTIC,) else "pq"
+        return next(score for task, score in _SCORES.items() if task in self.tasks)
 
 
 def prepare(settings: FinetuneConfig) -> Prepared:
@@ -183,13 +184,22 @@ def finished(prepared: Prepared) -> bool:
     Raises:
         Refused: it holds another run, or a checkpoint that no such run has written.
     """
-    output = storage.normalise(prepared.settings.output).rstrip("/")
+    output = prepared.settings.output
     storage.check_output(output, "--output")
-    done = Store(output, prepared.asked).check()
+    done = step_of(prepared)
     published = storage.exists(f"{output}/config.json")
     if published and not done:
         raise Refused(f"--output {output}: holds a checkpoint already: give the new one a folder of its own")
     return published and done >= prepared.settings.steps
+
+
+def step_of(prepared: Prepared) -> int:
+    """The step that the run goes on from, 0 for a new one.
+
+    Raises:
+        Refused: the output holds another run.
+    """
+    return Store(prepared.settings.output, prepared.asked).check()
 
 
 def _learner(prepared: Prepared) -> Learner:
@@ -223,13 +233,12 @@ def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, te
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     held_out = held_out[: settings.validation_images_most]
     begin, learner = _on_this_node(prepared), _learner(prepared)
-    wanted = tuple(task for task in (PANOPTIC, SEMANTIC, INSTANCE) if task in prepared.tasks)[:1]
-    described = result.describe(learner, begin, prepared.preprocessor, wanted) if team.rank == 0 else None
+    described = result.describe(learner, begin, prepared.preprocessor, prepared.tasks) if team.rank == 0 else None
     segmenter = Segmenter(learner.module, team.gather(described)[0], device)
     texts = None
     if learner.family == "oneformer" and begin.tokenizer is not None:
         texts = TextInputs(begin.tokenizer, learner.module.config, prepared.training.labels)
-    mine = held_out[team.rank :: team.size]
+    mine = list(enumerate(held_out))[team.rank :: team.size]
     training = Training(
         learner,
         settings,
@@ -248,7 +257,7 @@ def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, te
         tell({"event": "finished", "step": state.step, "best": state.best})
 
 
-def _judge(segmenter: Segmenter, tokenizer: Path | None, mine: list[Example], team: Team, skip_bad: bool) -> dict[str, float]:
+def _judge(segmenter: Segmenter, tokenizer: Path | None, mine: list[tuple[int, Example]], team: Team, skip_bad: bool) -> dict[str, float]:
     segmenter.module.eval()
     with _answering(segmenter, tokenizer or Path()):
         scores = sum(team.gather(judge(segmenter, _samples(mine, skip_bad))), Scores())
@@ -276,10 +285,10 @@ def _answering(segmenter: Segmenter, tokenizer: Path) -> Iterator[None]:
             setattr(module.config, name, value)
 
 
-def _samples(examples: list[Example], skip_bad: bool) -> Iterator[Sample]:
-    for example in examples:
+def _samples(examples: list[tuple[int, Example]], skip_bad: bool) -> Iterator[tuple[int, Sample]]:
+    for place, example in examples:
         try:
-            yield load(example)
+            yield place, load(example)
         except BadExample as error:
             if not skip_bad:
                 raise BadExample(f"{error}; mend it, or give --bad-examples skip") from None

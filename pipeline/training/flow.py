@@ -14,6 +14,7 @@ import logging
 import pickle
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ import ray.data
 import ray.train
 import torch
 from ray.data import DataContext
+from ray.data._internal.execution.execution_callback import ExecutionCallback  # what custom_execution_callback_classes takes
 from ray.exceptions import RayError, RayTaskError
 from ray.train.torch import TorchTrainer, get_device
 
@@ -37,10 +39,10 @@ from pipeline.training.settings import FinetuneConfig
 from pipeline.training.team import Team
 
 _LOAD_CPUS = 0.5
-_PER_TASK = 4  # micro-batches
 _TASKS = 1000  # of a data set: the next one follows, so that a long training keeps no long plan
 _TRIES = 2  # after a worker or its machine was lost
 _POLL_SECONDS = 0.5
+_REST_SECONDS = 0.05
 
 
 def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
             "training": ray.put(_packed(prepared.training.examples)),
             "held_out": ray.put(_packed(prepared.held_out.examples)),
             "messages": messages,
-            "threads": cpus,
+            "threads": max(1, int(cpus)),
         }
         told: list[dict[str, Any]] = []
         with tempfile.TemporaryDirectory(prefix="masklake-train-") as scratch:
@@ -88,11 +90,12 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
     return told[-1]
 
 
-def _resources(settings: FinetuneConfig, resources: dict[str, float]) -> tuple[int, float]:
-    """CPUs and GPUs of a worker: as asked for, else as the cluster has them."""
+def _resources(settings: FinetuneConfig, resources: dict[str, float]) -> tuple[float, float]:
+    """CPUs and GPUs of a worker: as asked for, else as the cluster has them; workers on few CPUs get less than a whole one."""
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     each_gpu = settings.gpus_per_worker if settings.gpus_per_worker is not None else float(gpus > 0)
-    each_cpu = settings.cpus_per_worker or (1 if each_gpu else max(1, (int(cpus) - 1) // settings.workers))
+    share = max(0.0, cpus - _LOAD_CPUS) / settings.workers
+    each_cpu = settings.cpus_per_worker or (1.0 if each_gpu else float(int(share)) or round(share, 2))
     for what, flag, each, have in (
         ("GPUs", "--gpus-per-worker", each_gpu, gpus),
         ("CPUs", "--cpus-per-worker", each_cpu, cpus - _LOAD_CPUS),
@@ -177,30 +180,47 @@ def reason_of(error: BaseException) -> str:
     return ""
 
 
+class _Rest(ExecutionCallback):
+    """Lets Ray Data's scheduling loop rest between its rounds.
+
+    While micro-batches lie ready and wait for the training, that loop goes round without a pause, as a thread of the process that trains:
+    it took half of a CPU and the interpreter's lock, and steps took two to three times as long.
+    """
+
+    def on_execution_step(self, executor: object) -> None:
+        """Called by Ray after each round."""
+        time.sleep(_REST_SECONDS)
+
+
 def _feed(training: Any, recipe: Recipe, count: int, team: Team, steps: range) -> Iterator[MicroBatch]:
     """This worker's micro-batches of these steps, in order; made ahead by tasks of Ray Data anywhere on the cluster."""
     quiet()
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
+    context.custom_execution_callback_classes = [_Rest]
 
-    def make(batch: pa.Table) -> Iterator[pa.Table]:
+    def make(place: dict[str, int]) -> dict[str, bytes]:
         examples = ray.get(training)["example"]
-        for place in batch.to_pylist():
-            positions = batches.places(recipe, place["step"], place["index"])
-            chosen = [pickle.loads(examples[each].as_py()) for each in batches.examples_at(count, recipe, positions)]  # noqa: S301 - our own
-            yield pa.table({"micro": [pickle.dumps(batches.make(recipe, positions, chosen))]})
+        positions = batches.places(recipe, place["step"], place["index"])
+        chosen = [pickle.loads(examples[each].as_py()) for each in batches.examples_at(count, recipe, positions)]  # noqa: S301 - our own
+        try:
+            return {"made": pickle.dumps(batches.make(recipe, positions, chosen))}
+        except MasklakeError as error:  # as an exception, Ray would wrap it in its own, without the reason
+            return {"made": pickle.dumps(error)}
 
+    # One micro-batch a task: a task that had made one of several, and waited until it is taken, would keep the CPU that a micro-batch of
+    # another worker needs, for which this one waits.
     mine = ((step, index) for step in steps for index in range(team.rank, recipe.batch // recipe.micro, team.size))
-    while places := list(itertools.islice(mine, _TASKS * _PER_TASK)):
-        tables = [
-            pa.table({"step": [step for step, _ in part], "index": [index for _, index in part]})
-            for part in (places[first : first + _PER_TASK] for first in range(0, len(places), _PER_TASK))
-        ]
-        dataset = ray.data.from_arrow(tables).map_batches(make, batch_size=None, batch_format="pyarrow", num_cpus=_LOAD_CPUS)
+    while places := list(itertools.islice(mine, _TASKS)):
+        items = [{"step": step, "index": index} for step, index in places]  # other sources would start tasks of a whole CPU to look at them
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(make, num_cpus=_LOAD_CPUS)
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
             assert isinstance(batch, pa.Table)
-            for micro in batch["micro"].to_pylist():
-                yield pickle.loads(micro)  # noqa: S301 - our own workers made it
+            for content in batch["made"].to_pylist():
+                made = pickle.loads(content)  # noqa: S301 - our own workers made it
+                if isinstance(made, MasklakeError):
+                    raise made
+                yield made
 
 
 def _packed(examples: tuple[Example, ...]) -> pa.Table:

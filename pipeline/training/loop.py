@@ -53,7 +53,7 @@ class Training:
         self._train_mode()
         groups = models.parameter_groups(self.learner, given.rate, given.backbone_rate, given.weight_decay)
         self._parameters = [parameter for group in groups for parameter in group["params"]]
-        self._optimizer = torch.optim.AdamW(groups, lr=given.rate)
+        self._optimizer = torch.optim.AdamW(groups, lr=given.rate, fused=True)
         self._state = State()
 
     def run(self) -> State:

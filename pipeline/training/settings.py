@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -115,10 +116,18 @@ class WorkConfig(BaseModel):
     validation_images_most: int = Field(500, ge=1, description="validate on at most so many of the held-out images")
     save_every: int = Field(200, ge=1, description="steps between saved states, from which the same command goes on")
     log_every: int = Field(20, ge=1, description="steps between lines of progress")
+    tensorboard: str | None = Field(
+        None, min_length=1, description="also log to TensorBoard: folder of its event files (needs the package tensorboard)"
+    )
+    mlflow: str | None = Field(
+        None,
+        min_length=1,
+        description="also log to MLflow: name of the experiment, at MLFLOW_TRACKING_URI (needs the package mlflow or mlflow-skinny)",
+    )
     workers: int = Field(1, ge=1, description="processes that train together, each with a share of the batch")
     gpus_per_worker: float | None = Field(None, ge=0, description="GPUs of a worker (default: 1 where the cluster has GPUs, else 0)")
     cpus_per_worker: int | None = Field(
-        None, ge=1, description="CPUs, and so threads, of a worker (default: all but one, shared; 1 beside a GPU)"
+        None, ge=1, description="CPUs, and so threads, of a worker (default: all but half a one, shared; 1 beside a GPU)"
     )
     ray_address: str | None = Field(None, description="Ray cluster (default: the submitted job's own, else a local Ray)")
     dry_run: bool = Field(False, description="say what would be trained, and start nothing")
@@ -147,6 +156,13 @@ class FinetuneConfig(DataConfig, ModelConfig, LearningConfig, WorkConfig):
             raise ValueError("--backbone and --tokenizer go with --model-config-file: a checkpoint has its own")
         if self.model is None and self.size is None:
             raise ValueError("--size is missing: from scratch there is no input size to take over, give HEIGHTxWIDTH")
+        return self
+
+    @model_validator(mode="after")
+    def _trackers_are_installed(self) -> FinetuneConfig:
+        for setting, value, package in (("--tensorboard", self.tensorboard, "tensorboard"), ("--mlflow", self.mlflow, "mlflow")):
+            if value is not None and find_spec(package) is None:
+                raise ValueError(f"{setting} {value} needs the package {package}, which is not installed: pip install {package}")
         return self
 
     @model_validator(mode="after")

@@ -5,8 +5,8 @@ The statistics of images are added up, so that workers can share the images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,76 +17,86 @@ from pipeline.errors import MasklakeError
 from pipeline.inference import preprocess
 from pipeline.inference.families import INSTANCE, PANOPTIC, SEMANTIC
 from pipeline.inference.segmenter import ModelInput, Segment, Segmenter
-from pipeline.quality import panoptic, semantic
+from pipeline.quality import instance, panoptic, semantic
+from pipeline.quality.instance import Detection, InstanceStats, TrueInstance
 from pipeline.quality.panoptic import PanopticStats
 from pipeline.quality.semantic import SemanticStats
 from pipeline.training.examples import Sample, Size
 
-_SURE = 0.5  # an instance answer's objects that score less are not judged: the id map holds one object a pixel
-_TOGETHER = 8
+_TOGETHER = 8  # images of a forward pass
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Statistics of images; `+` merges them. `pixels` are of semantic answers."""
+    """Statistics of images, none of work that the model does not do; `+` merges them."""
 
-    segments: PanopticStats = field(default_factory=PanopticStats)
+    segments: PanopticStats | None = None
     pixels: SemanticStats | None = None
-    images: int = 0
+    objects: InstanceStats | None = None
 
     def __add__(self, other: Scores) -> Scores:
-        parts = [each for each in (self.pixels, other.pixels) if each is not None]
-        return Scores(self.segments + other.segments, sum(parts[1:], parts[0]) if parts else None, self.images + other.images)
+        return Scores(
+            _sum(self.segments, other.segments, PanopticStats.__add__),
+            _sum(self.pixels, other.pixels, SemanticStats.__add__),
+            _sum(self.objects, other.objects, InstanceStats.__add__),
+        )
 
     def result(self, thing_ids: frozenset[int]) -> dict[str, float]:
-        """`pq` (of things alone where the model does instance work alone) and `miou`, as far as the model does such work."""
+        """`pq`, `miou` and `ap`, as far as the model does panoptic, semantic and instance work."""
         scores: dict[str, float] = {}
-        if self.segments.per_class:
+        if self.segments is not None:
             scores["pq"] = self.segments.result(thing_ids).pq
         if self.pixels is not None:
             scores["miou"] = self.pixels.result().miou
+        if self.objects is not None:
+            scores["ap"] = self.objects.result().ap
         return scores
 
 
-def judge(segmenter: Segmenter, samples: Iterable[Sample]) -> Scores:
-    """Segment the samples and compare with their truth at their original size.
+def _sum(one: Any, other: Any, add: Callable[[Any, Any], Any]) -> Any:
+    return add(one, other) if one is not None and other is not None else one if other is None else other
+
+
+def judge(segmenter: Segmenter, samples: Iterable[tuple[int, Sample]]) -> Scores:
+    """Segment the samples for everything the model can do, and compare with their truth at their original size.
+
+    Args:
+        segmenter: the model.
+        samples: each with its place among all that are judged, by whomever.
 
     Raises:
         MasklakeError: the model failed on one.
     """
     total, waiting = Scores(), []
-    for sample in samples:
-        waiting.append(sample)
+    for each in samples:
+        waiting.append(each)
         if len(waiting) == _TOGETHER:
             total += _judge(segmenter, waiting)
             waiting = []
     return total + _judge(segmenter, waiting)
 
 
-def _judge(segmenter: Segmenter, samples: list[Sample]) -> Scores:
+def _judge(segmenter: Segmenter, samples: list[tuple[int, Sample]]) -> Scores:
     description = segmenter.description
-    tasks = description.tasks
-    asked = tuple(task for task in (PANOPTIC, SEMANTIC) if task in tasks) or (INSTANCE,)
-    plan = description.resize
-    inputs = [ModelInput(preprocess.resize(sample.pixels, plan), _size(sample), asked) for sample in samples]
+    inputs = [ModelInput(preprocess.resize(sample.pixels, description.resize), _size(sample), description.tasks) for _, sample in samples]
     total = Scores()
-    for sample, answers in zip(samples, segmenter.segment(inputs), strict=True):
-        for task in asked:
-            segments = answers[task]
+    for (place, sample), answers in zip(samples, segmenter.segment(inputs), strict=True):
+        for task, segments in answers.items():
             if not isinstance(segments, list):
                 raise MasklakeError(f"validation: the model failed on an image: {segments.message}")
-            if task == SEMANTIC:
+            if task == PANOPTIC:
+                total += Scores(segments=compare_segments(segments, sample))
+            elif task == SEMANTIC:
                 total += Scores(pixels=compare_pixels(segments, sample, len(description.labels)))
             else:
-                total += Scores(_compare(segments, sample, task))
-        total += Scores(images=1)
+                assert task == INSTANCE
+                total += Scores(objects=compare_objects(segments, sample, description.thing_ids, place))
     return total
 
 
-def _compare(segments: list[Segment], sample: Sample, task: str) -> PanopticStats:
-    """Match segments to the truth; of instance answers, which may overlap, the surest is on top."""
-    judged = [each for each in segments if task != INSTANCE or each.score >= _SURE]
-    ids, labels = _painted([_mask(each, sample) for each in judged], [each.label_id for each in judged], _size(sample))
+def compare_segments(segments: list[Segment], sample: Sample) -> PanopticStats:
+    """Match a panoptic answer to the truth."""
+    ids, labels = _painted([_mask(each, sample) for each in segments], [each.label_id for each in segments], _size(sample))
     true_ids, true_labels = _painted(list(sample.masks), sample.label_ids.tolist(), _size(sample))
     crowd = [index for index, flag in enumerate(sample.crowd.tolist(), 1) if flag and index in true_labels]
     return panoptic.compare(ids, labels, true_ids, true_labels, crowd_ids=crowd)
@@ -99,6 +109,19 @@ def _painted(masks: list[NDArray[np.bool_]], label_ids: list[int], size: Size) -
         ids[masks[index - 1]] = index
     seen = set(np.unique(ids).tolist())
     return ids, {index: label for index, label in enumerate(label_ids, 1) if index in seen}
+
+
+def compare_objects(segments: list[Segment], sample: Sample, thing_ids: frozenset[int], place: int) -> InstanceStats:
+    """Match an instance answer to the true things, of which the mask's area counts; `place` is the image's among all."""
+    height, width = _size(sample)
+    found = [Detection(each.label_id, {"size": [height, width], "counts": each.counts}, each.score) for each in segments]
+    masks = zip(sample.masks, sample.label_ids.tolist(), sample.crowd.tolist(), strict=True)
+    truth = [
+        TrueInstance(label, coco_mask.encode(np.asfortranarray(mask, np.uint8)), float(mask.sum()), crowd)
+        for mask, label, crowd in masks
+        if label in thing_ids
+    ]
+    return instance.compare(found, truth, place)
 
 
 def compare_pixels(segments: list[Segment], sample: Sample, classes: int) -> SemanticStats:
@@ -123,7 +146,7 @@ def _size(sample: Sample) -> tuple[int, int]:
 
 
 def better(scores: Mapping[str, Any], than: Mapping[str, Any] | None, by: str) -> bool:
-    """Whether scores are higher than the best so far, by `pq` or `miou`; a score that is not a number is not."""
+    """Whether scores are higher than the best so far, by `pq`, `miou` or `ap`; a score that is not a number is not."""
     if by not in scores or scores[by] != scores[by]:
         return False
     return than is None or by not in than or scores[by] > than[by]

@@ -13,11 +13,14 @@ import pytest
 import torch
 import yaml
 from ray.exceptions import RayTaskError
+from safetensors.torch import load_file
 
-from pipeline.training import flow
+from pipeline.training import finetune, flow
 from pipeline.training.examples import BadExample
 from pipeline.training.scenes import HELD_OUT, jpeg, photograph
+from pipeline.training.settings import FinetuneConfig
 from tests import trainings
+from tests.faults import processes
 from tests.lakes import ROOT, rows_by_image, segment, summary
 
 
@@ -26,13 +29,18 @@ def start(config: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def written(given: FinetuneConfig, folder: Path) -> Path:
+    """The settings as a file of the user's."""
+    config = folder / "run.yaml"
+    config.write_text(yaml.safe_dump({name: value for name, value in given.model_dump(mode="json").items() if value not in (None, [])}))
+    return config
+
+
 @pytest.mark.timeout(900)
 def test_a_killed_run_goes_on_to_the_same_bits_and_its_checkpoint_segments(tmp_path: Path) -> None:
     scenes, model = trainings.scenes(tmp_path / "scenes"), trainings.model("mask2former", tmp_path)
-    given = trainings.settings(scenes, tmp_path / "out", model, steps=40, validate_every=20, save_every=2, cpus_per_worker=1)
-    config = tmp_path / "run.yaml"
-    config.write_text(yaml.safe_dump({name: value for name, value in given.model_dump(mode="json").items() if value not in (None, [])}))
-
+    given = trainings.settings(scenes, tmp_path / "out", model, steps=60, validate_every=20, save_every=2, cpus_per_worker=1)
+    config = written(given, tmp_path)
     killed = start(config)
     pointer = tmp_path / "out" / "_training" / "latest.json"
     deadline = time.monotonic() + 270
@@ -44,10 +52,17 @@ def test_a_killed_run_goes_on_to_the_same_bits_and_its_checkpoint_segments(tmp_p
     assert not (tmp_path / "out" / "config.json").exists()  # what is not finished is no checkpoint
 
     again = start(config)
-    output, errors = again.communicate(timeout=400)
-    assert again.returncode == 0, errors
-    lines = [json.loads(line) for line in output.splitlines()]
-    assert lines[0]["event"] == "resumed"
+    assert again.stdout is not None
+    lines = []
+    for line in again.stdout:
+        lines.append(json.loads(line))
+        if lines[-1].get("event") == "saved" and not any(each.get("event") == "saved" for each in lines[:-1]):
+            (worker,) = (each for each in processes.below([again.pid]) if "RayTrainWorker" in each.command)
+            processes.kill([worker])
+    assert again.wait(60) == 0, again.stderr and again.stderr.read()
+    resumed = [line["step"] for line in lines if line.get("event") == "resumed"]
+    assert len(resumed) == 2  # after the job was killed, and after its worker was
+    assert 0 < resumed[0] < resumed[1] < 60
     assert lines[-1]["outcome"] == "trained"
 
     # The same run in this process, never killed, without Ray.
@@ -69,6 +84,37 @@ def test_a_killed_run_goes_on_to_the_same_bits_and_its_checkpoint_segments(tmp_p
     assert done.returncode == 0, done.stderr
     assert summary(done)["exit_code"] == 0
     assert set(rows_by_image(str(tmp_path / "masks")).values()) == {2}
+
+
+@pytest.mark.timeout(900)
+def test_two_workers_learn_what_one_does_and_tell_of_a_bad_image(tmp_path: Path) -> None:
+    scenes, model = trainings.scenes(tmp_path / "scenes"), trainings.model("mask2former", tmp_path)
+    given = trainings.settings(scenes, tmp_path / "out", model, steps=4, save_every=4, workers=2, bad_examples="skip")
+    broken = Path(finetune.prepare(given).training.examples[0].image.removeprefix("file://"))
+    broken.write_bytes(broken.read_bytes()[:100])
+
+    done = start(written(given, tmp_path))
+    output, errors = done.communicate(timeout=400)
+    assert done.returncode == 0, errors
+    lines = [json.loads(line) for line in output.splitlines()]
+    skipped = [line["reason"] for line in lines if line.get("event") == "skipped"]
+    assert skipped
+    assert all(broken.name in reason for reason in skipped)
+
+    alone = given.model_copy(update={"workers": 1, "output": str(tmp_path / "alone")})
+    told = trainings.train(alone)
+    assert skipped == [line["reason"] for line in told if line.get("event") == "skipped"]
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "out"))
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4, msg=name)
+
+    refused = start(written(given.model_copy(update={"bad_examples": "refuse", "output": str(tmp_path / "none")}), tmp_path))
+    output, errors = refused.communicate(timeout=400)
+    assert refused.returncode == 1
+    assert broken.name in errors
+    assert "--bad-examples skip" in errors
+    assert "Traceback" not in errors
 
 
 def test_what_the_job_says_is_found_inside_rays_wrapping() -> None:

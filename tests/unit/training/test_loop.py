@@ -44,7 +44,7 @@ def test_every_family_trains_and_its_checkpoint_answers(scenes: Path, tmp_path: 
     assert all(np.isfinite(losses))
     scores = [line["validation"] for line in told if "validation" in line]
     assert all(0 <= value <= 1 for each in scores for value in each.values())
-    assert set(scores[-1]) == ({"miou"} if family == "segformer" else {"pq", "miou"})
+    assert set(scores[-1]) == ({"miou"} if family == "segformer" else {"pq", "miou", "ap"})
     tasks = ("semantic",) if family == "segformer" else ("panoptic", "instance", "semantic")
     description = checkpoint.describe(tmp_path / "out", Options(tasks=tasks))
     assert list(description.labels.values()) == ["sky", "water", "grass", "ball", "crate", "cone"]

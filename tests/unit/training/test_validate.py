@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -9,7 +11,7 @@ from pycocotools import mask as coco_mask
 from pipeline.inference.segments import Segment
 from pipeline.training.curves import svg
 from pipeline.training.examples import Sample
-from pipeline.training.validate import Scores, better, compare_pixels
+from pipeline.training.validate import Scores, better, compare_objects, compare_pixels
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 9]])
 ANSWER = np.array([[0, 1, 1, 1], [0, 0, 9, 1]])
@@ -34,9 +36,23 @@ def test_the_confusion_counts_pixels_with_truth_and_those_without_an_answer() ->
 
 def test_statistics_of_images_add_up() -> None:
     counts = compare_pixels([of(ANSWER, 0), of(ANSWER, 1)], sample(), 2)
-    total = sum([Scores(pixels=counts, images=1), Scores(), Scores(pixels=counts, images=1)], Scores())
-    assert total.images == 2
+    total = sum([Scores(pixels=counts), Scores(), Scores(pixels=counts)], Scores())
     assert total.result(frozenset()) == {"miou": pytest.approx(0.625)}
+
+
+def test_an_instance_answer_is_judged_by_its_things_and_scores() -> None:
+    """Label 1 is a thing and found at an IoU of 2/4, which is enough at the first of COCO's ten thresholds alone; label 0 is no thing.
+    Another answer of a higher score, where nothing is, halves the precision at that threshold.
+    """
+    near = of(np.array([[9, 9, 1, 1], [9, 9, 9, 1]]), 1)
+    one = compare_objects([near], sample(), frozenset({1}), 0)
+    assert Scores(objects=one).result(frozenset({1})) == {"ap": pytest.approx(0.1)}
+    wrong = of(np.array([[1, 9, 9, 9], [9, 9, 9, 9]]), 1)
+    two = compare_objects([wrong, replace(near, score=0.5)], sample(), frozenset({1}), 1)
+    assert Scores(objects=two).result(frozenset({1})) == {"ap": pytest.approx(0.05)}
+    # Of both images together, by falling score: right, wrong, right. Up to half of the recall the precision is 1, beyond it 2/3.
+    together = (Scores(objects=one) + Scores(objects=two)).result(frozenset({1}))["ap"]
+    assert together == pytest.approx((51 + 50 * 2 / 3) / 101 / 10)
 
 
 def test_the_best_is_the_highest_score_that_is_a_number() -> None:
