@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pycocotools import mask as coco_mask
 from pipeline import storage
 from pipeline.errors import Refused
 from pipeline.training.examples import DataSet, Example, PanopticPng, Runs, count_labels
+from pipeline.truth.coco import read_json, run_lengths
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def read_panoptic(uri: str, images: str | None, masks: str | None) -> DataSet:
     Raises:
         Refused: the JSON is none, or names a category or image that it does not have.
     """
-    content = _read(uri, ("images", "annotations", "categories"))
+    content = read_json(uri, "--data")
     categories = _categories(content, uri)
     names = _images(content, uri, images)
     folder = (masks or uri.removesuffix(".json")).rstrip("/") + "/"
@@ -57,7 +57,7 @@ def read_instances(uri: str, images: str | None) -> DataSet:
     Raises:
         Refused: the JSON is none, or names a category or image that it does not have, or a segmentation cannot be read.
     """
-    content = _read(uri, ("images", "annotations", "categories"))
+    content = read_json(uri, "--data")
     categories = _categories(content, uri)
     names = _images(content, uri, images)
     skipped: Counter[str] = Counter()
@@ -82,20 +82,6 @@ def read_instances(uri: str, images: str | None) -> DataSet:
         examples.append(Example(image, Runs((height, width), segments)))
     things = frozenset(categories.labels)
     return DataSet(categories.labels, things, tuple(examples), count_labels(examples), +skipped, f"COCO instances, {uri}")
-
-
-def _read(uri: str, keys: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        content = json.loads(storage.read_bytes(uri))
-    except storage.StorageError as error:
-        raise Refused(f"{uri}: {error}") from None
-    except ValueError as error:
-        raise Refused(f"{uri} is not JSON: {error}") from None
-    missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
-    if missing:
-        raise Refused(f"{uri} is not COCO's JSON: it has no list {' and no list '.join(repr(key) for key in missing)}")
-    found: dict[str, Any] = content
-    return found
 
 
 def _categories(content: Mapping[str, Any], uri: str) -> _Categories:
@@ -136,20 +122,11 @@ def _image(names: Mapping[int, tuple[str, int, int]], image_id: int, uri: str) -
 
 
 def _counts(annotation: Mapping[str, Any], height: int, width: int, uri: str) -> bytes:
-    """The mask of an annotation, which is polygons, run lengths as numbers, or compressed run lengths; empty bytes where there is none."""
-    shape = annotation.get("segmentation")
-    if not shape:
+    """The mask of an annotation, compressed; empty bytes where it has none."""
+    if not annotation.get("segmentation"):
         return b""
     try:
-        if isinstance(shape, list):
-            encoded = coco_mask.merge(coco_mask.frPyObjects(shape, height, width))
-        elif isinstance(shape["counts"], list):
-            encoded = coco_mask.frPyObjects(shape, height, width)
-        else:
-            encoded = {"size": shape["size"], "counts": shape["counts"]}
-    except Exception as error:  # pycocotools raises whatever it meets
-        raise Refused(f"{uri}: the segmentation of annotation {annotation.get('id')} cannot be read: {error}") from None
-    if list(encoded["size"]) != [height, width]:
-        raise Refused(f"{uri}: annotation {annotation.get('id')} has the size {encoded['size']}, and its image [{height}, {width}]")
-    counts = encoded["counts"]
-    return counts if isinstance(counts, bytes) else str(counts).encode()
+        counts: bytes = run_lengths(annotation["segmentation"], height, width)["counts"]
+    except ValueError as error:
+        raise Refused(f"--data {uri}: the mask of annotation {annotation.get('id')} {error}") from None
+    return counts

@@ -196,13 +196,18 @@ def _backbone(folder: Path, state: Mapping[str, torch.Tensor], prefix: str) -> d
             names = {name: theirs + name.removeprefix(ours) for name in wanted}
             found = {prefix + name: source[other] for name, other in names.items() if _fits(source.get(other), wanted[name])}
             best = max(best, found, key=len)
-    missing = [name for name in wanted if prefix + name not in best and "norm" not in name and "num_batches" not in name]
+    missing = [name for name in wanted if prefix + name not in best and not _optional(name)]
     if not best or missing:
         raise Refused(
             f"--backbone {folder}: {len(missing)} of the backbone's {len(wanted)} weights are not there in their shapes "
             f"({', '.join(missing[:3])}, ...): backbone_config in --model-config-file must be that checkpoint's"
         )
     return best
+
+
+def _optional(name: str) -> bool:
+    """What an image classifier does not have: the norms of a Swin's outputs; and a count that nothing reads."""
+    return name.startswith("hidden_states_norms.") or name.endswith("num_batches_tracked")
 
 
 def _fits(found: torch.Tensor | None, wanted: torch.Tensor) -> bool:

@@ -7,25 +7,51 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pycocotools import mask as coco_mask
+
 from pipeline import storage
 from pipeline.errors import Refused
+from pipeline.quality.instance import RunLengths
 from pipeline.truth.formats import Category, Format, Truth, TruthImage
 
 
-def read_json(uri: str) -> dict[str, Any]:
-    """A COCO JSON, whole in memory.
+def read_json(uri: str, setting: str = "--truth") -> dict[str, Any]:
+    """A COCO JSON, whole in memory; `setting` is what the user named it by.
 
     Raises:
-        Refused: it is no JSON, or lacks the lists of COCO's format.
+        Refused: it cannot be read, is no JSON, or lacks the lists of COCO's format.
     """
     try:
         found = json.loads(storage.read_bytes(uri))
+    except storage.StorageError as error:
+        raise Refused(f"{setting} {uri}: {error}") from None
     except ValueError as error:
-        raise Refused(f"--truth {uri}: is no JSON: {error}") from None
+        raise Refused(f"{setting} {uri}: is no JSON: {error}") from None
     for name in ("images", "annotations", "categories"):
         if not isinstance(found, dict) or not isinstance(found.get(name), list) or not all(isinstance(each, dict) for each in found[name]):
-            raise Refused(f"--truth {uri}: has no list of {name}: a COCO JSON has images, annotations and categories")
+            raise Refused(f"{setting} {uri}: has no list of {name}: a COCO JSON has images, annotations and categories")
     return found  # type: ignore[no-any-return]
+
+
+def run_lengths(segmentation: Any, height: int, width: int) -> RunLengths:
+    """An annotation's mask, whether polygons, run lengths in numbers or compressed, as pycocotools' `annToRLE`.
+
+    Raises:
+        ValueError: it is none of them, or of another size than the image.
+    """
+    try:
+        if isinstance(segmentation, list):
+            encoded: RunLengths = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation["counts"], list):
+            encoded = coco_mask.frPyObjects(segmentation, height, width)
+        else:
+            counts = segmentation["counts"]
+            encoded = {"size": segmentation["size"], "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
+    except Exception as error:  # pycocotools raises whatever it meets
+        raise ValueError(f"is none of COCO's kinds: {error}") from None
+    if list(encoded["size"]) != [height, width]:
+        raise ValueError(f"has the size {list(encoded['size'])}, and its image [{height}, {width}]")
+    return encoded
 
 
 def format_of(found: Mapping[str, Any]) -> Format:

@@ -18,6 +18,7 @@ from pipeline.errors import Refused
 from pipeline.quality.instance import RunLengths, TrueInstance
 from pipeline.quality.semantic import NONE
 from pipeline.truth.classes import Classes
+from pipeline.truth.coco import run_lengths
 from pipeline.truth.formats import BACKGROUND_ID, Format, TruthImage
 
 _CODES = 256**3  # ids that a colour can hold
@@ -118,7 +119,7 @@ def class_map(image: TruthImage, wanted: Format, classes: Classes, ignore_index:
         painted = np.full(image.size, NONE if background is None else background, np.int32)
         for segment in sorted(image.segments, key=lambda segment: (not segment["iscrowd"], -float(segment["area"] or 0))):
             index = classes.of_category[segment["category_id"]]
-            mask = coco_mask.decode(run_lengths(image, segment)).view(np.bool_)
+            mask = coco_mask.decode(_run_lengths(image, segment)).view(np.bool_)
             painted[mask] = NONE if index is None else index
         return painted
     return _of_label_map(image, classes, ignore_index)
@@ -150,34 +151,18 @@ def instances(image: TruthImage, classes: Classes) -> list[TrueInstance]:
     for segment in image.segments:
         index = classes.of_category[segment["category_id"]]
         if index is not None:
-            mask = run_lengths(image, segment)
+            mask = _run_lengths(image, segment)
             area = float(coco_mask.area(mask)) if segment["area"] is None else float(segment["area"])
             found.append(TrueInstance(index, mask, area, bool(segment["iscrowd"])))
     return found
 
 
-def run_lengths(image: TruthImage, annotation: Mapping[str, Any]) -> RunLengths:
-    """An annotation's mask, whether polygons, run lengths in numbers or compressed; as pycocotools' `annToRLE`.
-
-    Raises:
-        Refused: it is none of them, or of another size than the image.
-    """
+def _run_lengths(image: TruthImage, annotation: Mapping[str, Any]) -> RunLengths:
     assert image.size is not None
-    height, width = image.size
-    segmentation = annotation["segmentation"]
     try:
-        if isinstance(segmentation, list):
-            encoded: RunLengths = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            encoded = coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            counts = segmentation["counts"]
-            encoded = {"size": segmentation["size"], "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
-    except Exception as error:
-        raise Refused(f"--truth: the mask of annotation {annotation['id']} ({image.name}) is none of COCO's kinds: {error}") from None
-    if list(encoded["size"]) != [height, width]:
-        raise Refused(f"--truth: the mask of annotation {annotation['id']} is of another size than its image, {image.name}")
-    return encoded
+        return run_lengths(annotation["segmentation"], *image.size)
+    except ValueError as error:
+        raise Refused(f"--truth: the mask of annotation {annotation['id']} ({image.name}) {error}") from None
 
 
 def fetched(images: Sequence[TruthImage]) -> list[TruthImage]:
