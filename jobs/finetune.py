@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 from jobs.ending import end_with, leave, say
@@ -33,15 +35,37 @@ def _finetune(argv: list[str]) -> dict[str, Any]:
         return {"outcome": "nothing to do", "output": output}
     from pipeline.training import flow, trackers
 
-    stdout = sys.stdout  # which is another one while a cluster is used
+    stdout, pace = sys.stdout, Pace(prepared.settings.batch_size)  # stdout is another one while a cluster is used
     with trackers.tracking(prepared.settings, prepared.asked, finetune.step_of(prepared), say) as track:
 
         def tell(line: dict[str, Any]) -> None:
-            print(json.dumps(line), file=stdout, flush=True)
+            print(json.dumps({**line, **pace.of(line)}), file=stdout, flush=True)
             track(line)
 
         end = flow.run(prepared, tell)
     return {"outcome": "trained", "output": output, "steps": settings.steps, "best": end.get("best")}
+
+
+class Pace:
+    """How fast a training goes, validations and all, since the first line of progress or since it went on from a saved state."""
+
+    def __init__(self, batch_size: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._batch_size, self._clock = batch_size, clock
+        self._first: tuple[int, float] | None = None
+
+    def of(self, line: dict[str, Any]) -> dict[str, float]:
+        """`images_per_second` and `eta_seconds`, of a line with a loss; nothing for the first of them."""
+        if line.get("event") == "resumed":
+            self._first = None
+        if "loss" not in line:
+            return {}
+        now = self._clock()
+        if self._first is None:
+            self._first = line["step"], now
+            return {}
+        steps, seconds = line["step"] - self._first[0], now - self._first[1]
+        each = seconds / steps
+        return {"images_per_second": round(self._batch_size / each, 2), "eta_seconds": round(each * (line["steps"] - line["step"]))}
 
 
 def _tell_data(prepared: Any) -> None:

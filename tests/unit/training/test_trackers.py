@@ -64,6 +64,17 @@ def test_a_tracker_that_fails_is_given_up_and_one_that_cannot_begin_is_refused(t
     assert "--tensorboard is given up, and the training goes on" in said[0]
 
 
+def test_the_pace_is_that_since_the_run_began_or_went_on() -> None:
+    clock = iter([10.0, 20.0, 100.0, 101.0])
+    pace = finetune.Pace(batch_size=4, clock=lambda: next(clock))
+    assert pace.of(line(2, 8.0)) == {}
+    assert pace.of({"event": "saved", "step": 2}) == {}
+    assert pace.of(line(4, 7.0)) == {"images_per_second": 0.8, "eta_seconds": 25}
+    assert pace.of({"event": "resumed", "step": 2}) == {}
+    assert pace.of(line(4, 7.0)) == {}
+    assert pace.of(line(5, 7.0)) == {"images_per_second": 4.0, "eta_seconds": 4}
+
+
 def test_a_package_that_is_not_installed_is_named_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
