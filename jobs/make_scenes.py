@@ -1,6 +1,7 @@
-"""Write generated scenes as a data set in COCO's panoptic format, to train the demo model on.
+"""Write generated scenes as a data set in COCO's panoptic format, to train on and to judge by.
 
-python -m jobs.make_scenes --output build/scenes --scenes 8000        # training scenes; held-out ones are never among them
+python -m jobs.make_scenes --output build/scenes                    # training scenes; held-out ones are never among them
+python -m jobs.make_scenes --output build/held-out --held-out
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from typing import Any
 
 from jobs.ending import Paced, end_with
 from pipeline import storage
+from pipeline.errors import Refused
 from pipeline.training.scene_data import write_coco_panoptic
-from pipeline.training.scenes import FIRST_TRAINING_SEED
+from pipeline.training.scenes import FIRST_TRAINING_SEED, HELD_OUT
+
+
+_SCENES = 8000
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,8 +30,11 @@ def _write(arguments: argparse.Namespace) -> dict[str, Any]:
     output = storage.normalise(arguments.output).rstrip("/")
     storage.check_output(output, "--output")
     tell = Paced()
-    seeds = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + arguments.scenes)
-    done = write_coco_panoptic(output, seeds, arguments.side, lambda count: tell(f"{count}/{arguments.scenes} scenes"))
+    count = arguments.scenes or (len(HELD_OUT) if arguments.held_out else _SCENES)
+    if arguments.held_out and count > len(HELD_OUT):
+        raise Refused(f"--scenes {count}: there are {len(HELD_OUT)} held-out scenes")
+    seeds = HELD_OUT[:count] if arguments.held_out else range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + count)
+    done = write_coco_panoptic(output, seeds, arguments.side, lambda written: tell(f"{written}/{count} scenes"))
     return {"outcome": "written", "output": output, "scenes": done}
 
 
@@ -35,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m jobs.make_scenes", description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--output", required=True, help="folder for the data set (s3://, file://, a path)")
-    parser.add_argument("--scenes", type=int, default=8000, help="how many (default: %(default)s)")
+    parser.add_argument("--held-out", action="store_true", help="those that nothing here is trained on, to judge by")
+    parser.add_argument("--scenes", type=int, help=f"how many (default: {_SCENES}; all that are held out)")
     parser.add_argument("--side", type=int, default=160, help="shorter side of a scene, pixels (default: %(default)s)")
     return parser
 
