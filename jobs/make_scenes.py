@@ -16,7 +16,6 @@ from pipeline.errors import Refused
 from pipeline.training.scene_data import write_coco_panoptic
 from pipeline.training.scenes import FIRST_TRAINING_SEED, HELD_OUT
 
-
 _SCENES = 8000
 
 
