@@ -107,6 +107,10 @@ def build(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int], se
     torch.manual_seed(seed)
     with weights.quiet():
         module = model_class(FAMILIES[begin.family])(_config(begin, labels, thing_ids))
+    if begin.family == "oneformer":
+        # As published. By transformers' deviation of 0.02, queries are nearly one and the same: in training, dropout tells them apart, and
+        # the model learns to rely on it; answering, without dropout, it finds next to nothing.
+        torch.nn.init.normal_(module.model.transformer_module.queries_embedder.weight)
     state = module.state_dict()
     kept: tuple[str, ...] = ()
     old: dict[str, torch.Tensor] = {}
