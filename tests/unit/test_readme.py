@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from jobs import compact, erase, evaluate, export, publish
+from jobs import compact, erase, evaluate, export, make_scenes, publish
 from pipeline.config import Config
 from pipeline.errors import ErrorCode
 from pipeline.schema import SEGMENT, TABLE
@@ -42,7 +42,14 @@ def test_every_make_target_exists() -> None:
 
 def test_every_flag_is_a_setting() -> None:
     flags = set(re.findall(r"`--([a-z-]+)", README)) - {"config"}
-    parsers = (compact.settings_parser(), erase.settings_parser(), export._parser(), evaluate._parser(), publish._parser())
+    parsers = (
+        compact.settings_parser(),
+        erase.settings_parser(),
+        export._parser(),
+        evaluate._parser(),
+        publish._parser(),
+        make_scenes._parser(),
+    )
     of_others = "".join(parser.format_help() for parser in parsers)
     of_runs = {name.replace("_", "-") for name in (*Config.model_fields, *FinetuneConfig.model_fields)}
     assert flags <= of_runs | set(re.findall(r"--([a-z-]+)", of_others))
