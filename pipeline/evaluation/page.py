@@ -14,6 +14,7 @@ from pipeline.evaluation.report import BY_CLASS, Report
 from pipeline.outputs import page
 from pipeline.outputs.gallery import Card
 from pipeline.outputs.page import plural, text
+from pipeline.quality.instance import CONFIDENT
 from pipeline.schema import Task
 
 _ABSENT = "\N{EN DASH}"
@@ -148,6 +149,8 @@ def _worst(found: Report, shown: Sequence[Shown]) -> str:
         return ""
     noun = "image" if len(shown) == 1 else f"{len(shown)} images"
     note = f"The {noun} of {found['images']['scored']:,} with the lowest score: {_SCORE[found['task']]}. A class has one colour in all."
+    if found["task"] == "instance":
+        note += f" Of predictions, those that score {CONFIDENT} or more are painted."
     cards = "\n".join(_pair(each) for each in shown)
     return f'<section id="worst"><h2>Worst images</h2>\n<p class="muted">{note}</p>\n<div class="pairs">\n{cards}\n</div></section>'
 

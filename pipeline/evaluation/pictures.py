@@ -16,6 +16,7 @@ from pipeline.inference.rle import encode_ids
 from pipeline.inputs.decode import decode
 from pipeline.inputs.fetch import fetch_by_uri
 from pipeline.outputs.gallery import Card, card_from
+from pipeline.quality.instance import CONFIDENT
 from pipeline.quality.semantic import NONE
 from pipeline.schema import Task
 from pipeline.truth.formats import Truth, TruthImage
@@ -90,8 +91,12 @@ def _segment(number: int, index: int, counts: bytes, scoring: Scoring) -> Segmen
 
 
 def _in_classes(segments: Iterable[Mapping[str, Any]], scoring: Scoring) -> Iterator[Segment]:
-    """The row's segments, coloured as the classes; those that truth has no class for come after them."""
+    """The row's segments, coloured as the classes; those that truth has no class for come after them. Of instances, the confident ones: a
+    model gives one of every class and query, and all of them together cover the picture.
+    """
     for segment in segments:
+        if scoring.task is Task.INSTANCE and segment["score"] < CONFIDENT:
+            continue
         index = scoring.classes.of_label(segment["label"])
         label_id = len(scoring.classes) + segment["label_id"] if index is None else index
         yield {**segment, "label_id": label_id, "label": segment["label"] + (" (not judged)" if index is None else "")}
