@@ -29,7 +29,9 @@ def _write(arguments: argparse.Namespace) -> dict[str, Any]:
     output = storage.normalise(arguments.output).rstrip("/")
     storage.check_output(output, "--output")
     tell = Paced()
-    count = arguments.scenes or (len(HELD_OUT) if arguments.held_out else _SCENES)
+    count = arguments.scenes
+    if count is None:
+        count = len(HELD_OUT) if arguments.held_out else _SCENES
     if arguments.held_out and count > len(HELD_OUT):
         raise Refused(f"--scenes {count}: there are {len(HELD_OUT)} held-out scenes")
     seeds = HELD_OUT[:count] if arguments.held_out else range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + count)

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of somebody else's says first; empty where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "")
+
+
 class MasklakeError(Exception):
     """Ends the job with one clear message and `exit_code`; nothing that was committed is lost."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.errors import ErrorCode, ImageFailure, Refused
+from pipeline.errors import ErrorCode, ImageFailure, Refused, first_line
 from pipeline.inference import checkpoint, postprocess, preprocess
 from pipeline.inference.checkpoint import ModelDescription
 from pipeline.inference.families import FAMILIES, Answer, ClassMap, Queries
@@ -219,11 +219,11 @@ class Segmenter:
                 answers = self.family.run(self.module, self.pixel_values(filled, padded), tasks)
                 return _Logits(answers, self._event(self._device_module.current_stream(self.device)))
         except (torch.OutOfMemoryError, MemoryError) as error:
-            outcome: Exception = _OutOfMemory(_first_line(error))
+            outcome: Exception = _OutOfMemory(first_line(error))
         except _DEVICE_LOST:
             raise
         except Exception as error:  # whatever the model raises becomes that image's error row
-            outcome = RuntimeError(f"{type(error).__name__}: {_first_line(error)}")
+            outcome = RuntimeError(f"{type(error).__name__}: {first_line(error)}")
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -279,11 +279,11 @@ class Segmenter:
         except NotFinite as error:
             return ImageFailure(ErrorCode.NOT_FINITE, str(error) or "the model answered NaN or infinity")
         except (torch.OutOfMemoryError, MemoryError) as error:
-            return ImageFailure(ErrorCode.OUT_OF_MEMORY, f"post-processing: {_first_line(error)}")
+            return ImageFailure(ErrorCode.OUT_OF_MEMORY, f"post-processing: {first_line(error)}")
         except _DEVICE_LOST:
             raise
         except Exception as error:  # a row says so, its batch-mates go on
-            return ImageFailure(ErrorCode.MODEL_FAILED, f"post-processing: {type(error).__name__}: {_first_line(error)}")
+            return ImageFailure(ErrorCode.MODEL_FAILED, f"post-processing: {type(error).__name__}: {first_line(error)}")
 
     def _segments(self, answer: Answer, row: int, item: ModelInput, task: str) -> list[Segment]:
         resized = (item.pixels.shape[0], item.pixels.shape[1])
@@ -327,8 +327,3 @@ def _failure(error: Exception) -> ImageFailure:
     if isinstance(error, _OutOfMemory):
         return ImageFailure(ErrorCode.OUT_OF_MEMORY, str(error))
     return ImageFailure(ErrorCode.MODEL_FAILED, str(error))
-
-
-def _first_line(error: BaseException) -> str:
-    lines: Iterable[str] = str(error).strip().splitlines()
-    return next(iter(lines), "")

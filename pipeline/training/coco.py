@@ -23,14 +23,14 @@ class _Categories:
     """COCO's category id -> label id."""
 
 
-def read_panoptic(uri: str, images: str | None, masks: str | None) -> DataSet:
+def read_panoptic(uri: str, images: str | None, masks: str | None, setting: str) -> DataSet:
     """The examples of a panoptic JSON. The PNGs lie in `masks`, by default the folder named as the JSON without its ending; the images in
-    `images`, by default where `coco_url` says.
+    `images`, by default where `coco_url` says; `setting` is what the user named the JSON by.
 
     Raises:
         Refused: the JSON is none, or names a category or image that it does not have.
     """
-    content = read_json(uri, "--data")
+    content = read_json(uri, setting)
     categories = _categories(content, uri)
     names = _images(content, uri, images)
     folder = (masks or uri.removesuffix(".json")).rstrip("/") + "/"
@@ -51,13 +51,13 @@ def read_panoptic(uri: str, images: str | None, masks: str | None) -> DataSet:
     return DataSet(categories.labels, categories.thing_ids, tuple(examples), count_labels(examples), +skipped, f"COCO panoptic, {uri}")
 
 
-def read_instances(uri: str, images: str | None) -> DataSet:
+def read_instances(uri: str, images: str | None, setting: str) -> DataSet:
     """The examples of an instances JSON: all its categories are things. Images without annotations are left out.
 
     Raises:
         Refused: the JSON is none, or names a category or image that it does not have, or a segmentation cannot be read.
     """
-    content = read_json(uri, "--data")
+    content = read_json(uri, setting)
     categories = _categories(content, uri)
     names = _images(content, uri, images)
     skipped: Counter[str] = Counter()
@@ -128,5 +128,5 @@ def _counts(annotation: Mapping[str, Any], height: int, width: int, uri: str) ->
     try:
         counts: bytes = run_lengths(annotation["segmentation"], height, width)["counts"]
     except ValueError as error:
-        raise Refused(f"--data {uri}: the mask of annotation {annotation.get('id')} {error}") from None
+        raise Refused(f"{uri}: the mask of annotation {annotation.get('id')} {error}") from None
     return counts

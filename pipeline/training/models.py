@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from pipeline.errors import Refused
+from pipeline.errors import Refused, first_line
 from pipeline.inference import checkpoint, preprocess, weights
 from pipeline.inference.families import FAMILIES, PROCESSORS, check_backbone, model_class
 from pipeline.inference.files import read_json, weight_files
@@ -138,7 +138,7 @@ def _config(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int]) 
     try:
         config = AutoConfig.for_model(**written)
     except Exception as error:  # of a file that the user wrote, transformers raises whatever it meets
-        raise Refused(f"transformers cannot use this configuration: {str(error).strip().splitlines()[0]}") from None
+        raise Refused(f"transformers cannot use this configuration: {first_line(error)}") from None
     config.id2label = dict(labels)
     config.label2id = {label: index for index, label in labels.items()}
     config.thing_ids = sorted(thing_ids)

@@ -20,10 +20,11 @@ def read(settings: DataConfig) -> tuple[DataSet, DataSet]:
     Raises:
         Refused: the data cannot be read, nothing is left to train on, or a class has no examples and `empty_classes` refuses that.
     """
-    whole = _read_one(settings, settings.data, settings.images, settings.masks)
+    whole = _read_one(settings, "--data", settings.data, settings.images, settings.masks)
     if settings.validation_data is not None:
         training = whole
-        held_out = _read_one(settings, settings.validation_data, settings.validation_images or settings.images, settings.validation_masks)
+        images = settings.validation_images or settings.images
+        held_out = _read_one(settings, "--validation-data", settings.validation_data, images, settings.validation_masks)
     else:
         training, held_out = split(whole, settings.validation_share)
     if not training.examples:
@@ -42,12 +43,12 @@ def split(data: DataSet, share: float) -> tuple[DataSet, DataSet]:
     return parts[0], parts[1]
 
 
-def _read_one(settings: DataConfig, data: str, images: str | None, masks: str | None) -> DataSet:
+def _read_one(settings: DataConfig, setting: str, data: str, images: str | None, masks: str | None) -> DataSet:
     images = images and storage.normalise(images)
     masks = masks and storage.normalise(masks)
     readers: dict[str, Callable[[], DataSet]] = {
-        "coco-panoptic": lambda: coco.read_panoptic(storage.normalise(data), images, masks),
-        "coco-instances": lambda: coco.read_instances(storage.normalise(data), images),
+        "coco-panoptic": lambda: coco.read_panoptic(storage.normalise(data), images, masks, setting),
+        "coco-instances": lambda: coco.read_instances(storage.normalise(data), images, setting),
         "label-maps": lambda: label_map_folder.read_folder(
             data, images or "", settings.labels or "", settings.ignore_index, settings.thing_labels
         ),
@@ -55,7 +56,7 @@ def _read_one(settings: DataConfig, data: str, images: str | None, masks: str | 
     }
     found = readers[settings.format]()
     if not found.examples:
-        raise Refused(f"--data {data}: has no example ({_told(found)})")
+        raise Refused(f"{setting} {data}: has no example ({_told(found)})")
     return found
 
 

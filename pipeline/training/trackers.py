@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from pipeline.errors import Refused
+from pipeline.errors import Refused, first_line
 from pipeline.training.loop import Tell
 from pipeline.training.settings import FinetuneConfig
 
@@ -46,7 +46,7 @@ def tracking(settings: FinetuneConfig, asked: Mapping[str, Any], step: int, say:
             work(trackers[name])
         except Exception as error:  # whatever a service does: the training is worth more than its log
             del trackers[name]
-            say(f"{name} is given up, and the training goes on: {_first_line(error)}")
+            say(f"{name} is given up, and the training goes on: {first_line(error) or type(error).__name__}")
 
     def tell(line: dict[str, Any]) -> None:
         for name in list(trackers):
@@ -73,7 +73,7 @@ def _begun(setting: str, value: str, begin: Callable[[], _Tracker]) -> _Tracker:
     try:
         return begin()
     except Exception as error:  # the packages raise whatever they meet
-        raise Refused(f"{setting} {value}: {_first_line(error)}") from None
+        raise Refused(f"{setting} {value}: {first_line(error) or type(error).__name__}") from None
 
 
 class _TensorBoard:
@@ -115,8 +115,3 @@ class _MLflow:
 
     def close(self, finished: bool) -> None:
         self._client.set_terminated(self._run, "FINISHED" if finished else "FAILED")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -5,7 +5,7 @@ The statistics of images are added up, so that workers can share the images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,9 @@ class Scores:
 
     def __add__(self, other: Scores) -> Scores:
         return Scores(
-            _sum(self.segments, other.segments, PanopticStats.__add__),
-            _sum(self.pixels, other.pixels, SemanticStats.__add__),
-            _sum(self.objects, other.objects, InstanceStats.__add__),
+            _sum(self.segments, other.segments),
+            _sum(self.pixels, other.pixels),
+            _sum(self.objects, other.objects),
         )
 
     def result(self, thing_ids: frozenset[int]) -> dict[str, float]:
@@ -53,8 +53,10 @@ class Scores:
         return scores
 
 
-def _sum(one: Any, other: Any, add: Callable[[Any, Any], Any]) -> Any:
-    return add(one, other) if one is not None and other is not None else one if other is None else other
+def _sum(one: Any, other: Any) -> Any:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 def judge(segmenter: Segmenter, samples: Iterable[tuple[int, Sample]]) -> Scores:
