@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def load(family_name: str, folder: Path, device: str = "cpu", dtype: str = "floa
     weight_files(folder)
     with quiet():
         module, info = _from_pretrained(model_class(family), folder)
-    _refuse_holes(folder, set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]})
+    _refuse_holes(folder, module, info)
     for name, value in family.config_changes.items():
         setattr(module.config, name, value)
     module.eval().requires_grad_(False)
@@ -55,12 +56,31 @@ def verify(family_name: str, folder: Path) -> None:
             with safe_open(path, framework="pt") as file:
                 found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a mapping
     with quiet(), torch.device("meta"):
-        expected = cls(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)).state_dict()
-    needed = {name: tuple(value.shape) for name, value in expected.items() if not name.startswith(_TRAINING_ONLY)}
-    if any(found.get(name) != shape for name, shape in needed.items()):
+        expected = cls(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
+    state = {name: tuple(value.shape) for name, value in expected.state_dict().items()}
+    needed = needed_weights(expected, state)
+    if any(found.get(name) != state[name] for name in needed):
         with quiet():
-            _, info = _from_pretrained(cls, folder)
-        _refuse_holes(folder, set(info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]})
+            module, info = _from_pretrained(cls, folder)
+        _refuse_holes(folder, module, info)
+
+
+def needed_weights(module: Any, names: Iterable[str]) -> set[str]:
+    """Of `names` of the module's state, those that an answer needs: not the loss's buffers, nor what a part of the model declares unused.
+
+    A composed model's backbone may carry layers that its class says (`_keys_to_ignore_on_load_missing`) a checkpoint need not have, such
+    as the last norm of Swin, which released Mask2Former and OneFormer files lack: transformers does not hand that on to the whole.
+    """
+    ignorable = [
+        (f"{prefix}." if prefix else "", re.compile(pattern))
+        for prefix, part in module.named_modules()
+        for pattern in getattr(type(part), "_keys_to_ignore_on_load_missing", None) or ()
+    ]
+
+    def is_ignorable(name: str) -> bool:
+        return any(name.startswith(prefix) and pattern.search(name.removeprefix(prefix)) for prefix, pattern in ignorable)
+
+    return {name for name in names if not name.startswith(_TRAINING_ONLY) and not is_ignorable(name)}
 
 
 def _from_pretrained(cls: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -80,8 +100,8 @@ def _from_pretrained(cls: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     return result
 
 
-def _refuse_holes(folder: Path, missing: set[str], mismatched: set[str]) -> None:
-    missing = {name for name in missing if not name.startswith(_TRAINING_ONLY)}
+def _refuse_holes(folder: Path, module: Any, info: dict[str, Any]) -> None:
+    missing, mismatched = needed_weights(module, info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
     problems = [
         f"{len(names)} {what} ({', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''})"
         for names, what in ((missing, "weights are missing"), (mismatched, "weights have another shape than config.json says"))

@@ -118,10 +118,11 @@ def build(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int], se
         old = _weights_of(begin.family, begin.folder, set(state))
         old, kept = _with_head(old, state, PARTS[begin.family], begin.config, labels)
     elif begin.backbone is not None:
-        old = _backbone(begin.backbone, state, PARTS[begin.family].backbone)
+        needed = {name: state[name] for name in weights.needed_weights(module, state)}
+        old = _backbone(begin.backbone, needed, PARTS[begin.family].backbone)
     fitting = {name: value for name, value in old.items() if name in state and state[name].shape == value.shape}
     module.load_state_dict(fitting, strict=False)
-    new = sorted(name for name, _ in module.named_parameters() if name not in fitting)
+    new = sorted(weights.needed_weights(module, (name for name, _ in module.named_parameters() if name not in fitting)))
     head = PARTS[begin.family].head
     if kept and f"{head}.weight" not in new and set(kept) != set(labels.values()):
         new += [f"{head}.weight (rows of {', '.join(label for label in labels.values() if label not in kept)})"]

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import Refused
 from pipeline.inference import checkpoint, splits
+from pipeline.inference.families import FAMILIES, Queries
 from pipeline.inference.options import Options
+from tests.shared import shared_folder
 from tests.unit.inference import tiny_checkpoints
 
 SEMANTIC, PANOPTIC = Options(tasks=("semantic",)), Options(tasks=("panoptic",))
@@ -225,5 +228,44 @@ def test_the_losses_buffers_are_not_missed(tmp_path: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     save_file({k: v for k, v in weights.items() if not k.startswith("criterion.")}, folder / "model.safetensors", metadata={"format": "pt"})
     description = checkpoint.describe(folder, PANOPTIC)
+    checkpoint.verify(description, folder)
+    checkpoint.load(description, folder)
+
+
+def without(folder: Path, part: str) -> None:
+    """Take the weights whose names contain `part` out of a checkpoint."""
+    weights = load_file(folder / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if part not in k}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("family", ["mask2former", "oneformer", "maskformer"])
+def test_a_layer_that_the_backbones_class_declares_unused_is_not_missed(tmp_path: Path, family: str) -> None:
+    """Released files lack the last norm of Swin, which transformers 5 carries and never uses: answers are the same without it."""
+    folder = tiny_checkpoints.write(family, tmp_path)
+    description, pixels = checkpoint.describe(folder, SEMANTIC), torch.rand(1, 3, 64, 64)
+    run = FAMILIES[family].run
+    before = run(checkpoint.load(description, folder), pixels, ("semantic",))["semantic"]
+    without(folder, ".swin.layernorm.")
+    checkpoint.verify(description, folder)
+    after = run(checkpoint.load(description, folder), pixels, ("semantic",))["semantic"]
+    assert isinstance(before, Queries)
+    assert isinstance(after, Queries)
+    assert torch.equal(before.mask_logits, after.mask_logits)
+    assert torch.equal(before.class_logits, after.class_logits)
+
+
+def test_a_norm_that_answers_need_is_missed(tmp_path: Path) -> None:
+    folder = tiny_checkpoints.write("mask2former", tmp_path)
+    description = checkpoint.describe(folder, SEMANTIC)
+    without(folder, ".encoder.hidden_states_norms.stage1.")
+    for check in (checkpoint.verify, checkpoint.load):
+        with pytest.raises(Refused, match=r"2 weights are missing \(model\.pixel_level_module\.encoder\.hidden_states_norms"):
+            check(description, folder)
+
+
+@pytest.mark.parametrize("name", ["facebook--mask2former-swin-tiny-coco-panoptic", "facebook--maskformer-swin-tiny-ade"])
+def test_a_checkpoint_laid_out_as_released_loads(name: str) -> None:
+    folder = shared_folder("models", "hub-layouts", name)
+    description = checkpoint.describe(folder, SEMANTIC)
     checkpoint.verify(description, folder)
     checkpoint.load(description, folder)

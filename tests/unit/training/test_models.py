@@ -46,6 +46,10 @@ def test_only_what_is_new_is_said_to_be_new(tmp_path: Path) -> None:
     begin = models.start(trainings.model("mask2former", tmp_path), None, None, None)
     assert models.build(begin, dict(tiny_checkpoints.LABELS), frozenset(), 0).new == ()
     assert models.build(begin, LABELS, frozenset(), 0).new == ("class_predictor.weight (rows of river)",)
+    assert begin.folder is not None
+    unused = {k: v for k, v in load_file(begin.folder / "model.safetensors").items() if ".swin.layernorm." not in k}
+    save_file(unused, begin.folder / "model.safetensors", metadata={"format": "pt"})  # as released files are
+    assert models.build(begin, dict(tiny_checkpoints.LABELS), frozenset(), 0).new == ()
     scratch = models.build(models.start(None, ROOT / "infra" / "demo-model" / "config.json", None, None), LABELS, frozenset(), 0)
     assert len(scratch.new) == len(list(scratch.module.parameters()))
 
