@@ -27,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
 def _compact(settings: argparse.Namespace) -> dict[str, Any]:
     with keeping.opened(settings, "compact") as table:
         done = compact(table, round(settings.target_mb * _MEGABYTE), settings.drop_superseded, settings.dry_run, say, Paced())
+        if settings.dry_run and settings.vacuum_hours == 0 and done.merged_files:
+            say(f"vacuum: the {done.merged_files:,} files that are merged would go as well")
         outcome = "planned" if settings.dry_run else "compacted" if done.merged_files else "nothing to do"
         return {"outcome": outcome, "table": table.uri, **asdict(done), **keeping.vacuumed(table, settings)}
 

@@ -9,8 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+from deltalake import DeltaTable
+
 from pipeline.outputs import runs
+from pipeline.outputs.compact import Compaction, compact
 from pipeline.outputs.table import Table
+from pipeline.outputs.upkeep import UpkeepTable
+from pipeline.outputs.vacuum import Vacuumed, vacuum
 from pipeline.outputs.write import FileRecord, write_rows
 from tests.answers import rows
 
@@ -29,6 +35,41 @@ def files(table: Table, run_id: str, names: list[str], day: str = "2026-11-22", 
     """What a worker of this run writes for images with these names."""
     uris = [f"{LAKE}dt={day}/{name}.jpg" for name in names]
     return write_rows(rows(uris, run_id, BY, dt=[day] * len(uris), **more), table.uri, BY, run_id)
+
+
+def compacted(uri: Path, job_id: str = "compact-1", target: int = 128_000_000, **more: Any) -> Compaction:
+    """Compact a table, as the job does."""
+    with UpkeepTable.job(str(uri), job_id, more.get("dry_run", False), beat=False) as table:
+        return compact(table, target, say=lambda text: None, **more)
+
+
+def vacuumed(uri: Path, hours: float = 0, job_id: str = "vacuum-1", **more: Any) -> Vacuumed:
+    """Vacuum a table, as the job does; a run is dead that showed no sign of life for 0.3 s."""
+    with UpkeepTable.job(str(uri), job_id, more.get("dry_run", False), beat=False) as table:
+        return vacuum(table, hours, **{"lease_seconds": 0.3, "say": lambda text: None, **more})
+
+
+def content(uri: Path | str, **version: Any) -> pa.Table:
+    """Every row, as delta-rs and pyarrow read it, in a fixed order."""
+    return DeltaTable(str(uri), **version).to_pyarrow_table().sort_by([("image_uri", "ascending"), ("run_id", "ascending")])
+
+
+def images_in(uri: Path | str) -> Counter[str]:
+    """How many rows each image has, by its name."""
+    return Counter(name.rpartition("/")[2].removesuffix(".jpg") for name in content(uri)["image_uri"].to_pylist())
+
+
+def data_files(folder: Path) -> set[str]:
+    """The names of the Parquet files below a folder, whether the table holds them or not."""
+    return {path.name for path in folder.rglob("*.parquet") if "_delta_log" not in path.parts}
+
+
+def some_commits(uri: Path, names: str = "abcd", day: str = "2026-11-22") -> Table:
+    """A run under way that has committed a file for each of these names."""
+    table = begun(uri, "run-1")
+    for name in names:
+        table.commit(files(table, "run-1", [name], day))
+    return table
 
 
 def write_together(uri: str, processes: int = 2, threads: int = 2, commits: int = 5) -> Counter[str]:

@@ -6,17 +6,28 @@ Read from there, because delta-rs' `history` numbers entries from the version th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from pipeline import storage
 from pipeline.errors import ImageFailure, MasklakeError
+from pipeline.outputs.own_files import writer_of
+from pipeline.storage import StoredFile
 
 EVENT = "masklake"
 """The key of our own record in a commit's metadata."""
 PAGE = 500
 """Entries read at a time."""
+
+_ENTRY = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.\d{10}\.\d{10}|\.[0-9a-f-]{36})?\.parquet")
 
 Actions = Sequence[Mapping[str, Any]]
 
@@ -46,3 +57,66 @@ def file_names(actions: Actions, kind: str) -> Iterator[str]:
     for action in actions:
         if kind in action:
             yield unquote(action[kind]["path"]).rpartition("/")[2]
+
+
+def file_paths(table_uri: str, actions: Actions, kind: str) -> Iterator[str]:
+    """The same with their folders, relative to the table."""
+    return (_relative(table_uri, action[kind]["path"]) for action in actions if kind in action)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What there is of a log: when each version that has an entry was committed, by the store's clock; the oldest checkpoint's files."""
+
+    entries: Mapping[int, datetime | None]
+    checkpoint: Sequence[str]
+
+
+def listed(table_uri: str) -> Listed:
+    """Look what there is of the log."""
+    files = [file for page in storage.list_files(f"{table_uri}/_delta_log/") for file in page]
+    checkpoints = _versions(files, _CHECKPOINT)
+    oldest = min((version for version, _ in checkpoints), default=-1)
+    return Listed(
+        {version: file.modified for version, file in _versions(files, _ENTRY)},
+        [file.uri for version, file in checkpoints if version == oldest],
+    )
+
+
+def everything_named(table_uri: str, found: Listed) -> tuple[set[str], set[str]]:
+    """The paths, relative to the table, of every file that the log still names, and the runs that it still knows.
+
+    Where Delta has dropped the first entries, the oldest checkpoint says what was part of the table by then, and, for a while, what had
+    been removed from it. Later checkpoints say nothing that the entries do not.
+
+    Raises:
+        MasklakeError: a part of the log cannot be read.
+    """
+    paths, runs = set[str](), set[str]()
+    if min(found.entries, default=0) > 0:
+        for uri in found.checkpoint:
+            paths.update(_relative(table_uri, path) for path in _checkpointed(uri))
+    for _, actions in entries(table_uri, sorted(found.entries)):
+        for kind in ("add", "remove"):
+            paths.update(file_paths(table_uri, actions, kind))
+        runs.add((event(actions) or {}).get("run_id", ""))
+    return paths, {run for run in (*runs, *map(writer_of, paths)) if run}
+
+
+def _versions(files: Sequence[StoredFile], names: re.Pattern[str]) -> list[tuple[int, StoredFile]]:
+    found = [(names.fullmatch(file.uri.rpartition("/")[2]), file) for file in files]
+    return [(int(match[1]), file) for match, file in found if match]
+
+
+def _checkpointed(uri: str) -> Iterator[str]:
+    """The paths of the files that a checkpoint says were added, or removed not long ago."""
+    with storage.open_file(uri) as source:
+        parquet = pq.ParquetFile(source)
+        for batch in parquet.iter_batches(columns=["add.path", "remove.path"]):
+            for kind in batch.schema.names:
+                yield from pc.struct_field(batch[kind], "path").drop_null().to_pylist()
+
+
+def _relative(table_uri: str, path: str) -> str:
+    """A path of the log as the store names it; the log may have it whole, as a URI."""
+    return unquote(path).removeprefix(table_uri + "/")

@@ -10,19 +10,17 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 
 from pipeline import storage
 from pipeline.errors import ErrorCode, ImageFailure, MasklakeError
+from pipeline.outputs.own_files import OwnFiles
 from pipeline.storage import StorageError
 
 BEAT_SECONDS = 3.0
 """How often a run that lives rewrites its marker."""
-
-FILE_NAME = re.compile(r"\.?part-(?P<run_id>[\w-]+?)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.parquet(?:\.[0-9-]+\.partial)?", re.ASCII)
-"""A data file of ours: which run wrote it. A local file system may keep, under a hidden name, a part of one whose writer was killed."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,8 @@ class Marker:
     """A table version from before that commit."""
     beat: int = 0
     """Grows while the run lives."""
+    table: str = ""
+    """The id of the Delta table, which another one at the same place does not have."""
 
 
 def scope_prefix(input_uri: str) -> str:
@@ -118,19 +118,17 @@ class Heartbeat:
                 mark(self._table_uri, replace(self.marker, beat=beat))
 
 
-def delete_uncommitted(table_uri: str, run_ids: Collection[str], committed: Collection[str]) -> int:
+def delete_uncommitted(table_uri: str, partition_by: Sequence[str], run_ids: Collection[str], committed: Collection[str]) -> int:
     """Delete the data files of dead runs that are not among the `committed` file names; returns how many.
 
-    Only names that these runs gave are considered, so files of live runs and of compactions stay.
+    Only names that these runs gave are considered, so files of live runs and of compactions stay; and only in the table's own partitions.
     """
-    deleted = 0
+    own = OwnFiles(table_uri, partition_by)
     for page in storage.list_files(table_uri + "/"):
-        names = [(file.uri, file.uri.rpartition("/")[2]) for file in page]
-        ours = [(uri, name) for uri, name in names if (match := FILE_NAME.fullmatch(name)) and match["run_id"] in run_ids]
-        orphans = [uri for uri, name in ours if name not in committed]
-        storage.delete_files(orphans)
-        deleted += len(orphans)
-    return deleted
+        own.add([file for file in page if "/_delta_log/" in file.uri or own.writer(file) in run_ids])
+    orphans = [file.uri for file in own.files() if own.in_partition(file) and file.uri.rpartition("/")[2] not in committed]
+    storage.delete_files(orphans)
+    return len(orphans)
 
 
 def delete_repeated(table_uri: str, run_id: str, committed: Collection[str]) -> int:

@@ -92,6 +92,16 @@ class Table:
         """The Delta version that was last looked at."""
         return self._seen
 
+    @property
+    def table_id(self) -> str:
+        """What tells this table from any other, also from one that was or will be at the same place."""
+        return str(self._delta.metadata().id)
+
+    @property
+    def partition_by(self) -> list[str]:
+        """The columns of the partitioning, in order."""
+        return list(self._delta.metadata().partition_columns)
+
     def run_folder(self, run_id: str) -> str:
         """Where a run keeps its work list (`plan-*`) and its report."""
         return runs.run_folder(self.uri, run_id)
@@ -122,7 +132,7 @@ class Table:
             Refused: another run has meanwhile given the table a column to carry, of another type than this one's.
             MasklakeError: the store does not take the commit.
         """
-        self._run, self._polite = Marker(run_id, scope, begun=-1, seen=self._seen), polite
+        self._run, self._polite = Marker(run_id, scope, begun=-1, seen=self._seen, table=self.table_id), polite
         runs.mark(self.uri, self._run)
         self._heartbeat = Heartbeat(self.uri, self._run) if beat else None
         try:
@@ -194,7 +204,7 @@ class Table:
         self.rest()
         versions = range(max(self._run.begun, self._run.seen + 1), self._seen + 1)
         committed = {name for _, actions in log.entries(self.uri, versions) for name in log.file_names(actions, "add")}
-        runs.delete_uncommitted(self.uri, [self._run.run_id], committed)
+        runs.delete_uncommitted(self.uri, self.partition_by, [self._run.run_id], committed)
         runs.delete_work_list(self.uri, self._run.run_id)
         runs.unmark(self.uri, [self._run.run_id])
         self._run = None
@@ -355,7 +365,7 @@ class Table:
                 committed = {name for _, actions in log.entries(self.uri, versions) for name in log.file_names(actions, "add")}
             except MasklakeError:
                 return []  # log entries so old that they are gone: without them, no file can be called uncommitted
-            runs.delete_uncommitted(self.uri, [marker.run_id for marker in fenced], committed)
+            runs.delete_uncommitted(self.uri, self.partition_by, [marker.run_id for marker in fenced], committed)
         return [marker.run_id for marker in fenced]
 
 

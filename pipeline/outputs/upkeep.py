@@ -85,7 +85,7 @@ class UpkeepTable(Table):
             Refused: see `existing`.
         """
         table = cls.existing(uri)
-        table._run = Marker(job_id, "", begun=-1, seen=table.version)
+        table._run = Marker(job_id, "", begun=-1, seen=table.version, table=table.table_id)
         if not dry_run:
             runs.mark(table.uri, table._run)
             table._heartbeat = Heartbeat(table.uri, table._run) if beat else None
@@ -102,19 +102,9 @@ class UpkeepTable(Table):
         return self._run.run_id
 
     @property
-    def table_id(self) -> str:
-        """What tells this table from any other, also from one that was or will be at the same place."""
-        return str(self._delta.metadata().id)
-
-    @property
     def published(self) -> bool:
         """Whether metadata of an Iceberg mirror lie below the table."""
         return bool(storage.list_names(f"{self.uri}/{ICEBERG_FOLDER}/"))
-
-    @property
-    def partition_by(self) -> list[str]:
-        """The columns of the partitioning, in order."""
-        return list(self._delta.metadata().partition_columns)
 
     @property
     def schema(self) -> pa.Schema:

@@ -52,6 +52,8 @@ def test_compact_merges_and_vacuums(lake: Path, capsys: pytest.CaptureFixture[st
     code, summary, errors = run(capsys, "compact", "--table", lake / "masks")
     assert (code, summary["outcome"], summary["files_after"], summary["vacuumed"]["files"]) == (0, "compacted", 1, 0)
     assert "5 files" in errors
+    _, summary, errors = run(capsys, "compact", "--table", lake / "masks", "--vacuum-hours", "0", "--dry-run")
+    assert errors.count(f"would delete file://{lake}/masks/task=panoptic/dt=1/part-run-1-") == summary["vacuumed"]["files"] == 5
     code, summary, errors = run(capsys, "compact", "--table", lake / "masks", "--vacuum-hours", "0")
     assert (code, summary["outcome"], summary["vacuumed"]["files"]) == (0, "nothing to do", 5)
     assert "readers" in errors

@@ -1,10 +1,9 @@
-"""Compaction beside runs, readers and other compactions; what is dropped as superseded; what a vacuum deletes, and what it must not."""
+"""Compaction beside runs, readers and other compactions; what is dropped as superseded."""
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,31 +17,19 @@ import pytest
 from deltalake import DeltaTable
 
 from pipeline import reading
-from pipeline.errors import Fenced, MasklakeError, Refused
+from pipeline.errors import Refused
 from pipeline.outputs import overlap, runs
-from pipeline.outputs.compact import Compaction, compact, groups_to_merge
+from pipeline.outputs.compact import Compaction, groups_to_merge
 from pipeline.outputs.keys import Wanted
 from pipeline.outputs.rewrite import rewrite
-from pipeline.outputs.runs import Heartbeat
 from pipeline.outputs.superseded import REASONS
 from pipeline.outputs.table import Table
 from pipeline.outputs.upkeep import TableFile, UpkeepTable
-from pipeline.outputs.vacuum import Vacuumed, vacuum
 from pipeline.outputs.write import write_rows
 from tests.answers import FINGERPRINTS, rows
-from tests.tables import BY, LAKE, begun, files, write_together
+from tests.tables import BY, LAKE, begun, compacted, content, data_files, files, images_in, some_commits, vacuumed, write_together
 
 MB = 1_000_000
-
-
-def compacted(uri: Path, job_id: str = "compact-1", target: int = 128 * MB, **more: Any) -> Compaction:
-    with UpkeepTable.job(str(uri), job_id, more.get("dry_run", False), beat=False) as table:
-        return compact(table, target, say=lambda text: None, **more)
-
-
-def vacuumed(uri: Path, hours: float = 0, job_id: str = "vacuum-1", **more: Any) -> Vacuumed:
-    with UpkeepTable.job(str(uri), job_id, more.get("dry_run", False), beat=False) as table:
-        return vacuum(table, hours, say=lambda text: None, **{"lease_seconds": 0.3, **more})
 
 
 @pytest.fixture(autouse=True)
@@ -51,25 +38,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "BEAT_SECONDS", 0.05)
     monkeypatch.setattr(overlap, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr("pipeline.outputs.vacuum.LOOK_SECONDS", 0.05)
-
-
-def content(uri: Path | str, **version: Any) -> pa.Table:
-    return DeltaTable(str(uri), **version).to_pyarrow_table().sort_by([("image_uri", "ascending"), ("run_id", "ascending")])
-
-
-def images_in(uri: Path | str) -> Counter[str]:
-    return Counter(name.rpartition("/")[2].removesuffix(".jpg") for name in content(uri)["image_uri"].to_pylist())
-
-
-def data_files(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*.parquet") if "_delta_log" not in path.parts}
-
-
-def some_commits(uri: Path, names: str = "abcd", day: str = "2026-11-22") -> Table:
-    table = begun(uri, "run-1")
-    for name in names:
-        table.commit(files(table, "run-1", [name], day))
-    return table
 
 
 # What is merged
@@ -324,132 +292,6 @@ def test_a_run_whose_rows_are_dropped_while_it_works_still_finds_itself_complete
     assert compacted(tmp_path, drop_superseded=True).superseded_rows["changed model or settings"] == 1
     assert images_in(tmp_path) == Counter("ab")
     assert run.rows_of_run("run-1") == 2
-
-
-# What a vacuum deletes
-
-
-def test_old_versions_files_stay_for_the_hours_asked_for(tmp_path: Path) -> None:
-    some_commits(tmp_path).finish_run()
-    compacted(tmp_path)
-    assert len(data_files(tmp_path)) == 5
-    assert vacuumed(tmp_path, 1).files == 0
-    long_ago = time.time() - 7200
-    for path in (tmp_path / "_delta_log").glob("*.json"):
-        os.utime(path, (long_ago, long_ago))
-    done = vacuumed(tmp_path, 1)
-    assert (done.files, done.bytes > 0, len(data_files(tmp_path))) == (4, True, 1)
-    assert images_in(tmp_path) == Counter("abcd")
-
-
-def test_with_0_hours_only_the_present_version_is_left(tmp_path: Path) -> None:
-    some_commits(tmp_path).finish_run()
-    compacted(tmp_path)
-    assert vacuumed(tmp_path, 0, dry_run=True).files == 4
-    assert vacuumed(tmp_path, 0).files == 4
-    assert images_in(tmp_path) == Counter("abcd")
-
-
-def test_leftovers_of_finished_runs_go_and_files_of_live_runs_stay(tmp_path: Path) -> None:
-    """A task that was done twice, the second time on a node that was given up, leaves a file which nobody ever commits."""
-    finished, live = begun(tmp_path, "run-1", LAKE + "dt=1/"), begun(tmp_path, "run-11", LAKE + "dt=2/")
-    heart = Heartbeat(live.uri, live._run)  # type: ignore[arg-type]
-    finished.commit(files(finished, "run-1", ["a"]))
-    finished.finish_run()
-    files(finished, "run-1", ["twice"])
-    waiting = files(live, "run-11", ["b"])
-    (tmp_path / "task=panoptic" / "dt=2026-11-22" / f".{Path(waiting[0].path).name.replace('run-11', 'run-1')}.7-7.partial").touch()
-    assert vacuumed(tmp_path, 0).files == 2
-    live.commit(waiting)
-    heart.stop()
-    assert images_in(tmp_path) == Counter("ab")
-    assert len(data_files(tmp_path)) == 2
-
-
-def test_a_replaced_file_of_a_live_run_is_not_taken_for_one_that_waits(tmp_path: Path) -> None:
-    live = some_commits(tmp_path, "ab")
-    heart = Heartbeat(live.uri, live._run)  # type: ignore[arg-type]
-    waiting = files(live, "run-1", ["c"])
-    compacted(tmp_path)
-    assert vacuumed(tmp_path, 0).files == 2
-    live.commit(waiting)
-    heart.stop()
-    assert images_in(tmp_path) == Counter("abc")
-
-
-def test_a_dead_run_is_closed_before_its_files_go(tmp_path: Path) -> None:
-    """It may only have been paused: then it must not commit files that are deleted."""
-    dead = some_commits(tmp_path, "a")
-    waiting = files(dead, "run-1", ["b"])
-    assert vacuumed(tmp_path, 168) == Vacuumed(), "it has not been dead for long"
-    done = vacuumed(tmp_path, 0)
-    assert (done.files, done.dead_runs) == (1, ("run-1",))
-    with pytest.raises(Fenced, match="vacuum-1 took this run for dead"):
-        dead.commit(waiting)
-    assert images_in(tmp_path) == Counter("a")
-    assert len(data_files(tmp_path)) == 1
-    assert list((tmp_path / "_masklake" / "live").iterdir()) == []
-
-
-def test_a_compaction_that_was_taken_for_dead_commits_no_more(tmp_path: Path) -> None:
-    some_commits(tmp_path, "ab").finish_run()
-    with UpkeepTable.job(str(tmp_path), "compact-1", beat=False) as table:
-        old = table.files()
-        new = rewrite(table, old).file
-        assert new
-        assert vacuumed(tmp_path, 0).dead_runs == ("compact-1",)
-        with pytest.raises(Fenced, match="took this run for dead"):
-            table.swap(old, [new])
-    assert images_in(tmp_path) == Counter("ab")
-
-
-def test_files_of_a_live_compaction_stay(tmp_path: Path) -> None:
-    some_commits(tmp_path, "ab").finish_run()
-    with UpkeepTable.job(str(tmp_path), "compact-1") as table:
-        old = table.files()
-        new = rewrite(table, old).file
-        assert new
-        assert vacuumed(tmp_path, 0).files == 0
-        assert table.swap(old, [new])
-    assert images_in(tmp_path) == Counter("ab")
-
-
-def test_what_another_program_may_be_about_to_commit_stays_for_a_week(tmp_path: Path) -> None:
-    some_commits(tmp_path, "ab").finish_run()
-    DeltaTable(str(tmp_path)).optimize.compact()  # its file is committed under a name of its own
-    compacted(tmp_path)
-    folder = tmp_path / "task=panoptic" / "dt=2026-11-22"
-    (folder / "part-00000-new-c000.snappy.parquet").write_bytes(b"x")
-    (folder / "part-00000-old-c000.snappy.parquet").write_bytes(b"x")
-    os.utime(folder / "part-00000-old-c000.snappy.parquet", (time.time() - 8 * 86400,) * 2)
-    assert vacuumed(tmp_path, 0).files == 3  # a and b, and the old one
-    assert [name for name in data_files(tmp_path) if "new" in name]
-    assert images_in(tmp_path) == Counter("ab")
-
-
-def test_a_work_list_of_a_run_that_never_began_goes_after_a_week(tmp_path: Path) -> None:
-    table = some_commits(tmp_path, "ab")
-    old, new, live = (Path(tmp_path, "_masklake", "runs", name, "plan-00000.parquet") for name in ("old", "new", "run-1"))
-    for path in (old, new, live):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"work")
-    report = old.with_name("report.json")
-    report.write_bytes(b"{}")
-    for path in (old, live, report):
-        os.utime(path, (time.time() - 8 * 86400,) * 2)
-    heart = runs.Heartbeat(table.uri, runs.markers(table.uri)[0])
-    assert vacuumed(tmp_path, 0).files == 1
-    heart.stop()
-    assert [path.exists() for path in (old, new, live, report)] == [False, True, True, True]
-
-
-def test_a_log_that_does_not_reach_back_far_enough_is_no_basis(tmp_path: Path) -> None:
-    some_commits(tmp_path, "ab").finish_run()
-    DeltaTable(str(tmp_path)).create_checkpoint()
-    (tmp_path / "_delta_log" / f"{0:020d}.json").unlink()
-    with pytest.raises(MasklakeError, match="does not reach back 24 hours"):
-        vacuumed(tmp_path, 24)
-    assert images_in(tmp_path) == Counter("ab")
 
 
 def test_done_keys_skip_merged_files_by_their_bounds(tmp_path: Path) -> None:

@@ -236,4 +236,4 @@ def test_a_polite_beginning_whose_answer_got_lost_is_still_one(tmp_path: Path, m
 
     monkeypatch.setattr(DeltaTable, "create_write_transaction", lossy)
     assert table.begin_run(LAKE, "run-1", polite=True, beat=False)
-    assert [replace(found, seen=0) for found in runs.markers(table.uri)] == [Marker("run-1", LAKE, begun=1, seen=0)]
+    assert [replace(found, seen=0, table="") for found in runs.markers(table.uri)] == [Marker("run-1", LAKE, begun=1, seen=0)]
