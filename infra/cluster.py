@@ -31,7 +31,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, TextIO
 
-from infra.seaweedfs import SeaweedFS, die_with_parent, free_ports
+from masklake.demo.seaweedfs import SeaweedFS, die_with_parent, free_ports
 
 ROOT = Path(__file__).parents[1]
 STATE = ROOT / "build" / "cluster"
@@ -235,7 +235,7 @@ class LocalCluster:
 
 def submit_command(dashboard: str, *arguments: str) -> list[str]:
     """The line that submits the job as documented: run it at the repository's root, in the cluster's environment."""
-    job = ["python", "-m", "jobs.segment", *arguments]
+    job = ["python", "-m", "masklake", "segment", *arguments]
     return ["ray", "job", "submit", "--address", dashboard, "--working-dir", ".", "--", *job]
 
 
@@ -301,7 +301,9 @@ def _status(state: Path) -> int:
     facts = _read_state(state)
     processes = ", ".join(f"{name} {pid}" for name, pid in facts["pids"].items())
     line = shlex.join(
-        submit_command(facts["dashboard"], *("--input", IMAGES, "--output", TABLE, "--model", "infra/demo-model", "--tasks", "panoptic"))
+        submit_command(
+            facts["dashboard"], *("--input", IMAGES, "--output", TABLE, "--model", "pipeline/masklake/demo/model", "--tasks", "panoptic")
+        )
     )
     print(
         f"""up: two Ray nodes and an S3 server on loopback ({processes}; held by {facts["pid"]})
@@ -363,7 +365,7 @@ def _read_state(state: Path) -> dict[str, Any]:
 
 def _upload(state: Path, images: int) -> None:
     """Fill the lake in a process of its own, which has the server's environment from its start."""
-    script = f"from jobs.lake import upload_scenes; upload_scenes({IMAGES!r}, range({images}))"
+    script = f"from masklake.demo.lake import upload_scenes; upload_scenes({IMAGES!r}, range({images}))"
     environment = {**_without_own_settings(), **_read_state(state)["client"]}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -12,15 +12,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from pipeline.errors import ErrorCode, ImageFailure
-from pipeline.outputs.rows import Answer, RunStamp, build_rows
+from masklake.errors import ErrorCode, ImageFailure
+from masklake.table.rows import Answer, RunStamp, build_rows
 
 FINGERPRINTS = {"panoptic": "f-panoptic", "instance": "f-instance", "semantic": "f-semantic"}
 
 
 @dataclass(frozen=True)
 class Segment:
-    """As `pipeline.inference` gives it."""
+    """As `masklake.inference` gives it."""
 
     segment_id: int
     label_id: int

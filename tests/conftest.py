@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.seaweedfs import SeaweedFS
+from masklake.demo.seaweedfs import SeaweedFS
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.evaluation import run
-from pipeline.evaluation.report import Report
-from pipeline.evaluation.settings import Settings
-from pipeline.outputs.rows import Answer, build_rows
-from pipeline.outputs.table import Table
-from pipeline.outputs.write import write_rows
-from pipeline.schema import Task
+from masklake.evaluation import run
+from masklake.evaluation.report import Report
+from masklake.evaluation.settings import Settings
+from masklake.schema import Task
+from masklake.table.append import Table
+from masklake.table.rows import Answer, build_rows
+from masklake.table.write import write_rows
 from tests.answers import Segment, images, segment, stamp
 
 LAKE = "s3://lake/images/"

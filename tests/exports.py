@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import reading
-from pipeline.errors import ErrorCode, ImageFailure
-from pipeline.export import run
-from pipeline.export.settings import Format, Settings
-from pipeline.outputs.rows import Answer, RunStamp, build_rows
-from pipeline.outputs.table import Table
-from pipeline.outputs.write import write_rows
+from masklake import reading
+from masklake.errors import ErrorCode, ImageFailure
+from masklake.export import run
+from masklake.export.settings import Format, Settings
+from masklake.table.append import Table
+from masklake.table.rows import Answer, RunStamp, build_rows
+from masklake.table.write import write_rows
 from tests.answers import Segment, images, rectangle, segment, stamp
 
 ROOT = "s3://lake/images/"

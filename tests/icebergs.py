@@ -11,10 +11,10 @@ from deltalake import DeltaTable
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
-from pipeline import storage
-from pipeline.export.iceberg.catalogs import CatalogSettings
-from pipeline.export.iceberg.publish import Settings, publish
-from pipeline.storage import normalise
+from masklake import storage
+from masklake.export.iceberg.catalogs import CatalogSettings
+from masklake.export.iceberg.publish import Settings, publish
+from masklake.storage import normalise
 
 Rows = list[dict[str, Any]]
 NAME = "masklake.masks"

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import reading
-from pipeline.training.scenes import HELD_OUT, jpeg, photograph
+from masklake import reading
+from masklake.demo.scenes import HELD_OUT, jpeg, photograph
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "infra" / "demo-model"
@@ -25,7 +25,7 @@ def scene(index: int) -> bytes:
 
 def segment(*arguments: str, environment: Mapping[str, str] | None = None, seconds: float = 240) -> subprocess.CompletedProcess[str]:
     """Run the job as a user does, in a process of its own."""
-    command = [sys.executable, "-m", "jobs.segment", "--model", str(MODEL), *arguments]
+    command = [sys.executable, "-m", "masklake", "segment", "--model", str(MODEL), *arguments]
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=seconds, check=False
     )

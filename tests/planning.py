@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.inputs import conditions
-from pipeline.inputs.plan import Plan, WorkList, make_plan, read_group
-from pipeline.outputs.table import Table
-from pipeline.outputs.write import write_rows
-from pipeline.schema import table_schema
+from masklake.images import conditions
+from masklake.schema import table_schema
+from masklake.segment.plan import Plan, WorkList, make_plan, read_group
+from masklake.table.append import Table
+from masklake.table.write import write_rows
 
 LAKE = "s3://lake/images/"
 FINGERPRINTS = {"panoptic": "p1", "semantic": "s1", "instance": "i'1"}
@@ -104,7 +104,7 @@ def write_table(case: Case, folder: Path) -> Table:
 
 
 def planned(case: Case, done: Iterator[pa.RecordBatch] | None, folder: Path) -> Answer:
-    """The plan of `pipeline.inputs.plan`."""
+    """The plan of `masklake.segment.plan`."""
     pages = [pa.Table.from_pylist(case.listed[first : first + 7], schema=_PAGE) for first in range(0, len(case.listed), 7)]
     plan = make_plan(
         pages,

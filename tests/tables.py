@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from pipeline.outputs import runs
-from pipeline.outputs.compact import Compaction, compact
-from pipeline.outputs.table import Table
-from pipeline.outputs.upkeep import UpkeepTable
-from pipeline.outputs.vacuum import Vacuumed, vacuum
-from pipeline.outputs.write import FileRecord, write_rows
+from masklake.table import runs
+from masklake.table.append import Table
+from masklake.table.write import FileRecord, write_rows
+from masklake.upkeep.compact import Compaction, compact
+from masklake.upkeep.upkeep import UpkeepTable
+from masklake.upkeep.vacuum import Vacuumed, vacuum
 from tests.answers import rows
 
 LAKE = "s3://lake/images/"

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.training import batches, finetune
-from pipeline.training.batches import MicroBatch
-from pipeline.training.finetune import Prepared
-from pipeline.training.scene_data import write_coco_panoptic
-from pipeline.training.scenes import FIRST_TRAINING_SEED
-from pipeline.training.settings import FinetuneConfig
-from pipeline.training.team import Team
+from masklake.demo.scene_data import write_coco_panoptic
+from masklake.demo.scenes import FIRST_TRAINING_SEED
+from masklake.training import batches, finetune
+from masklake.training.batches import MicroBatch
+from masklake.training.finetune import Prepared
+from masklake.training.settings import FinetuneConfig
+from masklake.training.team import Team
 from tests.unit.inference import tiny_checkpoints
 
 

@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from infra.seaweedfs import SeaweedFS
+from masklake.demo.seaweedfs import SeaweedFS
 from tests.faults.processes import Process, below, kill
 from tests.lakes import MODEL, ROOT, scene
 
@@ -79,11 +79,13 @@ class Lake:
         source = f"s3://{self.bucket}/images/{days}"
         fixed = ["--input", source, "--output", self.output, "--model", str(MODEL), "--tasks", ",".join(TASKS)]
         pace = ["--commit-seconds", "0.1", "--rows-per-file", "32", "--gallery-images", "2"]
-        return self._start("jobs.segment", [*fixed, *pace, *arguments], environment)
+        return self._start("masklake.commands.segment", [*fixed, *pace, *arguments], environment)
 
     def compact(self, *arguments: str) -> Job:
         """Start the real compaction, vacuum included."""
-        return self._start("jobs.compact", ["--table", self.output, "--vacuum-hours", "0", "--lease-seconds", "20", *arguments], None)
+        return self._start(
+            "masklake.commands.compact", ["--table", self.output, "--vacuum-hours", "0", "--lease-seconds", "20", *arguments], None
+        )
 
     def _start(self, module: str, arguments: Sequence[str], environment: Mapping[str, str] | None) -> Job:
         job = Job(module, arguments, {**_without_own(), **self.environment, **(environment or {})}, self.folder / f"job-{len(self.jobs)}")

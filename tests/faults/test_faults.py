@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.seaweedfs import REGION, SeaweedFS
+from masklake.demo.seaweedfs import REGION, SeaweedFS
 from tests.faults.kinds import NEED_ROOT, can_mount
 from tests.faults.proxy import Faults, broken
 from tests.faults.trials import COUNTS, Harness

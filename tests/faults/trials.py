@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.cluster import LocalCluster
-from infra.seaweedfs import SeaweedFS
+from masklake.demo.seaweedfs import SeaweedFS
 from tests.faults.kinds import KINDS, Trial, small_disk
 from tests.faults.lake import TASKS, Lake
 from tests.faults.verify import Answers, held, verify

@@ -16,7 +16,7 @@ def test_figures_do_not_depend_on_ray_or_the_groups(tmp_path: Path, monkeypatch:
     export(table, tmp_path / "panoptic", "coco-panoptic", where="run_id = 'run-1'")
     kinds = ("instances", "panoptic")
     whole = {kind: evaluate(table, tmp_path / kind) for kind in kinds}
-    monkeypatch.setattr("pipeline.evaluation.pairs._ROWS_AT_ONCE", 1)
+    monkeypatch.setattr("masklake.evaluation.pairs._ROWS_AT_ONCE", 1)
     assert {kind: evaluate(table, tmp_path / kind) for kind in kinds} == whole
     assert evaluate(table, tmp_path / "instances", ray_address="local") == whole["instances"]
     assert 0.2 < whole["panoptic"]["scores"]["pq"] < 1

@@ -15,17 +15,17 @@ import yaml
 from ray.exceptions import RayTaskError
 from safetensors.torch import load_file
 
-from pipeline.training import finetune, flow
-from pipeline.training.examples import BadExample
-from pipeline.training.scenes import HELD_OUT, jpeg, photograph
-from pipeline.training.settings import FinetuneConfig
+from masklake.demo.scenes import HELD_OUT, jpeg, photograph
+from masklake.training import finetune, flow
+from masklake.training.examples import BadExample
+from masklake.training.settings import FinetuneConfig
 from tests import trainings
 from tests.faults import processes
 from tests.lakes import ROOT, rows_by_image, segment, summary
 
 
 def start(config: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "jobs.finetune", "--config", str(config)]
+    command = [sys.executable, "-m", "masklake", "finetune", "--config", str(config)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

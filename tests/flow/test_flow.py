@@ -13,16 +13,16 @@ import pytest
 import ray
 from ray.data._internal.logical.optimizers import get_execution_plan
 
-from pipeline import flow
-from pipeline.config import RunConfig
-from pipeline.errors import ErrorCode, ImageFailure, MasklakeError, Refused
-from pipeline.inference import checkpoint
-from pipeline.inference.options import Options
-from pipeline.model_source import ModelSource
-from pipeline.outputs.rows import RunStamp
-from pipeline.schema import NOTHING_CARRIED
-from pipeline.stages import Work
-from pipeline.storage import StorageError
+from masklake.config import RunConfig
+from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
+from masklake.inference import checkpoint
+from masklake.inference.options import Options
+from masklake.inference.source import ModelSource
+from masklake.schema import NOTHING_CARRIED
+from masklake.segment import flow
+from masklake.segment.stages import Work
+from masklake.storage import StorageError
+from masklake.table.rows import RunStamp
 from tests.lakes import MODEL
 
 

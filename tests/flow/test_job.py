@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from jobs import segment as job
-from jobs.lake import broken_files
-from pipeline import flow, reading
-from pipeline.config import RunConfig
+from masklake import reading
+from masklake.commands import segment as job
+from masklake.config import RunConfig
+from masklake.demo.lake import broken_files
+from masklake.segment import flow
 from tests.lakes import MODEL, rows_by_image, scene, segment
 
 
@@ -75,7 +76,7 @@ def test_nothing_to_do_starts_no_ray_unless_the_table_is_too_large_to_read_here(
     monkeypatch.setattr(flow, "cluster", watched)
     small = run(lake, capsys, "--tasks", "panoptic,semantic")
     assert not started
-    monkeypatch.setattr("pipeline.job.CLUSTER_ROWS", 2 * (8 + len(broken_files())))
+    monkeypatch.setattr("masklake.segment.run.CLUSTER_ROWS", 2 * (8 + len(broken_files())))
     large = run(lake, capsys, "--tasks", "panoptic,semantic")
     assert len(started) == 1
     assert (small[0], large[0], large[1]["outcome"]) == (0, 0, "nothing to do")

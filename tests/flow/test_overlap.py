@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.outputs import runs
+from masklake.table import runs
 from tests.lakes import MODEL, ROOT, rows_by_image, scene, segment, summary
 
 _IMAGES = 6000  # more than the first run can do before it is paused
@@ -57,7 +57,7 @@ def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_pau
 
 
 def _start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "jobs.segment", "--model", str(MODEL), *arguments]
+    command = [sys.executable, "-m", "masklake", "segment", "--model", str(MODEL), *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

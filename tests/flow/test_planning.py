@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import flow
-from pipeline.errors import MasklakeError
-from pipeline.outputs.keys import Wanted
+from masklake.errors import MasklakeError
+from masklake.segment import flow
+from masklake.table.keys import Wanted
 from tests.planning import FINGERPRINTS, LAKE, planned, random_case, reference, write_table
 
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import segment as job
-from jobs.lake import broken_files
-from pipeline import reading
+from masklake import reading
+from masklake.commands import segment as job
+from masklake.demo.lake import broken_files
 from tests.lakes import MODEL, rows_by_image, scene
 
 

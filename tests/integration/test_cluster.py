@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from infra.cluster import LocalCluster, submit_command
-from pipeline import storage
+from masklake import storage
 from tests.lakes import ROOT, rows_by_image, scene
 
 SCENES = 40
-MODEL = "infra/demo-model"  # relative: found in the copy of the working directory that Ray ships to every node
+MODEL = "pipeline/masklake/demo/model"  # relative: found in the copy of the working directory that Ray ships to every node
 
 HOLDER = """
 import json, time
@@ -168,7 +168,7 @@ def test_up_prints_the_line_to_try_and_down_ends_what_it_started(tmp_path: Path)
         assert up.returncode == 0, up.stderr
         facts = json.loads((tmp_path / "cluster.json").read_text())
         assert (
-            f"ray job submit --address {facts['dashboard']} --working-dir . -- python -m jobs.segment --input s3://lake/images/"
+            f"ray job submit --address {facts['dashboard']} --working-dir . -- python -m masklake segment --input s3://lake/images/"
             in up.stdout
         )
         assert [name for name in ("cluster.json", "env") if (tmp_path / name).stat().st_mode & 0o077] == []  # they hold keys

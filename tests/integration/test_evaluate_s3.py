@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline import storage
+from masklake import storage
 from tests.evaluations import evaluate
 from tests.exports import build, export
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.evaluation.run import PAGE
-from pipeline.outputs.rows import Answer
-from pipeline.training.scenes import LABELS, THING_LABEL_IDS, render, sample_scene
+from masklake.demo.scenes import LABELS, THING_LABEL_IDS, render, sample_scene
+from masklake.evaluation.run import PAGE
+from masklake.table.rows import Answer
 from tests.evaluations import commit, evaluate, named
 from tests.exports import export
 from tests.integration.test_gallery_browser import CHROMIUM, look

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from infra.seaweedfs import SeaweedFS
-from pipeline import reading, storage
-from pipeline.errors import Refused
-from pipeline.storage import s3 as s3_module
+from masklake import reading, storage
+from masklake.demo.seaweedfs import SeaweedFS
+from masklake.errors import Refused
+from masklake.storage import s3 as s3_module
 from tests.exports import build, export, newest
 
 

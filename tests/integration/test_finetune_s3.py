@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import model_source, storage
-from pipeline.inference import checkpoint
-from pipeline.inference.options import Options
-from pipeline.training import finetune
-from pipeline.training.scene_data import write_coco_panoptic
-from pipeline.training.scenes import FIRST_TRAINING_SEED
+from masklake import storage
+from masklake.demo.scene_data import write_coco_panoptic
+from masklake.demo.scenes import FIRST_TRAINING_SEED
+from masklake.inference import checkpoint
+from masklake.inference import source as model_source
+from masklake.inference.options import Options
+from masklake.training import finetune
 from tests import trainings
 
 

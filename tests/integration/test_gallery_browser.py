@@ -21,10 +21,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from pipeline.outputs.gallery import GalleryInput, render_gallery
-from pipeline.outputs.gallery_style import DARK, LIGHT
-from pipeline.outputs.report import RunTotals
-from tests.unit.outputs.sample_pages import FACTS, gallery_of, scene_card
+from masklake.pages.style import DARK, LIGHT
+from masklake.segment.gallery import GalleryInput, render_gallery
+from masklake.segment.report import RunTotals
+from tests.unit.segment.sample_pages import FACTS, gallery_of, scene_card
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH (Debian: apt-get install chromium)")

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.seaweedfs import SeaweedFS
-from jobs.lake import broken_files
-from pipeline import reading, storage
+from masklake import reading, storage
+from masklake.demo.lake import broken_files
+from masklake.demo.seaweedfs import SeaweedFS
 from tests.lakes import MODEL, ROOT, rows_by_image, scene, segment, summary
 
 SCENES = 12
@@ -63,7 +63,7 @@ def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(s3_lake: 
     for index, uri in enumerate(copies):
         storage.write_bytes(uri, bodies[index % 4])
     arguments = ["--input", "s3://lake/many/", "--output", "s3://lake/many-masks", "--rows-per-file", "32", "--commit-seconds", "0.2"]
-    command = [sys.executable, "-m", "jobs.segment", "--model", str(MODEL), *arguments]
+    command = [sys.executable, "-m", "masklake", "segment", "--model", str(MODEL), *arguments]
     driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         committed = _wait_for_rows("s3://lake/many-masks", driver)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import cli
-from pipeline import reading
-from pipeline.training.scene_data import write_coco_panoptic
-from pipeline.training.scenes import FIRST_TRAINING_SEED, HELD_OUT
+from masklake import reading
+from masklake.commands import cli
+from masklake.demo.scene_data import write_coco_panoptic
+from masklake.demo.scenes import FIRST_TRAINING_SEED, HELD_OUT
 from tests.lakes import MODEL, ROOT, rows_by_image, segment, summary
 
 SCENES, LEARNED = 24, 64
@@ -35,7 +35,7 @@ def swapped(folder: Path, seeds: range) -> Path:
 
 def finetune(*arguments: str) -> dict[str, Any]:
     """Run the job as a user does; returns the summary of its last line."""
-    command = [sys.executable, "-m", "jobs.finetune", *arguments]
+    command = [sys.executable, "-m", "masklake", "finetune", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return summary(done)

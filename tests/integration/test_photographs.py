@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from pipeline import reading
+from masklake import reading
 from tests.evaluations import evaluate
 from tests.lakes import segment, summary
 from tests.shared import shared_folder

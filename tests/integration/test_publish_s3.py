@@ -14,15 +14,15 @@ import polars as pl
 import pytest
 from pyiceberg.catalog import load_catalog
 
-from infra.seaweedfs import SeaweedFS, free_ports
-from jobs import cli
-from pipeline import storage
-from pipeline.errors import Refused
-from pipeline.export.iceberg.catalogs import CatalogSettings
-from pipeline.export.iceberg.publish import Settings, publish
-from pipeline.outputs.compact import compact
-from pipeline.outputs.upkeep import UpkeepTable
-from pipeline.outputs.vacuum import vacuum
+from masklake import storage
+from masklake.commands import cli
+from masklake.demo.seaweedfs import SeaweedFS, free_ports
+from masklake.errors import Refused
+from masklake.export.iceberg.catalogs import CatalogSettings
+from masklake.export.iceberg.publish import Settings, publish
+from masklake.upkeep.compact import compact
+from masklake.upkeep.upkeep import UpkeepTable
+from masklake.upkeep.vacuum import vacuum
 from tests.exports import answers, build, commit
 from tests.icebergs import by_delta, by_pyiceberg, delta_files, file_entries, mirror, published
 from tests.lakes import ROOT
@@ -64,7 +64,7 @@ def test_polars_reads_it_with_credentials_from_its_environment(bucket: str, tmp_
 
 def test_no_secret_is_stored_or_said(s3: SeaweedFS, bucket: str, tmp_path: Path) -> None:
     table, catalog = build(f"s3://{bucket}/masks"), tmp_path / "iceberg.db"
-    command = [sys.executable, "-m", "jobs.publish", "--table", table, "--catalog-file", str(catalog)]
+    command = [sys.executable, "-m", "masklake", "publish", "--table", table, "--catalog-file", str(catalog)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=200)
     stored = [storage.read_bytes(file.uri) for page in storage.list_files(f"{table}/_masklake/") for file in page]
     assert len(stored) >= 3

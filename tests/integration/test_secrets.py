@@ -19,9 +19,9 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 import pytest
 
-from infra.seaweedfs import SeaweedFS
-from jobs.lake import broken_files
-from pipeline import storage
+from masklake import storage
+from masklake.demo.lake import broken_files
+from masklake.demo.seaweedfs import SeaweedFS
 from tests.icebergs import mirror
 from tests.lakes import MODEL, ROOT, scene
 
@@ -43,7 +43,7 @@ class Place:
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> int:
         """One job, as a user starts it; returns its exit code."""
-        done = self._process([sys.executable, "-m", "jobs.cli", *arguments], b"", environment or {})
+        done = self._process([sys.executable, "-m", "masklake", *arguments], b"", environment or {})
         self.said[" ".join(arguments)] = done.stdout + done.stderr
         return done.returncode
 

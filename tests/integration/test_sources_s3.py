@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.seaweedfs import SeaweedFS
-from pipeline import storage
-from pipeline.errors import ErrorCode, ImageFailure, Refused
-from pipeline.inputs import manifests
-from pipeline.inputs.discover import discover
-from pipeline.inputs.fetch import fetch, fetch_by_uri
-from pipeline.inputs.image_tables import ImageColumn
-from pipeline.storage import Span
+from masklake import storage
+from masklake.demo.seaweedfs import SeaweedFS
+from masklake.errors import ErrorCode, ImageFailure, Refused
+from masklake.images.discover import discover
+from masklake.images.fetch import fetch, fetch_by_uri
+from masklake.images.sources import manifests
+from masklake.images.sources.image_tables import ImageColumn
+from masklake.storage import Span
 
 MOST = 10**7
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

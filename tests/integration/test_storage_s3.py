@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.seaweedfs import SeaweedFS
-from pipeline import storage
-from pipeline.errors import ErrorCode, ImageFailure, Refused
-from pipeline.storage import checks
-from pipeline.storage import s3 as s3_module
+from masklake import storage
+from masklake.demo.seaweedfs import SeaweedFS
+from masklake.errors import ErrorCode, ImageFailure, Refused
+from masklake.storage import checks
+from masklake.storage import s3 as s3_module
 
 ODD_KEYS = [
     "plain.jpg",
@@ -315,7 +315,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Faulty]]:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-        monkeypatch.setattr("pipeline.storage.faults.BACKOFF_SECONDS", 0.01)
+        monkeypatch.setattr("masklake.storage.faults.BACKOFF_SECONDS", 0.01)
         yield handler
         server.shutdown()
 

@@ -13,23 +13,23 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from pipeline import reading, storage
-from pipeline.errors import Fenced
-from pipeline.inputs.digests import digest
-from pipeline.inputs.plan import WorkList, make_plan, read_group
-from pipeline.outputs import runs
-from pipeline.outputs.compact import compact
-from pipeline.outputs.erase import erase
-from pipeline.outputs.keys import KEYS, Wanted
-from pipeline.outputs.overlap import Watch
-from pipeline.outputs.table import Table
-from pipeline.outputs.upkeep import UpkeepTable
-from pipeline.outputs.vacuum import vacuum
-from pipeline.outputs.write import read_rows, write_rows
-from pipeline.stages import digest_files
+from masklake import reading, storage
+from masklake.errors import Fenced
+from masklake.segment.digests import digest
+from masklake.segment.plan import WorkList, make_plan, read_group
+from masklake.segment.stages import digest_files
+from masklake.table import runs
+from masklake.table.append import Table
+from masklake.table.keys import KEYS, Wanted
+from masklake.table.overlap import Watch
+from masklake.table.write import read_rows, write_rows
+from masklake.upkeep.compact import compact
+from masklake.upkeep.erase import erase
+from masklake.upkeep.upkeep import UpkeepTable
+from masklake.upkeep.vacuum import vacuum
 from tests.answers import FINGERPRINTS, rows
 from tests.tables import BY, LAKE, begun, files, write_together
-from tests.unit.inputs.test_plan import page
+from tests.unit.segment.test_plan import page
 
 
 def images_in(uri: str) -> Counter[str]:
@@ -99,7 +99,7 @@ def test_hearts_beat_here_as_well(bucket: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_table_is_compacted_erased_from_and_vacuumed_beside_a_run(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr("pipeline.outputs.vacuum.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("masklake.upkeep.vacuum.LOOK_SECONDS", 0.2)
     uri = f"s3://{bucket}/masks of b"
     live, finished = begun(uri, "run-1"), begun(uri, "run-2", "s3://other/")
     for name in "abc":

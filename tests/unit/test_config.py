@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config
-from pipeline.errors import Refused
-from pipeline.schema import TABLE, Task
+from masklake import config
+from masklake.errors import Refused
+from masklake.schema import TABLE, Task
 
-REQUIRED = ["--input", "s3://lake/images/", "--output", "s3://lake/masks", "--model", "infra/demo-model"]
+REQUIRED = ["--input", "s3://lake/images/", "--output", "s3://lake/masks", "--model", "pipeline/masklake/demo/model"]
 
 
 def load(*argv: str) -> config.Config:

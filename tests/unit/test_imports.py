@@ -11,9 +11,9 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("pipeline.job", ["torch", "transformers"]),
-        ("pipeline.stages", ["torch", "transformers", "ray"]),
-        ("pipeline.inference.segmenter", ["pyarrow", "pydantic", "ray", "fsspec", "s3fs", "duckdb", "deltalake"]),
+        ("masklake.segment.run", ["torch", "transformers"]),
+        ("masklake.segment.stages", ["torch", "transformers", "ray"]),
+        ("masklake.inference.segmenter", ["pyarrow", "pydantic", "ray", "fsspec", "s3fs", "duckdb", "deltalake"]),
     ],
 )
 def test_a_module_does_not_bring_what_it_must_not(module: str, absent: list[str]) -> None:

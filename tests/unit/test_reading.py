@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import reading
-from pipeline.errors import MasklakeError
-from pipeline.outputs.table import Table
-from pipeline.outputs.write import write_rows
-from pipeline.storage import normalise
+from masklake import reading
+from masklake.errors import MasklakeError
+from masklake.storage import normalise
+from masklake.table.append import Table
+from masklake.table.write import write_rows
 from tests.answers import rows
 
 MASK = np.zeros((4, 6), bool)

@@ -7,11 +7,12 @@ import subprocess
 
 import pytest
 
-from jobs import compact, erase, evaluate, export, make_scenes, publish
-from pipeline.config import Config
-from pipeline.errors import ErrorCode
-from pipeline.schema import SEGMENT, TABLE
-from pipeline.training.settings import FinetuneConfig
+from masklake.commands import compact, erase, evaluate, export, publish
+from masklake.config import Config
+from masklake.demo import make_scenes
+from masklake.errors import ErrorCode
+from masklake.schema import SEGMENT, TABLE
+from masklake.training.settings import FinetuneConfig
 from tests.lakes import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

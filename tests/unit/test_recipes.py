@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.export.iceberg.publish import Settings, publish
+from masklake.export.iceberg.publish import Settings, publish
 from tests.answers import rectangle
 from tests.exports import HEIGHT, ROOT, WIDTH, commit, export, labelled
 from tests.lakes import ROOT as REPOSITORY

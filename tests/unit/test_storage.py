@@ -18,11 +18,11 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from infra.listed_store import LAYOUTS, ListedStore
-from pipeline import storage
-from pipeline.errors import ErrorCode, ImageFailure, Refused
-from pipeline.storage import faults
-from pipeline.storage.answers import session_for_listing
+from jobs.benchmarks.listed_store import LAYOUTS, ListedStore
+from masklake import storage
+from masklake.errors import ErrorCode, ImageFailure, Refused
+from masklake.storage import faults
+from masklake.storage.answers import session_for_listing
 
 ODD_NAMES = ["plain.jpg", "with space.jpg", "ümläut.jpg", "50%25.jpg", "a#b.jpg", "a?b.jpg", "[x]*.jpg", "new\nline.jpg", "~t.jpg"]
 
@@ -75,7 +75,7 @@ def test_a_name_survives_writing_listing_and_reading_as_it_is(tmp_path: Path, na
 
 
 def test_a_listing_has_everything_below_a_folder_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.storage.stores.PAGE", 3)
+    monkeypatch.setattr("masklake.storage.stores.PAGE", 3)
     files(tmp_path, "a.jpg", "d/b.jpg", "d/e/c.jpg", "d/e/.hidden", "_x/y", "z1", "z2")
     (tmp_path / "link.jpg").symlink_to(tmp_path / "a.jpg")
     (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "gone")
@@ -234,7 +234,7 @@ def test_a_folder_of_no_possible_bucket_cannot_be_listed() -> None:
 
 def test_waits_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("pipeline.storage.faults.time.sleep", waits.append)
+    monkeypatch.setattr("masklake.storage.faults.time.sleep", waits.append)
 
     def fail() -> None:
         raise TimeoutError

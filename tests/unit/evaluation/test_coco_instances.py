@@ -13,7 +13,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipeline.outputs.rows import Answer
+from masklake.table.rows import Answer
 from tests.answers import Segment
 from tests.evaluations import LAKE, commit, evaluate, named
 from tests.exports import export

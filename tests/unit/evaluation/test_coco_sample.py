@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.evaluation.report import Report
+from masklake.evaluation.report import Report
 from tests.answers import Segment
 from tests.evaluations import LAKE, commit, evaluate, named
 from tests.exports import export

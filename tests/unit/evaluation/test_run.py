@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import flow
-from pipeline.errors import ErrorCode, ImageFailure, MasklakeError, Refused
-from pipeline.evaluation import run
+from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
+from masklake.evaluation import run
+from masklake.segment import flow
 from tests.answers import Segment, rectangle
 from tests.evaluations import LAKE, commit, evaluate, label_maps, named, segments_of
 from tests.exports import build, export

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 
-from pipeline import reading
-from pipeline.errors import MasklakeError, Refused
-from pipeline.export.coco import id_picture
+from masklake import reading
+from masklake.errors import MasklakeError, Refused
+from masklake.export.coco import id_picture
 from tests.answers import rectangle
 from tests.exports import HEIGHT, LABELS, NAMES, ROOT, WIDTH, answers, commit, export, files, labelled, newest
 

@@ -18,23 +18,23 @@ from deltalake import DeltaTable
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.manifest import DataFile
 
-from jobs import cli
-from pipeline.errors import MasklakeError, Refused
-from pipeline.export.iceberg import mirror as mirror_module
-from pipeline.export.iceberg.catalogs import CatalogSettings
-from pipeline.export.iceberg.publish import Settings, publish
-from pipeline.outputs import table as table_module
-from pipeline.outputs.compact import compact
-from pipeline.outputs.erase import erase
-from pipeline.outputs.upkeep import UpkeepTable
-from pipeline.outputs.vacuum import vacuum
-from pipeline.outputs.write import write_rows
+from masklake.commands import cli
+from masklake.errors import MasklakeError, Refused
+from masklake.export.iceberg import mirror as mirror_module
+from masklake.export.iceberg.catalogs import CatalogSettings
+from masklake.export.iceberg.publish import Settings, publish
+from masklake.table import append as table_module
+from masklake.table.write import write_rows
+from masklake.upkeep.compact import compact
+from masklake.upkeep.erase import erase
+from masklake.upkeep.upkeep import UpkeepTable
+from masklake.upkeep.vacuum import vacuum
 from tests.answers import rows
 from tests.exports import build
 from tests.icebergs import NAME, by_delta, by_polars, by_pyiceberg, delta_files, file_entries, mirror, published
 from tests.lakes import ROOT
 from tests.tables import BY, LAKE, begun
-from tests.unit.outputs.test_definition import older
+from tests.unit.table.test_definition import older
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_a_publication_that_is_killed_before_its_commit_changes_nothing(tmp_path
 
 def test_two_publications_at_once_leave_each_file_there_once(tmp_path: Path, catalog: Path) -> None:
     grown(tmp_path / "masks", "run-1", "abc")
-    command = [sys.executable, "-m", "jobs.publish", "--table", str(tmp_path / "masks"), "--catalog-file", str(catalog)]
+    command = [sys.executable, "-m", "masklake", "publish", "--table", str(tmp_path / "masks"), "--catalog-file", str(catalog)]
     jobs = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         ended = [(*job.communicate(timeout=200), job.returncode) for job in jobs]
@@ -436,7 +436,7 @@ def test_what_cannot_be_right_is_refused_in_a_sentence(
 
 
 def test_a_catalog_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.export.iceberg.catalogs._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("masklake.export.iceberg.catalogs._ANSWER_SECONDS", 0.5)
     grown(tmp_path / "masks", "run-1", "a")
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

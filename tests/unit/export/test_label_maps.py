@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import reading
-from pipeline.errors import Refused
+from masklake import reading
+from masklake.errors import Refused
 from tests.answers import rectangle
 from tests.exports import HEIGHT, LABELS, WIDTH, answers, commit, export, files, labelled, newest
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import MasklakeError, Refused
+from masklake.errors import MasklakeError, Refused
 from tests.answers import stamp
 from tests.exports import NAMES, ROOT, answers, commit, export, files
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.export import segments
+from masklake.export import segments
 from tests.exports import NAMES, export, files
 
 SORTED_BY = ["image_uri", "task", "segment_id"]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import Refused
-from pipeline.inference import checkpoint, splits
-from pipeline.inference.families import FAMILIES, Queries
-from pipeline.inference.options import Options
+from masklake.errors import Refused
+from masklake.inference import checkpoint, splits
+from masklake.inference.families import FAMILIES, Queries
+from masklake.inference.options import Options
 from tests.shared import shared_folder
 from tests.unit.inference import tiny_checkpoints
 

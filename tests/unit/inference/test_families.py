@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.inference import checkpoint, preprocess, rle
-from pipeline.inference.families import FAMILIES, ClassMap, Queries
-from pipeline.inference.options import Options
-from pipeline.inference.segmenter import ModelInput, Segment, Segmenter
+from masklake.inference import checkpoint, preprocess, rle
+from masklake.inference.families import FAMILIES, ClassMap, Queries
+from masklake.inference.options import Options
+from masklake.inference.segmenter import ModelInput, Segment, Segmenter
 from tests.shared import shared_folder
 from tests.unit.inference import tiny_checkpoints
 from tests.unit.inference.tiny_checkpoints import FAMILY_NAMES, MASK_FAMILIES

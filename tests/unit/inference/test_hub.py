@@ -18,8 +18,8 @@ from tests.unit.inference import tiny_checkpoints
 
 _ASK = """
 import sys
-from pipeline.errors import Refused
-from pipeline.inference.checkpoint import resolve_hub
+from masklake.errors import Refused
+from masklake.inference.checkpoint import resolve_hub
 try:
     print("found", *resolve_hub(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))
 except Refused as refusal:

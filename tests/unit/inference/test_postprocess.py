@@ -12,9 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pipeline.inference import dense, instance, panoptic, postprocess
-from pipeline.inference.postprocess import Geometry, NotFinite, Segment, Settings
-from pipeline.inference.rle import decode
+from masklake.inference import dense, instance, panoptic, postprocess
+from masklake.inference.postprocess import Geometry, NotFinite, Segment, Settings
+from masklake.inference.rle import decode
 from tests.unit.inference import literal
 
 Size = tuple[int, int]

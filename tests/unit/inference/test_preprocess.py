@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.inference.families import PROCESSORS
-from pipeline.inference.preprocess import Frame, ResizePlan, normalise, plan_from_processor, resize
+from masklake.inference.families import PROCESSORS
+from masklake.inference.preprocess import Frame, ResizePlan, normalise, plan_from_processor, resize
 
 ODD_SIZES = [(1, 1), (37, 53), (53, 37), (64, 64), (1, 40), (61, 7), (120, 121), (333, 500)]
 
@@ -96,7 +96,7 @@ def test_padding_goes_to_the_next_multiple_or_to_the_square() -> None:
 def test_the_driver_side_imports_neither_torch_nor_transformers() -> None:
     names = "preprocess", "options", "checkpoint", "families", "splits", "hub", "segments"
     code = (
-        f"import sys; from pipeline.inference import {', '.join(names)}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+        f"import sys; from masklake.inference import {', '.join(names)}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

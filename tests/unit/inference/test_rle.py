@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from pipeline.inference import rle
+from masklake.inference import rle
 
 Bools = NDArray[np.bool_]
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import ErrorCode, ImageFailure, Refused
-from pipeline.inference import postprocess
-from pipeline.inference.checkpoint import ModelDescription
-from pipeline.inference.geometry import Geometry
-from pipeline.inference.preprocess import Frame, ResizePlan
-from pipeline.inference.segmenter import ModelInput, Segmenter
-from pipeline.inference.segments import Segment, Settings
+from masklake.errors import ErrorCode, ImageFailure, Refused
+from masklake.inference import postprocess
+from masklake.inference.checkpoint import ModelDescription
+from masklake.inference.geometry import Geometry
+from masklake.inference.preprocess import Frame, ResizePlan
+from masklake.inference.segmenter import ModelInput, Segmenter
+from masklake.inference.segments import Segment, Settings
 
 LABELS = {0: "dark", 1: "bright"}
 POISON, NOT_A_NUMBER = 13, 17  # red values that make the fake model raise, or answer NaN

@@ -27,7 +27,7 @@ from transformers import (
     UperNetConfig,
 )
 
-from pipeline.inference.families import FAMILIES
+from masklake.inference.families import FAMILIES
 
 LABELS = {0: "sky", 1: "grass", 2: "ball", 3: "box", 4: "star"}
 THING_IDS = [2, 3, 4]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import config
-from pipeline.config import Config
+from masklake import config
+from masklake.config import Config
 from tests.lakes import ROOT
 
 INFRA = ROOT / "infra"
@@ -29,7 +29,7 @@ def spec() -> dict[str, Any]:
 def settings(spec: dict[str, Any]) -> Config:
     """The settings as the program itself reads them from the manifest's command."""
     program, arguments = shlex.split(spec["entrypoint"])[:3], shlex.split(spec["entrypoint"])[3:]
-    assert program == ["python", "-m", "jobs.segment"]
+    assert program == ["python", "-m", "masklake", "segment"]
     return config.load(arguments, "masklake segment")
 
 

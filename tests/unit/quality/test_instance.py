@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipeline.quality.instance import Detection, InstanceStats, TrueInstance, compare, confusion
+from masklake.quality.instance import Detection, InstanceStats, TrueInstance, compare, confusion
 
 SIZE = (160, 170)
 Image = tuple[list[Detection], list[TrueInstance]]

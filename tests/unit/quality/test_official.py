@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.quality.panoptic import PanopticStats, compare
+from masklake.quality.panoptic import PanopticStats, compare
 from tests.unit.quality.literal import Annotation, pq_average, pq_compute
 
 CLASSES, THINGS = 6, {0, 1, 2}

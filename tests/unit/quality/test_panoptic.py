@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pipeline.quality.panoptic import ClassStats, PanopticStats, Quality, compare, segment_ids
-from pipeline.training.scenes import LABELS, THING_LABEL_IDS, render, sample_scene
+from masklake.demo.scenes import LABELS, THING_LABEL_IDS, render, sample_scene
+from masklake.quality.panoptic import ClassStats, PanopticStats, Quality, compare, segment_ids
 from tests.shared import shared_folder
 
 SKY, CAT, DOG = 7, 17, 18

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.quality.semantic import NONE, SemanticStats, compare
+from masklake.quality.semantic import NONE, SemanticStats, compare
 
 SKY, ROAD, CAR = range(3)
 

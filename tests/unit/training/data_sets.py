@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.training.settings import DataConfig
+from masklake.training.settings import DataConfig
 
 CATEGORIES = [
     {"id": 17, "name": "cat", "isthing": 1},

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import MasklakeError
-from pipeline.inference.preprocess import ResizePlan
-from pipeline.training import batches
-from pipeline.training.augment import Augmentation, Window, draw_window, show
-from pipeline.training.examples import BadExample, Example, Runs, Sample
+from masklake.errors import MasklakeError
+from masklake.inference.preprocess import ResizePlan
+from masklake.training import batches
+from masklake.training.augment import Augmentation, Window, draw_window, show
+from masklake.training.examples import BadExample, Example, Runs, Sample
 
 PLAN = ResizePlan("exact", (40, 60), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 VARIED = Augmentation(PLAN, (32, 32), flip=0.5, scale_min=0.5, scale_max=2.0)

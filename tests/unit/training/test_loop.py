@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import start_processes
 
-from pipeline.errors import MasklakeError, Refused
-from pipeline.inference import checkpoint
-from pipeline.inference.options import Options
-from pipeline.inference.segmenter import ModelInput, Segmenter
-from pipeline.training import finetune
-from pipeline.training.batches import MicroBatch
-from pipeline.training.state import Store
-from pipeline.training.team import Team
+from masklake.errors import MasklakeError, Refused
+from masklake.inference import checkpoint
+from masklake.inference.options import Options
+from masklake.inference.segmenter import ModelInput, Segmenter
+from masklake.training import finetune
+from masklake.training.batches import MicroBatch
+from masklake.training.state import Store
+from masklake.training.team import Team
 from tests import trainings
 
 FAMILIES = ("mask2former", "maskformer", "oneformer", "segformer")

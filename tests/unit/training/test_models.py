@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.errors import Refused
-from pipeline.inference import weights
-from pipeline.training import models, rates
-from pipeline.training.models import PARTS
-from pipeline.training.oneformer import texts
+from masklake.errors import Refused
+from masklake.inference import weights
+from masklake.training import models, rates
+from masklake.training.models import PARTS
+from masklake.training.oneformer import texts
 from tests import trainings
 from tests.shared import shared_folder
 from tests.unit.inference import tiny_checkpoints

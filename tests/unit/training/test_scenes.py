@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.training.scenes import HELD_OUT, LABELS, PHOTO_SIZES, THING_LABEL_IDS, photograph, render, sample_scene
+from masklake.demo.scenes import HELD_OUT, LABELS, PHOTO_SIZES, THING_LABEL_IDS, photograph, render, sample_scene
 
 
 @pytest.mark.parametrize("seed", range(20))

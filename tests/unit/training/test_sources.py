@@ -11,12 +11,12 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from pipeline import reading
-from pipeline.errors import Refused
-from pipeline.schema import Task
-from pipeline.training import sources
-from pipeline.training.examples import BadExample, Example, Runs, Sample, load
-from pipeline.training.settings import DataConfig
+from masklake import reading
+from masklake.errors import Refused
+from masklake.schema import Task
+from masklake.training import sources
+from masklake.training.examples import BadExample, Example, Runs, Sample, load
+from masklake.training.settings import DataConfig
 from tests import exports
 from tests.shared import shared_folder
 from tests.unit.training import data_sets

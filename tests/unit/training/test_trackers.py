@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from jobs import finetune
-from pipeline.errors import Refused
-from pipeline.training.settings import FinetuneConfig
-from pipeline.training.trackers import figures_of, tracking
+from masklake.commands import finetune
+from masklake.errors import Refused
+from masklake.training.settings import FinetuneConfig
+from masklake.training.trackers import figures_of, tracking
 
 
 def settings(tmp_path: Path, **more: Any) -> FinetuneConfig:
@@ -78,7 +78,7 @@ def test_the_pace_is_that_since_the_run_began_or_went_on() -> None:
 def test_a_package_that_is_not_installed_is_named_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipeline.training.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("masklake.training.settings.find_spec", lambda name: None)
     arguments = ["--format", "coco-panoptic", "--data", "a.json", "--model", "m", "--output", str(tmp_path), "--mlflow", "mine"]
     assert finetune.main(arguments) == 2
     written = capsys.readouterr()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from pipeline.inference.segments import Segment
-from pipeline.training.curves import svg
-from pipeline.training.examples import Sample
-from pipeline.training.validate import Scores, better, compare_objects, compare_pixels
+from masklake.inference.segments import Segment
+from masklake.training.curves import svg
+from masklake.training.examples import Sample
+from masklake.training.validate import Scores, better, compare_objects, compare_pixels
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 9]])
 ANSWER = np.array([[0, 1, 1, 1], [0, 0, 9, 1]])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Refused
-from pipeline.truth.classes import judged_classes, read_mapping
-from pipeline.truth.formats import Category
+from masklake.errors import Refused
+from masklake.truth.classes import judged_classes, read_mapping
+from masklake.truth.formats import Category
 
 CATEGORIES = [Category(1, "Person", True), Category(2, "couch", True), Category(3, "sofa bed", True), Category(4, "sky", False)]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import Refused
-from pipeline.truth.formats import TruthImage
-from pipeline.truth.match import match
+from masklake.errors import Refused
+from masklake.truth.formats import TruthImage
+from masklake.truth.match import match
 
 LAKE = "s3://lake/images/"
 

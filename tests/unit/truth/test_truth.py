@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from pipeline.errors import Refused
-from pipeline.quality.semantic import NONE
-from pipeline.truth import label_names
-from pipeline.truth.classes import Classes, judged_classes
-from pipeline.truth.formats import Format, Truth
-from pipeline.truth.open import open_truth
-from pipeline.truth.regions import class_map, instances, regions
+from masklake.errors import Refused
+from masklake.quality.semantic import NONE
+from masklake.truth import label_names
+from masklake.truth.classes import Classes, judged_classes
+from masklake.truth.formats import Format, Truth
+from masklake.truth.open import open_truth
+from masklake.truth.regions import class_map, instances, regions
 
 IDS = np.array([[0, 300, 300, 70000], [0, 300, 9, 70000], [9, 9, 9, 70000]])
 CATEGORIES = [{"id": 5, "name": "dog", "isthing": 1}, {"id": 6, "name": "sky", "isthing": 0}, {"id": 8, "name": "cloud", "isthing": 0}]

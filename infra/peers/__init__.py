@@ -1,1 +1,0 @@
-"""What people write today for the same work, to be measured beside masklake: see `jobs.benchmark_lake`."""

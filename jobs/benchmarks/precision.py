@@ -1,0 +1,99 @@
+"""What half precision changes in the answers: the same pictures through the same weights, in float32 and in bfloat16 and float16.
+
+A segment counts as found again where one of the same label overlaps it with an intersection over union of at least a half.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from masklake.errors import ImageFailure
+from masklake.inference.preprocess import Size, resize
+from masklake.inference.segmenter import Answers, ModelInput, Segment, Segmenter
+
+Pixels = NDArray[np.uint8]
+
+_FOUND = 0.5
+_HALVES = (torch.bfloat16, torch.float16)
+
+
+@dataclass
+class Change:
+    """Counts of segments, and areas in pixels, added up over pictures."""
+
+    segments: int = 0
+    """In float32."""
+    identical: int = 0
+    """Of these, with the same label and not a pixel of difference."""
+    found: int = 0
+    """Of these, found again."""
+    others: int = 0
+    """Segments in half precision."""
+    differing: float = 0.0
+    """Pixels of exactly one of a float32 segment and its best match; all of a segment without any."""
+    covered: float = 0.0
+    """Pixels of either."""
+
+    def add(self, expected: Sequence[Segment], got: Sequence[Segment], size: Size) -> None:
+        """Count one picture's answers to one task."""
+        self.others += len(got)
+        for segment in expected:
+            rivals = [other for other in got if other.label_id == segment.label_id]
+            overlaps = _overlaps(segment, rivals, size)
+            best = int(np.argmax(overlaps)) if rivals else -1
+            overlap = float(overlaps[best]) if rivals else 0.0
+            area = rivals[best].area if overlap else 0
+            shared = overlap * (segment.area + area) / (1 + overlap)
+            self.segments += 1
+            self.identical += any(other.counts == segment.counts for other in rivals)
+            self.found += overlap >= _FOUND
+            self.covered += segment.area + area - shared
+            self.differing += segment.area + area - 2 * shared
+
+
+def _overlaps(segment: Segment, others: Sequence[Segment], size: Size) -> NDArray[np.float64]:
+    """Intersection over union of a segment with each of others."""
+    runs = [{"size": list(size), "counts": one.counts} for one in (segment, *others)]
+    return np.asarray(coco_mask.iou(runs[1:], runs[:1], [0])).reshape(-1) if others else np.zeros(0)
+
+
+def compare(segmenter: Segmenter, pictures: Sequence[Pixels], tasks: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Answer `pictures` uint8 [H, W, 3] with a float32 `segmenter` and with halves of it; prints a table, returns its figures."""
+    inputs = [ModelInput(resize(one, segmenter.description.resize), (one.shape[0], one.shape[1]), tasks) for one in pictures]
+    expected = segmenter.segment(inputs)
+    print(f"\n{len(pictures)} pictures against float32 on {segmenter.device}")
+    print(f"{'':<24}{'segments':>10}{'identical':>11}{'found':>8}{'new':>6}{'area that differs':>20}")
+    rows = []
+    for dtype in _HALVES:
+        module = copy.deepcopy(segmenter.module).to(dtype)
+        got = Segmenter(module, segmenter.description, segmenter.device, dtype, segmenter.batch_size).segment(inputs)
+        for task in tasks:
+            change = _change(inputs, expected, got, task)
+            name = str(dtype).removeprefix("torch.")
+            share = change.differing / max(1, change.covered)
+            new = max(0, change.others - change.found)
+            print(f"{name + ', ' + task:<24}{change.segments:>10}{change.identical:>11}{change.found:>8}{new:>6}{share:>20.3%}", flush=True)
+            figures = {"segments": change.segments, "identical": change.identical, "found": change.found, "new": new}
+            rows.append({"dtype": name, "task": task, **figures, "area_that_differs": share})
+    return rows
+
+
+def _change(inputs: Sequence[ModelInput], expected: Sequence[Answers], got: Sequence[Answers], task: str) -> Change:
+    change = Change()
+    for item, one, other in zip(inputs, expected, got, strict=True):
+        change.add(_segments(one[task]), _segments(other[task]), item.size)
+    return change
+
+
+def _segments(answer: list[Segment] | ImageFailure) -> list[Segment]:
+    if isinstance(answer, ImageFailure):
+        raise SystemExit(f"benchmark: the model failed on a picture: {answer}")
+    return answer

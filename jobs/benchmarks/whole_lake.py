@@ -1,0 +1,72 @@
+"""Measure the whole job beside what people write today: same images, same model, same machine, in one run.
+
+    python -m jobs.benchmarks.whole_lake --images 2000
+
+Each contestant is a process of its own, run one after the other on an embedded S3 server. Two figures each: images per second of the whole
+process, start-up included, and in steady state, counted from the first finished batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from masklake.demo.lake import upload_scenes
+from masklake.demo.seaweedfs import SeaweedFS
+
+_MODEL = Path(__file__).parents[1] / "infra" / "demo-model"
+_IMAGES = "s3://lake/images/"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run every contestant; prints a table, then one JSON object."""
+    arguments = _parser().parse_args(argv)
+    contestants = {
+        "masklake": ["masklake.commands.segment", "--input", _IMAGES, "--output", "s3://lake/masks", "--model", str(arguments.model)],
+        "plain transformers loop": ["jobs.benchmarks.peers.plain_loop", _IMAGES, "s3://lake/peer-loop", str(arguments.model)],
+        "Ray Data's documented pattern": ["jobs.benchmarks.peers.ray_data", _IMAGES, "s3://lake/peer-ray", str(arguments.model)],
+    }
+    with SeaweedFS() as server:
+        os.environ.update(server.env())
+        server.create_bucket("lake")
+        print(f"making {arguments.images} scenes ...", flush=True)
+        upload_scenes(_IMAGES, range(arguments.images))
+        results = {name: _measure(name, command, arguments.images) for name, command in contestants.items()}
+    ours = results["masklake"]
+    print(f"\n{'':<32}{'seconds':>9}{'whole, images/s':>17}{'steady, images/s':>18}{'ours / this':>13}")
+    for name, result in results.items():
+        ratio = ours["steady"] / result["steady"]
+        print(f"{name:<32}{result['seconds']:>9.1f}{result['whole']:>17.1f}{result['steady']:>18.1f}{ratio:>13.2f}")
+    print(json.dumps({"images": arguments.images, "results": results}))
+    return 0
+
+
+def _measure(name: str, command: list[str], images: int) -> dict[str, float]:
+    print(f"running {name} ...", flush=True)
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - started
+    if done.returncode:
+        raise SystemExit(f"benchmark: {name} ended with exit code {done.returncode}:\n{done.stderr[-3000:]}")
+    result = json.loads(done.stdout.splitlines()[-1])
+    if result["images"] != images:
+        raise SystemExit(f"benchmark: {name} answered {result['images']} images, not {images}")
+    return {"seconds": seconds, "whole": images / seconds, "steady": result["steady_images_per_second"]}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.benchmarks.whole_lake", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=2000, help="generated scenes in the lake (default: %(default)s)")
+    parser.add_argument("--model", type=Path, default=_MODEL, help="panoptic checkpoint folder (default: the demo model)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

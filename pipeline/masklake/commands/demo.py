@@ -1,0 +1,138 @@
+"""The whole job on an embedded S3 server: generated scenes in, masks out, run three times, judged against the known truth.
+
+python -m masklake demo --output demo-out
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from masklake import storage
+from masklake.commands.ending import say
+from masklake.demo.lake import broken_files, upload_broken, upload_scenes, upload_truth
+from masklake.demo.seaweedfs import SeaweedFS
+from masklake.evaluation import run
+from masklake.evaluation.report import Report
+from masklake.evaluation.settings import Settings
+
+MODEL = Path(__file__).parents[1] / "infra" / "demo-model"
+BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
+TRUTH, EVALUATION = "s3://lake/truth/scenes.json", "s3://lake/evaluation"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo; returns 0 when every step did what it should."""
+    arguments = _parser().parse_args(argv)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    with SeaweedFS() as server:
+        os.environ.update(server.env())
+        server.create_bucket(BUCKET)
+        with _step(f"uploading {arguments.images} generated scenes and {len(broken_files())} broken files to {IMAGES}"):
+            upload_scenes(IMAGES, range(arguments.images))
+            upload_broken(IMAGES)
+        first = _segment("first run: everything")
+        again = _segment("second run: nothing has changed")
+        with _step("ten new images arrive"):
+            upload_scenes(IMAGES, range(arguments.images, arguments.images + 10))
+        third = _segment("third run: only what is new")
+        with _step("comparing the stored masks with the scenes' truth"):
+            quality = _judge(arguments.images + 10)
+        _bring_home(arguments.output, first["report_uri"])
+    expected = [arguments.images + len(broken_files()), 0, 10]
+    found = [first["images"], again["images"], third["images"]]
+    _tell(quality, arguments.output)
+    if found != expected:
+        print(f"demo: the runs processed {found} images, not {expected}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _segment(title: str) -> dict[str, Any]:
+    """Run the job as a user would, in a process of its own; returns the summary from its last line."""
+    command = [
+        "-m",
+        "masklake",
+        "segment",
+        "--input",
+        IMAGES,
+        "--output",
+        TABLE,
+        "--model",
+        str(MODEL),
+        "--tasks",
+        "panoptic",
+        "--partition-by",
+        "dt,task",
+    ]
+    with _step(title + "\n  python " + " ".join(command)):
+        done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"demo: the job ended with exit code {done.returncode}")
+    summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(f"  {json.dumps(summary)}")
+    return summary
+
+
+def _judge(images: int) -> Report:
+    """The quality of what the table holds, against the truth the scenes were painted from; the page and the figures go beside the table."""
+    upload_truth(TRUTH, IMAGES, range(images))
+    return run.evaluate(Settings(table=TABLE, truth=TRUTH, output=EVALUATION), say)
+
+
+def _bring_home(output: Path, report_uri: str) -> None:
+    """Copy the table, the evaluation, and the first run's report and pictures, out of the server that is about to stop."""
+    shutil.rmtree(output / "masks", ignore_errors=True)
+    storage.download_folder(TABLE, output / "masks")
+    for name in ("report.json", "gallery.html"):
+        (output / name).write_bytes(storage.read_bytes(f"{report_uri}/{name}"))
+    for name in (run.JSON, run.PAGE):
+        (output / name).write_bytes(storage.read_bytes(f"{EVALUATION}/{name}"))
+
+
+def _tell(quality: Report, output: Path) -> None:
+    pq, things, stuff = (part["pq"] for part in (quality["scores"], quality["scores"]["things"], quality["scores"]["stuff"]))
+    print(
+        f"""
+panoptic quality against the scenes' truth: PQ {pq:.3f} (things {things:.3f}, stuff {stuff:.3f})
+quality:   {output / run.PAGE}  (open it in a browser: classes, confusion, the worst images)
+pictures:  {output / "gallery.html"}  (open it in a browser)
+report:    {output / "report.json"}
+table:     {output / "masks"}  (Delta; ask it anything, for example:)
+
+  python - <<'END'
+  import polars as pl
+  masks = pl.read_delta("{output / "masks"}")
+  print(masks.explode("segments").unnest("segments").group_by("label").agg(pl.len(), pl.col("area").mean()).sort("len"))
+  END"""
+    )
+
+
+@contextmanager
+def _step(title: str) -> Iterator[None]:
+    print(f"\n== {title}", flush=True)
+    started = time.monotonic()
+    yield
+    print(f"   {time.monotonic() - started:.1f} s", flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m masklake demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo-out"), help="folder for the pictures, the report and the table (default: %(default)s)"
+    )
+    parser.add_argument("--images", type=int, default=200, help="generated scenes (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

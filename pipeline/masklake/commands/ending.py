@@ -1,0 +1,98 @@
+"""How every job ends: an exit code, messages without a stack trace on stderr, and one JSON object as the last line on stdout."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from masklake.errors import MasklakeError
+
+_EVERY = 10.0  # seconds between lines of progress
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_IN_WORDS = os.strerror(errno.ENOSPC)  # of libraries that keep the words alone
+
+
+def end_with(
+    work: Callable[[], dict[str, Any]], interrupted: str = "interrupted; what was committed stays, run the same command to go on"
+) -> int:
+    """Do the work of a job and say how it ended; returns the exit code.
+
+    Args:
+        work: returns the job's summary; its `exit_code` is 0 where it names none.
+        interrupted: what to say where the user, or the cluster, ends the job.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's stop is an interruption like Ctrl-C
+    try:
+        summary = {"exit_code": 0, **work()}
+    except MasklakeError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail(interrupted, 1)
+    except Exception as error:
+        if _is_disk_full(error):
+            place = os.environ.get("TMPDIR") or tempfile.gettempdir()
+            return _fail(
+                f"no space is left on this machine's disk, where temporary files go ({place}): free some, or name another in TMPDIR; "
+                "what was committed stays, run the same command to go on",
+                1,
+            )
+        traceback.print_exc()
+        return _fail(f"{type(error).__name__}: {error}", 1)
+    print(json.dumps(summary), flush=True)
+    return int(summary["exit_code"])
+
+
+def _fail(reason: str, code: int) -> int:
+    for line in reason.splitlines():
+        say(line)
+    outcome = {2: "refused", 4: "fenced"}.get(code, "failed")
+    print(json.dumps({"outcome": outcome, "error": reason, "exit_code": code}), flush=True)
+    return code
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return any((isinstance(link, OSError) and link.errno in _FULL) or _FULL_IN_WORDS in str(link) for link in _chain(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it came from."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+class Paced:
+    """Progress for the user, every ten seconds at most."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._last >= _EVERY:
+            self._last = time.monotonic()
+            say(text)
+
+
+def say(text: str) -> None:
+    """A sentence for the user."""
+    print(f"masklake: {text}", file=sys.stderr, flush=True)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now, with this exit code, and without taking the interpreter down.
+
+    While that happens, Ray's native threads may still run, and now and then one of them aborts the process: a finished job's exit code
+    would then be 134. Whoever calls this has closed everything of its own.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,131 @@
+"""Erase images from a table of masks: their rows, the pictures and lines of theirs in galleries and reports, and old versions' files.
+
+masklake erase --table s3://lake/masks s3://lake/images/dt=2026-11-22/a.jpg
+masklake erase --table s3://lake/masks --uris requests.txt --dry-run
+masklake erase --table s3://lake/masks --input s3://lake/images/                    # shows what the lake has no more
+masklake erase --table s3://lake/masks --input s3://lake/images/ --delete-missing   # and erases it
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from masklake import storage
+from masklake.commands import keeping
+from masklake.commands.ending import Paced, end_with, say
+from masklake.errors import ImageFailure, Refused
+from masklake.table import runs
+from masklake.upkeep.erase import Erasure, check_gone, erase, erase_pictures
+from masklake.upkeep.missing import missing_images
+from masklake.upkeep.upkeep import UpkeepTable
+
+_SHOWN = 20  # images named on stderr
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
+    parser = settings_parser()
+    settings = parser.parse_args(argv)
+    if bool(settings.input) == bool(settings.uri or settings.uris):
+        parser.error("say which images: URIs, --uris FILE, or --input FOLDER for those that are missing there")
+    if settings.delete_missing and not settings.input:
+        parser.error("--delete-missing needs --input, the folder in which images are looked for")
+    settings.dry_run = settings.dry_run or bool(settings.input and not settings.delete_missing)
+    return end_with(lambda: _erase(settings))
+
+
+def _erase(settings: argparse.Namespace) -> dict[str, Any]:
+    if settings.input:
+        storage.check_input(settings.input)
+    named = [] if settings.input else _named(settings)
+    with keeping.opened(settings, "erase") as table:
+        uris = missing_images(table, settings.input) if settings.input else named
+        done = erase(table, uris, settings.dry_run, Paced())
+        _tell(uris, done, settings)
+        summary: dict[str, Any] = {
+            "outcome": "planned" if settings.dry_run else "erased" if done.rows else "nothing to do",
+            "table": table.uri,
+            "asked": len(uris),
+            "images": done.images,
+            "rows": done.rows,
+            "files": done.files,
+        }
+        return summary if settings.dry_run else {**summary, **_forget(table, uris, done, settings)}
+
+
+def _forget(table: UpkeepTable, uris: Sequence[str], done: Erasure, settings: argparse.Namespace) -> dict[str, Any]:
+    """What is left of the images once the present version is without them."""
+    pages = erase_pictures(table.uri, set(uris))
+    vacuum = keeping.vacuumed(table, settings)
+    if settings.vacuum_hours == 0:
+        check_gone(done.replaced)
+    else:
+        say(f"old versions of the table still hold these rows: in {settings.vacuum_hours} hours, a vacuum deletes {done.files:,} files")
+    if done.rows and table.published and not vacuum["vacuumed"]["files"]:
+        say("this table is published to Iceberg, where readers see the erased rows until the next masklake publish")
+    alive = [marker.run_id for marker in runs.markers(table.uri) if marker.scope]
+    if alive:
+        say(f"not finished: {', '.join(alive)}; where such a run has these images in its work list, erase them again when it is over")
+    return {"galleries_and_reports": pages, **vacuum}
+
+
+def _named(settings: argparse.Namespace) -> list[str]:
+    """The images that are named on the command line and in a file, as the table names them."""
+    uris = [*settings.uri, *(_read(settings.uris) if settings.uris else ())]
+    return list(dict.fromkeys(map(storage.normalise, uris)))
+
+
+def _read(file: str) -> list[str]:
+    """The URIs of a text file, one a line, or of a Parquet file's column `uri`.
+
+    Raises:
+        Refused: it cannot be read as such.
+    """
+    storage.normalise(file)  # refuses a URI with a password, which no message may repeat
+    content = storage.read_many([file])[0]
+    if isinstance(content, ImageFailure):
+        raise Refused(f"--uris {file}: cannot be read: {content.message}")
+    try:
+        if file.endswith(".parquet"):
+            return [uri for uri in pq.read_table(io.BytesIO(content), columns=["uri"])["uri"].to_pylist() if uri]
+        return [line.strip() for line in content.decode("utf-8").splitlines() if line.strip()]
+    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        raise Refused(f"--uris {file}: must be a text file with a URI a line, or a Parquet file with a column `uri`: {error}") from None
+
+
+def _tell(uris: Sequence[str], done: Erasure, settings: argparse.Namespace) -> None:
+    verb = "would be erased" if settings.dry_run else "erased"
+    for uri in uris[:_SHOWN]:
+        say(f"{'missing in the lake: ' if settings.input else ''}{uri}")
+    if len(uris) > _SHOWN:
+        say(f"and {len(uris) - _SHOWN:,} more")
+    say(f"{len(uris):,} images asked for: {done.rows:,} rows of {done.images:,} of them {verb}, in {done.files:,} files")
+    if settings.input and not settings.delete_missing and done.rows:
+        say("nothing was erased: --delete-missing does it")
+    if not settings.input:
+        present = sum(not isinstance(found, ImageFailure) for found in storage.stat_many(uris))
+        if present:
+            say(f"{present:,} of these images are in the lake: unless they are deleted there, the next run segments them again")
+
+
+def settings_parser() -> argparse.ArgumentParser:
+    """The job's settings."""
+    parser = keeping.parser("masklake erase", __doc__, vacuum_hours=0)
+    parser.add_argument("uri", nargs="*", help="images, as the table's image_uri names them")
+    parser.add_argument("--uris", metavar="FILE", help="more images: a text file with a URI a line, or a Parquet file with a column `uri`")
+    parser.add_argument(
+        "--input", metavar="FOLDER", help="instead: show images below this folder that the table knows and the lake has no more"
+    )
+    parser.add_argument("--delete-missing", action="store_true", help="erase what --input shows")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

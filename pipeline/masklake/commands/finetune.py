@@ -1,0 +1,83 @@
+"""Fine-tune a segmentation model, or train one from scratch: `masklake finetune --help`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from masklake import config, storage
+from masklake.commands.ending import end_with, leave, say
+from masklake.training.settings import PROGRAM, FinetuneConfig
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
+    return end_with(
+        lambda: _finetune(sys.argv[1:] if argv is None else argv),
+        interrupted="interrupted; the last saved state stays, run the same command to go on",
+    )
+
+
+def _finetune(argv: list[str]) -> dict[str, Any]:
+    settings = config.resolve(argv, PROGRAM)
+    assert isinstance(settings, FinetuneConfig)
+    from masklake.training import finetune  # torch takes seconds: a wrong setting is told before
+
+    prepared = finetune.prepare(settings)
+    _tell_data(prepared)
+    if settings.dry_run:
+        return finetune.plan(prepared)
+    output = storage.normalise(settings.output).rstrip("/")
+    if finetune.finished(prepared):
+        return {"outcome": "nothing to do", "output": output}
+    from masklake.training import flow, trackers
+
+    stdout, pace = sys.stdout, Pace(prepared.settings.batch_size)  # stdout is another one while a cluster is used
+    with trackers.tracking(prepared.settings, prepared.asked, finetune.step_of(prepared), say) as track:
+
+        def tell(line: dict[str, Any]) -> None:
+            print(json.dumps({**line, **pace.of(line)}), file=stdout, flush=True)
+            track(line)
+
+        end = flow.run(prepared, tell)
+    return {"outcome": "trained", "output": output, "steps": settings.steps, "best": end.get("best")}
+
+
+class Pace:
+    """How fast a training goes, validations and all, since the first line of progress or since it went on from a saved state."""
+
+    def __init__(self, batch_size: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._batch_size, self._clock = batch_size, clock
+        self._first: tuple[int, float] | None = None
+
+    def of(self, line: dict[str, Any]) -> dict[str, float]:
+        """`images_per_second` and `eta_seconds`, of a line with a loss; nothing for the first of them."""
+        if line.get("event") == "resumed":
+            self._first = None
+        if "loss" not in line:
+            return {}
+        now = self._clock()
+        if self._first is None:
+            self._first = line["step"], now
+            return {}
+        steps, seconds = line["step"] - self._first[0], now - self._first[1]
+        each = seconds / steps
+        return {"images_per_second": round(self._batch_size / each, 2), "eta_seconds": round(each * (line["steps"] - line["step"]))}
+
+
+def _tell_data(prepared: Any) -> None:
+    """What is learned from, and what of it is left out."""
+    training, held_out = prepared.training, prepared.held_out
+    say(f"{len(training.examples)} examples of {len(training.labels)} classes to learn from, {len(held_out.examples)} held out")
+    for data, name in ((training, ""), (held_out, "held out: ")):
+        for what, count in data.skipped.items():
+            say(f"{name}left out: {count} {what}")
+    if not held_out.examples:
+        say("nothing is held out: the last weights are kept, whatever they are worth")
+
+
+if __name__ == "__main__":
+    leave(main())

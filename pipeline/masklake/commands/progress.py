@@ -1,0 +1,70 @@
+"""Progress from committed rows: a live display on a terminal, else one JSON line every ten seconds."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from masklake.commands.ending import say
+from masklake.segment.run import Listener, State
+
+_EVERY = 10.0  # seconds between JSON lines
+
+
+@contextmanager
+def show_progress() -> Iterator[Listener]:
+    """A listener for `job.segment` that suits where stderr goes."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=False,
+    ) as bar:
+        yield _Bar(bar, bar.add_task("starting", total=None, numbers=""))
+
+
+class _Bar(Listener):
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def update(self, state: State) -> None:
+        self._bar.update(self._task, description=state.phase, total=state.planned, completed=state.images, numbers=_numbers(state))
+
+
+class _Lines(Listener):
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._stdout = sys.stdout  # which is another one while a cluster is used
+
+    def say(self, text: str) -> None:
+        say(text)
+
+    def update(self, state: State) -> None:
+        if time.monotonic() - self._last >= _EVERY:
+            self._last = time.monotonic()
+            print(json.dumps({"phase": state.phase, **state.numbers()}), file=self._stdout, flush=True)
+
+
+def _numbers(state: State) -> str:
+    if state.planned is None:
+        return ""
+    text = f"{state.images}/{state.planned} images, {state.failed} errors"
+    if state.images_per_second:
+        eta = f"{state.eta_seconds:.0f} s" if state.eta_seconds < 120 else f"{state.eta_seconds / 60:.0f} min"
+        text += f", {state.images_per_second:.1f}/s, ETA {eta}"
+    return text

@@ -1,0 +1,120 @@
+"""COCO's formats: instances as one JSON, panoptic as PNGs and a JSON (cocodataset.org, "Data format").
+
+A JSON is written member by member, `categories` last, because they are known when the annotations have gone by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masklake import storage
+from masklake.errors import MasklakeError
+from masklake.export import folder
+from masklake.export.categories import Categories, category_id
+from masklake.export.folder import Written
+from masklake.export.pictures import store_each
+from masklake.export.selection import Row, Selection
+from masklake.table.masks import id_map
+
+SEGMENTS_PER_IMAGE = 100_000
+"""An annotation's id is its image's id times this, plus its segment id; it stays below 2^53 for 90 thousand million images."""
+
+
+def write_instances(selection: Selection, output: str, scratch: Path, info: Mapping[str, Any]) -> Written:
+    """`instances.json`: every segment an annotation with a compressed run-length mask and its score."""
+    categories = Categories()
+    annotations = (_annotation(row, segment) for row in selection.numbered_rows() for segment in _noted(row, categories))
+    _store_json(scratch, output + folder.INSTANCES, info, selection, annotations, categories)
+    return categories.written()
+
+
+def write_panoptic(selection: Selection, output: str, scratch: Path, info: Mapping[str, Any]) -> Written:
+    """`panoptic/*.png` with segment ids as colours, and `panoptic.json`."""
+    categories = Categories()
+    drawn = store_each(selection.numbered_rows(), f"{output}{folder.PANOPTIC_PICTURES}/", id_picture)
+    annotations = (
+        {"image_id": row["id"], "file_name": row["png"], "segments_info": [_segment_info(segment) for segment in _noted(row, categories)]}
+        for row in drawn
+    )
+    _store_json(scratch, output + folder.PANOPTIC, info, selection, annotations, categories)
+    return categories.written()
+
+
+def id_picture(row: Row) -> NDArray[np.uint8]:
+    """Segment ids as colours, id = R + 256 G + 256^2 B, black where there is none: uint8 [height, width, 3].
+
+    Raises:
+        MasklakeError: masks overlap, or an area is not that of its mask.
+    """
+    ids = id_map(row["segments"], row["height"], row["width"])
+    areas = np.bincount(ids.ravel(), minlength=1 + max((segment["segment_id"] for segment in row["segments"]), default=0))
+    for segment in row["segments"]:
+        seen = int(areas[segment["segment_id"]])
+        if not seen or seen != segment["area"]:
+            raise MasklakeError(
+                f"{row['image_uri']}: segment {segment['segment_id']} has {segment['area']} pixels by the table and shows {seen}: "
+                "its row is damaged, leave it out by --where"
+            )
+    return np.stack((ids & 255, ids >> 8 & 255, ids >> 16), axis=-1).astype(np.uint8)
+
+
+def _noted(row: Row, categories: Categories) -> Iterator[Mapping[str, Any]]:
+    for segment in row["segments"]:
+        categories.note(segment, row["image_uri"])
+        yield segment
+
+
+def _segment_info(segment: Mapping[str, Any]) -> Row:
+    return {
+        "id": segment["segment_id"],
+        "category_id": category_id(segment["label_id"]),
+        "area": segment["area"],
+        "bbox": segment["bbox"],
+        "iscrowd": 0,
+        "score": round(segment["score"], 6),
+    }
+
+
+def _annotation(row: Row, segment: Mapping[str, Any]) -> Row:
+    if segment["segment_id"] >= SEGMENTS_PER_IMAGE:
+        raise MasklakeError(
+            f"{row['image_uri']} has {segment['segment_id']} segments: annotation ids have room for {SEGMENTS_PER_IMAGE - 1}"
+        )
+    mask = {"size": [row["height"], row["width"]], "counts": segment["counts"].decode("ascii")}
+    return {
+        **_segment_info(segment),
+        "id": row["id"] * SEGMENTS_PER_IMAGE + segment["segment_id"],
+        "image_id": row["id"],
+        "segmentation": mask,
+    }
+
+
+def _store_json(
+    scratch: Path, uri: str, info: Mapping[str, Any], selection: Selection, annotations: Iterable[Row], categories: Categories
+) -> None:
+    path = scratch / "coco.json"
+    with path.open("w", encoding="ascii") as file:
+        file.write(f'{{"info": {json.dumps(info)},\n"licenses": []')
+        members = {"images": map(_image, selection.images()), "annotations": annotations, "categories": _late(categories)}
+        for name, items in members.items():
+            file.write(f',\n"{name}": [')
+            for number, item in enumerate(items):
+                file.write(f"{',' if number else ''}\n{json.dumps(item)}")
+            file.write("]")
+        file.write("}\n")
+    storage.upload_file(path, uri)
+
+
+def _late(categories: Categories) -> Iterator[Row]:
+    """The categories, looked at when they are asked for."""
+    yield from categories.coco()
+
+
+def _image(row: Row) -> Row:
+    return {"id": row["id"], "width": row["width"], "height": row["height"], "file_name": row["file_name"], "coco_url": row["image_uri"]}

@@ -1,0 +1,58 @@
+"""Label maps: a single-channel PNG per image with the label id of each pixel, and the labels' names beside them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masklake import storage
+from masklake.errors import Refused
+from masklake.export import folder
+from masklake.export.categories import Categories
+from masklake.export.folder import Written
+from masklake.export.pictures import store_each
+from masklake.export.selection import Row, Selection
+from masklake.export.settings import Settings
+from masklake.table.masks import id_map
+
+
+def write_label_maps(selection: Selection, output: str, settings: Settings) -> Written:
+    """`label-maps/*.png`, then `labels.json`: the void value, and the labels that occur by their id.
+
+    Raises:
+        Refused: a label id does not fit, or is the void value.
+    """
+    categories = Categories()
+    for row in store_each(selection.numbered_rows(), f"{output}{folder.LABEL_PICTURES}/", lambda row: label_map(row, settings)):
+        for segment in row["segments"]:
+            categories.note(segment, row["image_uri"])
+    labels = {"void": settings.void_value, "bits": settings.bits, "labels": categories.labels}
+    storage.write_bytes(output + folder.LABELS, json.dumps(labels, indent=2).encode())
+    return categories.written()
+
+
+def label_map(row: Row, settings: Settings) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """`label_id` of each pixel, the void value where there is none: uint8 or uint16 [height, width].
+
+    Raises:
+        Refused: a label id does not fit, or is the void value.
+    """
+    segments = row["segments"]
+    # A table of label ids by segment id: one look-up labels all segments at once.
+    labels = np.full(1 + max((segment["segment_id"] for segment in segments), default=0), settings.void_value, f"u{settings.bits // 8}")
+    for segment in segments:
+        _check(segment["label_id"], segment["label"], settings)
+        labels[segment["segment_id"]] = segment["label_id"]
+    found: NDArray[np.uint8] | NDArray[np.uint16] = labels[id_map(segments, row["height"], row["width"])]
+    return found
+
+
+def _check(label_id: int, label: str, settings: Settings) -> None:
+    if label_id >= 2**settings.bits:
+        cure = "use --bits 16" if settings.bits == 8 else "no label map can hold it"
+        raise Refused(f"--bits {settings.bits}: label id {label_id} ({label!r}) does not fit: {cure}")
+    if label_id == settings.void_value:
+        cure = "--bits 16, or another --void" if settings.bits == 8 else "another --void"
+        raise Refused(f"--void {settings.void_value}: is the label id of {label!r}: use {cure}")

@@ -1,0 +1,158 @@
+"""What an export takes: the newest ok answer of each image and task, numbered, and of its segments those that the filters leave.
+
+Two passes over one version of the table. The first reads what is needed to number and name the images, into a DuckDB database on disk;
+the second streams the rows with their masks past it. Memory is bounded in both; what does not fit spills to the scratch folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from masklake.errors import MasklakeError, Refused
+from masklake.export.settings import Settings
+from masklake.reading import MaskTable, sql_text
+from masklake.schema import TABLE
+from masklake.table.selection import Answers, Choice, check_condition
+
+Row = dict[str, Any]
+
+_MEMORY = "512MB"  # beyond it, DuckDB spills to disk
+_KEYS = ("image_uri", "task", "width", "height", "model", "model_revision", "fingerprint")
+_IMAGES_AT_ONCE = 4096
+_ROWS_AT_ONCE = 64  # rows that are Python values at the same time
+
+
+class Selection:
+    """The rows of one export. `answers` says whose they are; `root` is what all image URIs begin with, up to a slash; `rows` counts."""
+
+    def __init__(self, table: MaskTable, settings: Settings, scratch: Path, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Find out which rows are meant; `progress` is told from time to time how far the reading of segments is.
+
+        Raises:
+            Refused: `--where` is not a condition on this table, or no row is meant.
+        """
+        self._table, self._settings, self._progress = table, settings, progress
+        self._where = Choice(settings.task, settings.where, settings.model, settings.fingerprint).condition()
+        check_condition(table, settings.where)
+        self._database = duckdb.connect(str(scratch / "images.duckdb"))
+        self._database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
+        # Left to itself, the optimiser may put the rows with their masks into a join's hash table instead of the images.
+        self._database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
+        self._database.register("newest", table.newest_arrow(settings.task, _KEYS, self._where))
+        self._database.execute("CREATE TABLE picked AS FROM newest")
+        self._database.unregister("newest")
+        self.answers = self._answers()
+        self.rows = sum(answers.rows for answers in self.answers)
+        if not self.rows:
+            raise Refused(self._nothing())
+        self.root = self._root()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def _answers(self) -> tuple[Answers, ...]:
+        found = self._database.execute(
+            "SELECT task, model, model_revision, fingerprint, count(*) AS rows FROM picked GROUP BY ALL "
+            "ORDER BY task, rows DESC, fingerprint, model, model_revision"
+        )
+        return tuple(Answers(*row) for row in found.fetchall())
+
+    def _nothing(self) -> str:
+        text = f"there is nothing to export from {self._settings.table}: no row with status ok fits"
+        if self._settings.task is None:
+            return f"{text} --where, --model and --fingerprint"
+        self._database.register("others", self._table.newest_arrow(None, ["task"], self._where))
+        tasks = [task for (task,) in self._database.execute("SELECT DISTINCT task FROM others ORDER BY task").fetchall()]
+        there = f"; it has rows of {', '.join(tasks)}" if tasks else ", nor one of another task; see --where, --model and --fingerprint"
+        return f"{text} --task {self._settings.task}{there}"
+
+    def _root(self) -> str:
+        ((first, last),) = self._database.execute("SELECT min(image_uri), max(image_uri) FROM picked").fetchall()
+        common = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+        return common[: common.rfind("/") + 1]
+
+    def number_images(self) -> None:
+        """Give every image its id, its position in the order of URIs from 1 on, and the names of its files: needed by all that follows
+        but `flat_segments`."""
+        self._database.execute(
+            r"""
+            CREATE TABLE images AS
+            WITH named AS (
+                SELECT row_number() OVER (ORDER BY image_uri) AS id, image_uri, width, height, substr(image_uri, $skip) AS file_name,
+                    regexp_replace(file_name, '([^/])\.[^./]*$', '\1') AS stem
+                FROM picked
+            )
+            SELECT id, image_uri, file_name, width, height,
+                if(count(*) OVER (PARTITION BY stem) > 1 OR stem IN (SELECT file_name FROM named), file_name, stem) || '.png' AS png
+            FROM named
+            """,
+            {"skip": len(self.root) + 1},
+        )
+
+    def check_names(self) -> None:
+        """Raises Refused where an image's name cannot be that of a file: a key in a store may hold `..` or `//`, which lead elsewhere."""
+        odd = self._database.execute(r"SELECT image_uri FROM images WHERE regexp_matches('/' || file_name || '/', '/\.{0,2}/') LIMIT 1")
+        for (uri,) in odd.fetchall():
+            raise Refused(f"{uri}: no file can be named after this image ('.', '..' or nothing between slashes): leave it out by --where")
+
+    def images(self) -> Iterator[Row]:
+        """`id, image_uri, file_name, width, height` of each image, by id. To be read to its end before `numbered_rows`."""
+        query = self._database.sql("SELECT id, image_uri, file_name, width, height FROM images ORDER BY id")
+        for batch in query.to_arrow_reader(_IMAGES_AT_ONCE):
+            yield from batch.to_pylist()
+
+    def numbered_rows(self) -> Iterator[Row]:
+        """`id, png, image_uri, width, height, segments` of each row, in no particular order; `png` is the name of its picture.
+
+        Raises:
+            MasklakeError: the table holds a row twice, or lost one while it was read.
+        """
+        columns = f"images.id, images.png, rows.image_uri, rows.width, rows.height, {self._kept()} AS segments"
+        reader = self._stream(f"SELECT {columns} FROM rows JOIN images ON rows.image_uri = images.image_uri", ())  # noqa: S608
+        seen = 0
+        for batch in reader:
+            self._progress(f"{seen} of {self.rows} images")
+            seen += batch.num_rows
+            for first in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                yield from batch.slice(first, _ROWS_AT_ONCE).to_pylist()
+        if seen != self.rows:
+            raise MasklakeError(
+                f"{self._settings.table} gave {seen} rows where {self.rows} were expected: an image has its newest row twice"
+            )
+
+    def flat_segments(self, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """One row per segment: `columns` of its row, then the struct `segment`."""
+        chosen = ", ".join(f'"{name}"' for name in columns)
+        seen = 0
+        for batch in self._stream(f"SELECT {chosen}, unnest({self._kept()}) AS segment FROM rows", columns, batch_rows):  # noqa: S608
+            seen += batch.num_rows
+            self._progress(f"{seen} segments")
+            yield batch
+
+    def _stream(self, query: str, columns: Sequence[str], batch_rows: int = _ROWS_AT_ONCE) -> pa.RecordBatchReader:
+        read = dict.fromkeys([*columns, "image_uri", "width", "height", "segments"])
+        self._database.register("rows", self._table.newest_arrow(self._settings.task, list(read), self._where))
+        return self._database.sql(query).to_arrow_reader(batch_rows)
+
+    def _kept(self) -> str:
+        """The segments that the filters leave, as SQL."""
+        conditions = []
+        if self._settings.labels:
+            conditions.append(f"s.label IN ({', '.join(map(sql_text, self._settings.labels))})")
+        if self._settings.min_score is not None:
+            conditions.append(f"s.score >= CAST({self._settings.min_score!r} AS FLOAT)")  # as scores are stored: 0.9 is in
+        return f"list_filter(rows.segments, lambda s: {' AND '.join(conditions)})" if conditions else "rows.segments"
+
+
+def partition_columns(table: MaskTable) -> list[str]:
+    """The columns by which the table is partitioned, and those beyond masklake's own."""
+    return list(
+        dict.fromkeys([*table.delta.metadata().partition_columns, *(name for name in table.schema.names if name not in TABLE.names)])
+    )

@@ -1,0 +1,144 @@
+"""Bytes -> an upright RGB image, or the reason why there is none. Bad data never raises, and nothing is allocated beyond a bound.
+
+What is decided here (a change of it is a new `DECODE_VERSION`, which is part of every answer's fingerprint):
+
+- EXIF orientation is applied; an EXIF block that cannot be read counts as absent.
+- Transparency is laid over white, as viewers and browsers show it: the colours below full transparency are often leftovers.
+  An alpha channel that hides the whole image says nothing and is ignored.
+- Samples of more than 8 bits are scaled from their declared depth, not clipped; see `masklake.images.rgb`.
+- ICC profiles are ignored: models were trained on images that were read so. Lab, CMYK and YCbCr are converted by their definition.
+- Of an animation or a multi-page file the first frame is taken.
+- A truncated image is refused, not padded.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from masklake.errors import ErrorCode, ImageFailure
+from masklake.images import formats
+from masklake.images.rgb import to_rgb
+
+DECODE_VERSION = 1
+"""Changes whenever the same bytes would give other pixels."""
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
+_LONGEST_REASON = 150
+
+Image.init()
+_OPENED = tuple(name for name in formats.DECODED if name in Image.OPEN)  # Pillow may have been built without some
+
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # what Pillow warns of is either harmless or fails below
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image as the model sees it: `pixels` is uint8 [height, width, 3], RGB, upright, possibly read-only; `format` is Pillow's name."""
+
+    pixels: NDArray[np.uint8]
+    format: str
+
+
+def decode(data: bytes, max_pixels: int) -> Decoded | ImageFailure:
+    """Decode an image of at most `max_pixels` pixels; its size is judged by its header, before pixels are allocated.
+
+    Takes about 12 bytes of memory per pixel, 24 for samples of 32 bits.
+    """
+    if not data:
+        return ImageFailure(ErrorCode.EMPTY, "the object has no bytes")
+    size = formats.early_size(data)
+    if size is not None and size[0] * size[1] > max_pixels:
+        return _too_large(size, max_pixels)
+    pillow_bound, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels  # for what only Pillow sees: frames that outgrow the canvas
+    try:
+        return _decode(data, max_pixels)
+    except Exception as error:  # decoders raise whatever they like on bad data
+        return _failure(data, error)
+    finally:
+        Image.MAX_IMAGE_PIXELS = pillow_bound
+
+
+def _decode(data: bytes, max_pixels: int) -> Decoded | ImageFailure:
+    try:
+        image = Image.open(io.BytesIO(data), formats=_OPENED)
+    except UnidentifiedImageError:
+        return _unidentified(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        return _too_large(image.size, max_pixels)
+    tile = _tile_size(image)
+    if tile[0] * tile[1] > max(max_pixels, 4 * width * height):
+        return ImageFailure(ErrorCode.TOO_LARGE, f"tiles of {tile[0]} x {tile[1]} pixels in an image of {width} x {height}")
+    image.load()
+    # After load: the tag may follow the pixels, and TIFFs are upright by now, with the tag removed.
+    turn = _TURNS.get(_orientation(image))
+    rgb = to_rgb(image)
+    return Decoded(np.asarray(rgb if turn is None else rgb.transpose(turn)), image.format or "")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 (upright) where there is none, or none that can be read."""
+    try:
+        value: Any = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block raises all kinds of errors
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _tile_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Width and height of a TIFF's tiles, which libtiff allocates whole; (0, 0) where there are none."""
+    tags: Any = getattr(image, "tag_v2", {})
+    width, length = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)
+    return (width, length) if isinstance(width, int) and isinstance(length, int) else (0, 0)
+
+
+def _too_large(size: tuple[int, int], max_pixels: int) -> ImageFailure:
+    return ImageFailure(ErrorCode.TOO_LARGE, f"{size[0]} x {size[1]} pixels, more than the bound of {max_pixels}")
+
+
+def _unidentified(data: bytes) -> ImageFailure:
+    """Why no decoder took the data: ask the one that its signature belongs to."""
+    format_ = formats.by_signature(data)
+    if format_ is None:
+        return ImageFailure(ErrorCode.NOT_AN_IMAGE, f"begins like no known image format: {data[:12]!r}")
+    if format_ not in _OPENED:
+        return ImageFailure(ErrorCode.UNSUPPORTED, f"{format_} is not decoded here")
+    factory: Callable[[io.BytesIO, str], object] = Image.OPEN[format_][0]
+    try:
+        factory(io.BytesIO(data), "")
+    except Exception as error:
+        return _failure(data, error)
+    return ImageFailure(ErrorCode.BROKEN, f"no {format_} decoder could open it")
+
+
+def _failure(data: bytes, error: Exception) -> ImageFailure:
+    """A decoder's exception as a code: by its words, and by whether the file is as long as it says."""
+    reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return ImageFailure(ErrorCode.TOO_LARGE, f"more than the bound of {Image.MAX_IMAGE_PIXELS} pixels")
+    if isinstance(error, MemoryError):
+        return ImageFailure(ErrorCode.TOO_LARGE, "more memory than there is")
+    format_ = formats.by_signature(data)
+    if format_ is None:
+        # TGA has no signature: what merely could be one, and then does not decode, is any file.
+        return ImageFailure(ErrorCode.NOT_AN_IMAGE, f"begins like no known image format: {data[:12]!r}")
+    return ImageFailure(formats.judge(format_, data, reason), f"{format_}: {reason}")

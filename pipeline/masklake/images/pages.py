@@ -1,0 +1,81 @@
+"""Pages of images: what every source gives, and what the plan is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from masklake.storage import StoredFile
+
+PAGE_SCHEMA = pa.schema(
+    [
+        pa.field("image_uri", pa.string(), nullable=False),
+        pa.field("image_etag", pa.string()),
+        pa.field("image_bytes", pa.int64()),
+        pa.field("image_modified", pa.timestamp("us", tz="UTC")),
+        pa.field("error_code", pa.string()),  # for an image that is known to be there, and known not to be readable
+        pa.field("error_message", pa.string()),
+        # Of an image that is no object of its own: how many characters of its URI name the object that holds it, and its first byte
+        # there, or its row. Its etag is that object's, its size its length.
+        pa.field("image_container", pa.int32()),
+        pa.field("image_start", pa.int64()),
+        pa.field("image_keys", pa.string()),  # JSON: what a manifest or a table tells beside, see `keys`
+    ]
+)
+"""A page of discovered images: names as in the table, all null but the URI where nothing is known. Flat, because there are many."""
+
+
+MARK = "#column="
+"""What comes between a file and a row in the URI of a table's row."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an image lies that is part of an object: `start` is its first byte, or, where `length` is None, its row."""
+
+    uri: str
+    """The image's own."""
+    container: str
+    etag: str | None
+    start: int
+    length: int | None = None
+
+
+def page(image_uri: Sequence[str] | pa.ChunkedArray, **columns: Sequence[Any] | pa.ChunkedArray | pa.Scalar | None) -> pa.Table:
+    """A page from some of its columns; a scalar stands for all rows, and what is not given is null. Times without a zone are in UTC."""
+    given = {"image_uri": image_uri, **columns}
+    return pa.table([_column(given.get(field.name), field.type, len(image_uri)) for field in PAGE_SCHEMA], schema=PAGE_SCHEMA)
+
+
+def _column(values: Any, kind: pa.DataType, rows: int) -> pa.Array | pa.ChunkedArray:
+    if values is None:
+        return pa.nulls(rows, kind)
+    if isinstance(values, pa.Scalar):
+        return pa.repeat(values.cast(kind), rows)
+    return cast_values(values, kind) if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, kind)
+
+
+def cast_values(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """Values as another type; times without a zone are in UTC."""
+    if pa.types.is_timestamp(values.type) and values.type.tz is None:
+        values = pc.assume_timezone(values, "UTC")
+    return values.cast(kind, safe=not pa.types.is_timestamp(kind))  # times may be in nanoseconds
+
+
+def page_of_files(files: Sequence[StoredFile]) -> pa.Table:
+    """A page of images that are objects of their own."""
+    return page(
+        [file.uri for file in files],
+        image_etag=[file.etag for file in files],
+        image_bytes=[file.size for file in files],
+        image_modified=[file.modified for file in files],
+    )
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a path below an input's folder is none of the images: hidden by its name or a folder's, or a folder marker."""
+    return path.endswith(("/", "_$folder$")) or not path or path.startswith(("_", ".")) or "/_" in path or "/." in path

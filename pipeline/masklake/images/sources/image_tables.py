@@ -1,0 +1,293 @@
+"""Images that are values of a table's column: Parquet files, or a Delta table, with the encoded bytes in each row.
+
+The column is binary, or a struct with a binary `bytes` as Hugging Face's datasets have it. An image's URI is the file's with the column and
+the row: `s3://lake/part-0.parquet#column=image&row=12`, or, where a column tells the rows apart, `...#column=image&name=a.jpg`. Its etag is
+the file's, and so is the time of its change; its size is known once it is read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from masklake import storage
+from masklake.errors import ErrorCode, ImageFailure, Refused
+from masklake.images.keys import NOT_ASKED, Asked, kind_in_table
+from masklake.images.pages import MARK, Place, page
+from masklake.storage import StorageError, StoredFile
+
+SUFFIX = ".parquet"
+
+_ROW = "row"
+_ROWS_AT_ONCE = 16  # decoded together; all of a row group would be too many
+_READ_BYTES = 1024 * 1024  # of a column at a time
+_UNKNOWN_TO_US = {"deletionVectors", "columnMapping"}  # Delta features that change what a file's rows mean
+
+
+@dataclass(frozen=True)
+class ImageColumn:
+    """Where the bytes are, and what names a row; both may be dotted paths into structs. Without a key, rows have numbers."""
+
+    name: str
+    key: str | None = None
+
+    def uris(self, file: str, keys: Sequence[object]) -> list[str]:
+        """URIs of rows by their keys or numbers."""
+        return [f"{file}{MARK}{self.name}&{self.key or _ROW}={key}" for key in keys]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A Parquet file of images, as it was when its footer was read."""
+
+    file: StoredFile
+    column: ImageColumn
+    rows: int
+    keys: pa.ChunkedArray | None = None
+    failure: ImageFailure | None = None
+    """Why the file cannot be read."""
+    asked: Asked = NOT_ASKED
+    told: pa.Table | None = None
+    """The columns among those `asked` for that it has."""
+
+    def pages(self) -> Iterator[pa.Table]:
+        """Its rows in pages; a file that cannot be read is a row of its own, under its own URI."""
+        same = {
+            "image_etag": pa.scalar(self.file.etag, pa.string()),
+            "image_modified": pa.scalar(self.file.modified, pa.timestamp("us", tz="UTC")),
+        }
+        for first in range(0, self.rows, storage.PAGE):
+            numbers = np.arange(first, min(first + storage.PAGE, self.rows))
+            keys = numbers.tolist() if self.keys is None else self.keys.slice(first, len(numbers)).to_pylist()
+            uris = self.column.uris(self.file.uri, keys)
+            told = None if self.told is None else self.asked.tell(self.told.slice(first, len(numbers)))
+            yield page(uris, image_container=pa.scalar(len(self.file.uri)), image_start=numbers, image_keys=told, **same)
+        if self.failure is not None:
+            yield page([self.file.uri], error_code=[str(self.failure.code)], error_message=[self.failure.message], **same)
+
+
+def files_of_delta(uri: str) -> Iterator[list[StoredFile]] | None:
+    """The files of a Delta table's newest version, in pages; None where the folder is none.
+
+    Raises:
+        Refused: it has rows or columns that only a full reader of Delta would understand.
+    """
+    table = _open_delta(uri)
+    if table is None:
+        return None
+    unknown = _UNKNOWN_TO_US.intersection(table.protocol().reader_features or ())
+    if unknown:
+        raise Refused(f"--input {uri}: the Delta table uses {', '.join(sorted(unknown))}, which is not read here: rewrite it without")
+    paths = (unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist())
+    return _stored([path if "://" in path else f"{uri.rstrip('/')}/{path}" for path in paths])
+
+
+def schema_of_delta(uri: str) -> pa.Schema | None:
+    """The columns that a Delta table's files hold, which are all but those of its partitioning; None where the folder is none.
+
+    Raises:
+        Refused: it cannot be opened.
+    """
+    table = _open_delta(uri)
+    if table is None:
+        return None
+    partition_by = table.metadata().partition_columns
+    return pa.schema([column for column in pa.schema(table.schema().to_arrow()) if column.name not in partition_by])
+
+
+def _open_delta(uri: str) -> DeltaTable | None:
+    try:
+        return DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError) as error:
+        raise Refused(f"--input {uri}: the Delta table cannot be opened: {error}") from None
+
+
+def schema_of_file(uri: str) -> pa.Schema:
+    """The columns of a Parquet file; none where it cannot be read."""
+    try:
+        with storage.open_file(uri) as source:
+            return pq.read_schema(source)
+    except (StorageError, pa.ArrowException, OSError):
+        return pa.schema([])
+
+
+def _stored(uris: Sequence[str]) -> Iterator[list[StoredFile]]:
+    for first in range(0, len(uris), storage.PAGE):
+        part = uris[first : first + storage.PAGE]
+        found = storage.stat_many(part)
+        yield [StoredFile(uri, None, None, None) if isinstance(file, ImageFailure) else file for uri, file in zip(part, found, strict=True)]
+
+
+def read_footer(file: StoredFile, column: ImageColumn, asked: Asked = NOT_ASKED) -> ImageFile:
+    """What a Parquet file holds, without any image: its footer, the keys where there are any, and the columns that are asked for.
+
+    Raises:
+        Refused: it has no such column, the keys do not tell its rows apart, or a column to carry is of another type than elsewhere.
+    """
+    (found,) = storage.stat_many([file.uri])
+    if isinstance(found, ImageFailure):
+        return ImageFile(file, column, 0, failure=found)
+    try:
+        with storage.open_file(file.uri) as source:
+            parquet = pq.ParquetFile(source)
+            _leaf(file.uri, parquet.schema_arrow, column.name)
+            keys = None if column.key is None else _read_keys(file.uri, parquet, column.key)
+            schema = parquet.schema_arrow
+            columns = [name for name in asked.columns(schema, file.uri) if kind_in_table(schema.field(name).type) is not None]
+            told = parquet.read(columns=columns) if columns else None
+            return ImageFile(found, column, parquet.metadata.num_rows, keys, asked=asked, told=told)
+    except StorageError as error:
+        return ImageFile(found, column, 0, failure=ImageFailure(error.code, str(error)))
+    except (pa.ArrowException, OSError) as error:
+        failure = ImageFailure(ErrorCode.BROKEN, f"not a Parquet file that can be read: {error}")
+        return ImageFile(found, column, 0, failure=failure)
+
+
+def _read_keys(uri: str, parquet: pq.ParquetFile, key: str) -> pa.ChunkedArray:
+    _field(uri, parquet.schema_arrow, key, "--key-column")
+    keys = _unnest(parquet.read(columns=[key]).to_batches(), key)
+    if keys.null_count:
+        raise Refused(f"--key-column {key}: {keys.null_count} rows of {uri} have none")
+    if pc.count_distinct(keys).as_py() < len(keys):
+        counts = pc.value_counts(keys)
+        twice = counts.filter(pc.greater(counts.field("counts"), 1))[0].as_py()["values"]
+        raise Refused(f"--key-column {key}: it does not tell rows apart; {uri} has {twice!r} more than once")
+    return keys.cast(pa.string())
+
+
+def read_rows(places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
+    """The bytes of some rows, in order, each failure a value. Fastest where rows are asked for in their order."""
+    contents: list[bytes | ImageFailure] = [b""] * len(places)
+    lost: dict[str, ImageFailure] = {}  # files that the store did not give: asking again for each row would take long
+    for index in sorted(range(len(places)), key=lambda index: (places[index].container, places[index].start)):
+        place = places[index]
+        try:
+            contents[index] = lost.get(place.container) or _read_row(place, max_bytes)
+        except StorageError as error:
+            contents[index] = lost[place.container] = ImageFailure(error.code, str(error))
+    return contents
+
+
+def _read_row(place: Place, max_bytes: int | None) -> bytes | ImageFailure:
+    column = place.uri.removeprefix(place.container + MARK).partition("&")[0]
+    try:
+        value = _reader(place.container, place.etag, column).value(place.start)
+    except StorageError:
+        _reader.cache_clear()  # it stopped in the middle
+        raise
+    except (pa.ArrowException, OSError, Refused) as error:
+        _reader.cache_clear()
+        return ImageFailure(ErrorCode.BROKEN, f"the row cannot be read: {error}")
+    if value is None:
+        return ImageFailure(ErrorCode.EMPTY, "the row has no bytes")
+    if max_bytes is not None and len(value) > max_bytes:
+        return ImageFailure(ErrorCode.TOO_LARGE, f"{len(value)} bytes, more than the bound of {max_bytes}")
+    return value
+
+
+@lru_cache(maxsize=1)
+def _reader(uri: str, etag: str | None, column: str) -> _Forwards:
+    """The reader of the file that was last read: the next group of work often goes on where the one before ended."""
+    return _Forwards(uri, etag, column)
+
+
+class _Forwards:
+    """Values of one column by row number, a few in memory at a time; goes forwards without reading anything twice."""
+
+    def __init__(self, uri: str, etag: str | None, column: str) -> None:
+        (found,) = storage.stat_many([uri])
+        if isinstance(found, ImageFailure):
+            raise StorageError(uri, found)
+        if found.etag != etag:
+            raise StorageError(uri, ImageFailure(ErrorCode.NOT_FOUND, "it has changed since it was listed"))
+        # Buffered and not ahead: a column of images in one row group may be larger than memory.
+        self._file = pq.ParquetFile(storage.open_file(uri), buffer_size=_READ_BYTES, pre_buffer=False)
+        self._leaf = _leaf(uri, self._file.schema_arrow, column)
+        counts = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
+        self._starts = list(accumulate(counts, initial=0))
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._first, self._values, self._group = 0, pa.chunked_array([], pa.binary()), -1
+
+    def value(self, row: int) -> bytes | None:
+        group = bisect_right(self._starts, row) - 1
+        if group != self._group or row < self._first:
+            self._batches = self._file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[self._leaf])
+            self._first, self._values, self._group = self._starts[group], self._values.slice(0, 0), group
+        while row >= self._first + len(self._values):
+            self._first += len(self._values)
+            batch = next(self._batches, None)
+            if batch is None:
+                raise pa.ArrowInvalid("the file has fewer rows than its footer says")
+            self._values = _unnest([batch], self._leaf)
+        value: bytes | None = self._values[row - self._first].as_py()
+        return value
+
+
+def find(uri: str) -> Place | None:
+    """The place of an image by its URI; None where it is no row's, or there is no such row."""
+    container, mark, rest = uri.partition(MARK)
+    column, _, pair = rest.partition("&")
+    key, _, value = pair.partition("=")
+    if not mark or not value:
+        return None
+    try:
+        found = read_footer(StoredFile(container, None, None, None), ImageColumn(column, None if key == _ROW else key))
+    except Refused:
+        return None
+    if found.keys is not None:
+        row = pc.index(found.keys, value).as_py()
+    else:
+        row = int(value) if value.isdecimal() and int(value) < found.rows else -1
+    return None if row < 0 else Place(uri, container, found.file.etag, row)
+
+
+def _leaf(uri: str, schema: pa.Schema, column: str) -> str:
+    """The dotted path of the bytes themselves.
+
+    Raises:
+        Refused: there is no such column, or it holds no bytes.
+    """
+    kind = _field(uri, schema, column, "--bytes-column").type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type):
+        return f"{column}.bytes"
+    if not _is_binary(kind):
+        raise Refused(f"--bytes-column {column}: it is {kind} in {uri}, and should be binary, or a struct with a binary `bytes`")
+    return column
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
+
+
+def _field(uri: str, schema: pa.Schema, path: str, setting: str) -> pa.Field:
+    """The field at a dotted path."""
+    names, found = schema.names, None
+    fields: Iterable[pa.Field] = schema
+    for name in path.split("."):
+        found = next((field for field in fields if field.name == name), None)
+        if found is None:
+            raise Refused(f"{setting} {path}: {uri} has no such column; it has {', '.join(names)}")
+        fields = [found.type.field(index) for index in range(found.type.num_fields)] if pa.types.is_struct(found.type) else []
+    return found
+
+
+def _unnest(batches: Sequence[pa.RecordBatch], path: str) -> pa.ChunkedArray:
+    """The values at a dotted path, of batches in which there is nothing else."""
+    name, *inner = path.split(".")
+    chunks = [batch.column(name) for batch in batches]
+    for _ in inner:
+        chunks = [chunk.flatten()[0] for chunk in chunks]  # and not `field`, which forgets where the struct itself is null
+    return pa.chunked_array(chunks, None if chunks else pa.string())

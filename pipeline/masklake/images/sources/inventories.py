@@ -1,0 +1,127 @@
+"""S3 Inventory: the listing of a bucket that AWS delivers as files, daily or weekly, read instead of asking page by page.
+
+The input is an inventory's `manifest.json`, which names the data files, in gzipped CSV or Parquet. Older versions of objects and delete
+markers are passed over, and so are hidden names, as in a listing. The format: https://docs.aws.amazon.com/AmazonS3/latest/userguide/
+storage-inventory-location.html
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any, BinaryIO
+from urllib.parse import unquote_plus
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from masklake import storage
+from masklake.errors import Refused
+from masklake.images.pages import is_hidden, page
+
+NAME = "/manifest.json"
+
+_COLUMNS = {  # the name in Parquet, and in the CSV's schema
+    "key": "Key",
+    "is_latest": "IsLatest",
+    "is_delete_marker": "IsDeleteMarker",
+    "size": "Size",
+    "last_modified_date": "LastModifiedDate",
+    "e_tag": "ETag",
+}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a manifest says: the bucket that was listed, and the data files with the columns of a CSV."""
+
+    uri: str
+    bucket: str
+    format: str
+    columns: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def open_inventory(uri: str) -> Inventory:
+    """Read a manifest.
+
+    Raises:
+        Refused: it is none of an S3 Inventory's, or in a format that is not read.
+        StorageError: it could not be read after retries.
+    """
+    try:
+        manifest = json.loads(storage.read_bytes(uri))
+        bucket, form, schema = manifest["sourceBucket"], manifest["fileFormat"], manifest["fileSchema"]
+        holder = manifest["destinationBucket"].rpartition(":")[2]  # an ARN, or a name
+        files = tuple(f"s3://{holder}/{file['key']}" for file in manifest["files"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Refused(f"--input {uri}: not the manifest of an S3 Inventory") from None
+    if form not in ("CSV", "Parquet"):
+        raise Refused(f"--input {uri}: inventories in {form} are not read: configure the inventory to be CSV or Parquet")
+    columns = tuple(name.strip() for name in schema.split(",")) if form == "CSV" else ()
+    if columns and "Key" not in columns:
+        raise Refused(f"--input {uri}: the inventory has no column Key; it has {schema}")
+    return Inventory(uri, bucket, form, columns, files)
+
+
+def read(inventory: Inventory) -> Iterator[pa.Table]:
+    """The objects of the bucket, in pages; null where the inventory was not configured to tell.
+
+    Raises:
+        Refused: a data file cannot be read.
+        StorageError: the store did not give one, after retries.
+    """
+    rows = _csv_rows if inventory.format == "CSV" else _parquet_rows
+    for file in inventory.files:
+        try:
+            with storage.open_file(file) as source:
+                for part in rows(source, inventory):
+                    yield _page(part, inventory.bucket)
+        except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
+            raise Refused(f"--input {inventory.uri}: its file {file} cannot be read: {error}") from None
+
+
+def _csv_rows(source: BinaryIO, inventory: Inventory) -> Iterator[pa.Table]:
+    places = {name: inventory.columns.index(column) for name, column in _COLUMNS.items() if column in inventory.columns}
+    with gzip.open(source) as plain:
+        lines = csv.reader(io.TextIOWrapper(plain, encoding="utf-8", newline=""))
+        while part := list(islice(lines, storage.PAGE)):
+            columns: dict[str, list[Any]] = {name: [line[place] or None for line in part] for name, place in places.items()}
+            columns["key"] = [unquote_plus(key) for key in columns["key"]]
+            if times := columns.get("last_modified_date"):
+                columns["last_modified_date"] = [time and datetime.fromisoformat(time) for time in times]
+            yield pa.table({name: pa.array(values) for name, values in columns.items()})
+
+
+def _parquet_rows(source: BinaryIO, inventory: Inventory) -> Iterator[pa.Table]:
+    file = pq.ParquetFile(source)
+    names = [name for name in _COLUMNS if name in file.schema_arrow.names]
+    if "key" not in names:
+        raise Refused(f"--input {inventory.uri}: the inventory has no column key; it has {', '.join(file.schema_arrow.names)}")
+    for batch in file.iter_batches(storage.PAGE, columns=names):
+        yield pa.table(batch)
+
+
+def _page(rows: pa.Table, bucket: str) -> pa.Table:
+    """The newest versions among some rows of an inventory."""
+    known = {name: rows[name] for name in rows.column_names}
+    current = [not is_hidden(key) for key in known["key"].to_pylist()]
+    for name, wrong in (("is_latest", "false"), ("is_delete_marker", "true")):
+        if name in known:
+            told = known[name].cast(pa.string()).to_pylist()
+            current = [good and (value or "").lower() != wrong for good, value in zip(current, told, strict=True)]
+    listed = page(
+        pc.binary_join_element_wise(f"s3://{bucket}", known["key"].cast(pa.string()), "/"),
+        image_etag=known.get("e_tag"),
+        image_bytes=known.get("size"),
+        image_modified=known.get("last_modified_date"),
+    )
+    return listed.filter(pa.array(current, pa.bool_()))

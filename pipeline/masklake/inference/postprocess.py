@@ -1,0 +1,109 @@
+"""Logits of ONE image -> segments at its original size: the original papers' algorithms, exactly.
+
+Every function takes torch tensors of any floating type, on the CPU or an accelerator (computed in float32 there; class
+probabilities in float64 on the host), and raises `NotFinite` for NaN or infinite logits. The answer is that of computing every
+pixel in float32; pixels whose competing values agree to within float32 rounding (about 1e-6 in a logit) may fall either way.
+
+On the CPU the work is done cell by cell (`cells`), on an accelerator, and for images not larger than a few of their logits' pixels,
+pixel by pixel (`dense`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from masklake.inference import dense
+from masklake.inference.geometry import Geometry
+from masklake.inference.instance import best_pairs, instance_cells
+from masklake.inference.panoptic import kept_queries, panoptic_cells, softmax
+from masklake.inference.segments import NotFinite, Segment, Settings
+from masklake.inference.semantic import map_cells, map_geometry, semantic_cells
+
+__all__ = ["Geometry", "NotFinite", "Segment", "Settings", "instance", "panoptic", "semantic", "semantic_from_map"]
+
+_PIXELS_PER_CELL = 4  # below, bounds cost more than the pixels
+
+
+def panoptic(class_logits: torch.Tensor, mask_logits: torch.Tensor, geometry: Geometry, settings: Settings) -> list[Segment]:
+    """Panoptic segments; they never overlap, pixels may stay void.
+
+    `class_logits` [Q, K + 1], the last column being "no object"; `mask_logits` [Q, hm, wm] over the padded input. The score is the
+    query's class probability; a stuff segment merged from several queries has the largest of theirs. At equal products of score
+    and probability a pixel goes to the first query; below a logit of -88 probabilities count as 0, as float32 has them.
+    """
+    logits = _host(class_logits)
+    _check(logits, mask_logits)
+    kept = kept_queries(logits, settings)
+    if not kept.query.size:
+        return []
+    maps = _chosen(mask_logits, kept.query)
+    if _by_cells(maps, geometry):
+        return panoptic_cells(maps.numpy(), kept, geometry, settings)
+    return dense.panoptic_dense(maps, kept, geometry, settings)
+
+
+def instance(class_logits: torch.Tensor, mask_logits: torch.Tensor, geometry: Geometry, settings: Settings) -> list[Segment]:
+    """Instances of thing classes; masks may overlap. Arguments as for `panoptic`; empty masks are left out."""
+    logits = _host(class_logits)
+    _check(logits, mask_logits)
+    pairs = best_pairs(logits, settings)
+    if not pairs.query.size:
+        return []
+    maps = _chosen(mask_logits, np.unique(pairs.query))
+    if _by_cells(maps, geometry):
+        return instance_cells(maps.numpy(), pairs, geometry, settings)
+    return dense.instance_dense(maps, pairs, geometry, settings)
+
+
+def semantic(class_logits: torch.Tensor, mask_logits: torch.Tensor, geometry: Geometry, settings: Settings) -> list[Segment]:
+    """One segment for each class present; every pixel has one. Arguments as for `panoptic`."""
+    logits = _host(class_logits)
+    _check(logits, mask_logits)
+    weights = np.ascontiguousarray(softmax(logits)[:, :-1].astype(np.float32))
+    maps = mask_logits.detach().float()
+    if maps.device.type == "cpu":
+        return semantic_cells(maps.numpy(), weights, geometry, settings)
+    axes = geometry.axes(maps.shape)
+    on_device = torch.from_numpy(weights).to(maps.device)
+    codes = dense.leading_class(dense.class_values(maps, on_device, axes), geometry.original)
+    confidences = torch.einsum("qhw,qk->khw", maps.sigmoid(), on_device).clamp_(max=1)
+    return dense.semantic_dense(codes, confidences, axes, settings)
+
+
+def semantic_from_map(logits: torch.Tensor, geometry: Geometry, settings: Settings) -> list[Segment]:
+    """One segment for each class present, from per-pixel class logits [K, h, w] over the padded input."""
+    maps = logits.detach().float()
+    _check(np.zeros(1), maps)
+    if maps.device.type == "cpu":
+        return map_cells(maps.numpy(), geometry, settings)
+    axes = map_geometry(maps.shape, geometry).axes(maps.shape)
+    codes = dense.leading_class(dense.to_padded(maps, axes), geometry.original)
+    return dense.semantic_dense(codes, maps.softmax(dim=0), axes, settings)
+
+
+def _host(class_logits: torch.Tensor) -> NDArray[np.float64]:
+    logits: NDArray[np.float64] = class_logits.detach().double().cpu().numpy()
+    return logits
+
+
+def _chosen(mask_logits: torch.Tensor, queries: NDArray[np.int64]) -> torch.Tensor:
+    index = torch.from_numpy(queries).to(mask_logits.device)
+    return mask_logits.detach().index_select(0, index).float()
+
+
+def _check(class_logits: NDArray[np.float64], mask_logits: torch.Tensor) -> None:
+    if not np.isfinite(class_logits).all():
+        raise NotFinite("the class logits hold NaN or infinity")
+    maps = mask_logits.detach()
+    if not bool(maps.sum().isfinite()) and not bool(maps.isfinite().all()):  # a sum is cheap, but finite logits may overflow it
+        raise NotFinite("the mask logits hold NaN or infinity")
+
+
+def _by_cells(maps: torch.Tensor, geometry: Geometry) -> bool:
+    """Whether bounds of cells save work: on the CPU, for images of more than a few pixels per cell."""
+    if maps.device.type != "cpu":
+        return False
+    cells = [len(part.cells.start) for part in geometry.parts(maps.shape)]
+    return geometry.original[0] * geometry.original[1] > _PIXELS_PER_CELL * cells[0] * cells[1]

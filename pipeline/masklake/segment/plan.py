@@ -1,0 +1,272 @@
+"""What is to do: the listed images minus those that the table already holds, as a work list in Parquet.
+
+Both sides may be far larger than memory: they go through a DuckDB database on disk, with a bound on its memory. Row groups of the work
+list have a fixed size, so that a worker finds the i-th group by arithmetic, without any index.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from masklake import storage
+from masklake.errors import Refused
+from masklake.images.conditions import COLUMNS, Condition, refusal
+from masklake.images.keys import NOT_CARRIED, Carried, with_carried, with_keys
+from masklake.images.pages import PAGE_SCHEMA
+from masklake.segment.digests import DIGESTS, OF_IMAGE, OF_URI, streamed
+
+GROUP_ROWS = 64
+"""Images per group of the work list: what one worker fetches and decodes at a time."""
+GROUPS_PER_FILE = 64  # a worker reads the footer of a whole file to get at one group
+_MEMORY = "256MB"  # DuckDB's share of the driver's memory; beyond it, it spills to disk
+_THREADS = 2  # each needs its own buffers
+_BATCH_ROWS = 16_384
+
+_LISTING = pa.schema([field.with_nullable(True) for field in PAGE_SCHEMA])
+# Neighbours in a folder share a partition; neighbours in a tar file or a table are worth reading together. Sorting so takes more memory.
+_ORDER = "image_uri"
+_ORDER_IN_CONTAINERS = "coalesce(left(image_uri, image_container), image_uri), image_start, image_uri"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do. Counts of rows are of images times tasks; `groups` row groups hold the work list."""
+
+    images: int
+    """Distinct images of the input."""
+    bytes: int
+    """Their size in the store, where it is known."""
+    done_images: int
+    """Images with nothing to do."""
+    todo_images: int
+    """Images to process in this run, after `--limit`."""
+    todo_rows: int
+    todo_bytes: int
+    retried_errors: int
+    """Of `todo_rows`: those that failed before."""
+    kept_errors: int
+    """Rows that failed before and are left alone; `--retry-errors` picks them up."""
+    groups: int
+    left_out: int = 0
+    """Entries of the listing of which the condition is not true."""
+
+
+@dataclass(frozen=True)
+class WorkList:
+    """Where the work list goes: a folder URI, rows per group, the hive-style keys that become columns, and what is carried beside."""
+
+    folder: str
+    group_rows: int = GROUP_ROWS
+    hive_columns: tuple[str, ...] = ()
+    carried: Carried = NOT_CARRIED
+
+
+def make_plan(
+    pages: Iterable[pa.Table],
+    done: Iterable[pa.RecordBatch] | None,
+    fingerprints: Mapping[str, str],
+    *,
+    where: Condition | None = None,
+    retry_errors: bool = False,
+    limit: int | None = None,
+    work_list: WorkList | None = None,
+) -> Plan:
+    """Compare a listing with what is done; write the work list, if one is wanted.
+
+    An image's task is done where there is a row of the same URI, etag and fingerprint with status `ok`, or `error` unless errors are
+    retried. A listing may name an image twice: its first mention counts.
+
+    Args:
+        pages: `pages.PAGE_SCHEMA`, or some of its columns.
+        done: `digests.DIGESTS` of rows of the table, in any order, read once; None where there is no table yet.
+        fingerprints: the fingerprint of each task that is asked for.
+        where: only images of which this is true.
+        retry_errors: whether failed rows are work.
+        limit: process at most so many images, the first in the order of the work list: a store lists in no particular order.
+        work_list: where to write it; None to get the numbers only. Work is ordered by URI, within a tar file or table by place: neighbours
+            share folders, so partitions, and are read together.
+    """
+    with tempfile.TemporaryDirectory(prefix="masklake-plan-") as scratch:
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": _MEMORY,
+            "threads": _THREADS,
+            "temp_directory": str(Path(scratch, "spill")),
+            "preserve_insertion_order": False,
+        }
+        with duckdb.connect(str(Path(scratch, "plan.duckdb")), config=settings) as database:
+            database.execute("SET TimeZone = 'UTC'")
+            database.execute("SET enable_progress_bar = false")  # it would go to standard output, where the job's JSON is
+            left_out = _load_listing(database, pages, where)
+            _compare(database, done, (1 << len(fingerprints)) - 1, retry_errors)
+            order = _ORDER_IN_CONTAINERS if _numbers(database, "SELECT count(image_container) FROM listing")[0] else _ORDER
+            _choose(database, order, limit)
+            groups = 0 if work_list is None else _write(database, list(fingerprints), work_list, order)
+            return replace(_count(database, groups), left_out=left_out)
+
+
+def read_group(folder: str, index: int) -> pa.Table:
+    """Group `index` of the work list in a folder: one row per image.
+
+    Columns: those of `pages.PAGE_SCHEMA`, `tasks` (list of string), the hive-style keys, and `carried` (struct) where there is such.
+    """
+    file, group = divmod(index, GROUPS_PER_FILE)
+    with storage.open_file(_file_uri(folder, file)) as source:
+        return pq.ParquetFile(source).read_row_group(group)
+
+
+def _file_uri(folder: str, number: int) -> str:
+    return f"{folder.rstrip('/')}/plan-{number:05d}.parquet"
+
+
+def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table], where: Condition | None) -> int:
+    """Put the listing into the database, but for images that a condition leaves out; returns how many those are.
+
+    Raises:
+        Refused: the condition names a key that no path has, or does not suit some value.
+    """
+    database.execute(
+        "CREATE TABLE listing (listing_order BIGINT, image_uri VARCHAR, image_etag VARCHAR, image_bytes BIGINT, "
+        "image_modified TIMESTAMPTZ, error_code VARCHAR, error_message VARCHAR, image_container INTEGER, image_start BIGINT, "
+        "image_keys VARCHAR)"
+    )
+    names = ", ".join(["listing_order", *_LISTING.names])
+    query = f"INSERT INTO listing SELECT {names} FROM incoming" + (f" WHERE {where.sql}" if where else "")  # noqa: S608 - the user's own SQL
+    unseen = set(where.keys if where else ())
+    seen = 0
+    for page in _gathered(pages):
+        columns = {"listing_order": pa.array(np.arange(seen, seen + len(page)))}
+        for field in _LISTING:
+            given = field.name in page.column_names
+            columns[field.name] = page[field.name].cast(field.type) if given else pa.nulls(len(page), field.type)
+        rows = pa.table(columns)
+        if where:
+            rows = with_keys(rows, where.keys)
+            unseen -= {name for name in unseen if rows[name].null_count < len(rows)}
+        try:
+            _insert(database, query, rows)
+        except duckdb.DataError as error:
+            raise refusal(where.text if where else "", error) from None
+        seen += len(page)
+    if where and seen and unseen:
+        known = ", ".join(COLUMNS)
+        absent = ", ".join(sorted(unseen))
+        raise Refused(f"--where {where.text}: no image has {absent} in its path, as a key=value folder; beside such keys there are {known}")
+    return seen - _numbers(database, "SELECT count(*) FROM listing")[0]
+
+
+def _gathered(pages: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The pages, several together: each insert has a price of its own."""
+    waiting: list[pa.Table] = []
+    for page in pages:
+        waiting.append(page)
+        if sum(len(page) for page in waiting) >= _BATCH_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _insert(database: duckdb.DuckDBPyConnection, query: str, incoming: pa.Table) -> None:
+    database.register("incoming", incoming)
+    database.execute(query)
+    database.unregister("incoming")
+
+
+def _compare(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch] | None, everything: int, retry_errors: bool) -> None:
+    """The table `work`: of each listed image's first mention, the masks of its rows that failed before and of its tasks to do now.
+
+    The listing's digests are what a join keeps, in memory or on disk; those of the table only pass by.
+    """
+    database.execute(
+        f"""
+        CREATE TABLE mentioned AS
+        SELECT min(listing_order) AS listing_order, arg_min(image, listing_order) AS image
+        FROM (SELECT listing_order, {OF_URI} AS name, {OF_IMAGE} AS image FROM listing) GROUP BY name
+        """  # noqa: S608 - constants
+    )
+    # Left to itself, the optimiser may keep the side of which it knows nothing, which is the table's.
+    database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
+    with streamed(database, "done", DIGESTS, done if done is not None else ()):
+        database.execute(
+            """
+            CREATE TABLE held AS
+            SELECT listing_order, bit_or(ok)::BIGINT AS ok, bit_or(failed)::BIGINT AS failed
+            FROM done JOIN mentioned ON done.image = mentioned.image GROUP BY listing_order
+            """
+        )
+    counted = "coalesce(ok, 0)" + ("" if retry_errors else " | coalesce(failed, 0)")
+    database.execute(
+        f"""
+        CREATE TABLE work AS
+        SELECT listing_order, {everything} & ~({counted}) AS todo, coalesce(failed & ~ok, 0) AS failed
+        FROM mentioned LEFT JOIN held USING (listing_order)
+        """  # noqa: S608 - numbers only
+    )
+    database.execute("DROP TABLE mentioned; DROP TABLE held")
+
+
+def _choose(database: duckdb.DuckDBPyConnection, order: str, limit: int | None) -> None:
+    """The view `chosen`: the work that `limit` leaves in."""
+    bound = "" if limit is None else f" ORDER BY {order} LIMIT {limit}"
+    database.execute(f"CREATE VIEW chosen AS FROM listing JOIN work USING (listing_order) WHERE todo <> 0{bound}")
+
+
+def _count(database: duckdb.DuckDBPyConnection, groups: int) -> Plan:
+    everything = "count(*), coalesce(sum(image_bytes), 0), count(*) FILTER (todo = 0), coalesce(sum(bit_count(failed & ~todo)), 0)"
+    chosen = "count(*), coalesce(sum(bit_count(todo)), 0), coalesce(sum(image_bytes), 0), coalesce(sum(bit_count(failed & todo)), 0)"
+    work = "FROM listing JOIN work USING (listing_order)"
+    images, size, done_images, kept_errors = _numbers(database, f"SELECT {everything} {work}")
+    todo_images, todo_rows, todo_bytes, retried_errors = _numbers(database, f"SELECT {chosen} FROM chosen")  # noqa: S608 - constants
+    return Plan(images, size, done_images, todo_images, todo_rows, todo_bytes, retried_errors, kept_errors, groups)
+
+
+def _numbers(database: duckdb.DuckDBPyConnection, query: str) -> list[int]:
+    (row,) = database.execute(query).fetchall()  # to the end of the result: until then the connection is taken
+    return [int(number) for number in row]
+
+
+def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list: WorkList, order: str) -> int:
+    """Write the work list, a file at a time; returns the number of row groups."""
+    columns = ", ".join(_LISTING.names)
+    reader = database.sql(f"SELECT {columns}, todo FROM chosen ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)  # noqa: S608 - constants
+    named = [[task for bit, task in enumerate(tasks) if mask >> bit & 1] for mask in range(1 << len(tasks))]
+    masks = pa.array(named, pa.list_(pa.string()))
+    finished = (_finish(pa.Table.from_batches([batch]), masks, work_list) for batch in reader)
+    groups = 0
+    for number, rows in enumerate(_regroup(finished, work_list.group_rows * GROUPS_PER_FILE)):
+        sink = io.BytesIO()
+        # In groups so small, dictionaries and statistics take three times as long and more room.
+        pq.write_table(rows, sink, row_group_size=work_list.group_rows, compression="lz4", use_dictionary=False, write_statistics=False)
+        storage.write_bytes(_file_uri(work_list.folder, number), sink.getvalue())
+        groups += -(-rows.num_rows // work_list.group_rows)
+    return groups
+
+
+def _finish(batch: pa.Table, masks: pa.ListArray, work_list: WorkList) -> pa.Table:
+    """The rows of the work list: task names in place of the mask, the keys of each image, and what is carried."""
+    rows = batch.select(_LISTING.names).cast(_LISTING).append_column("tasks", masks.take(batch["todo"].combine_chunks()))
+    return with_keys(with_carried(rows, work_list.carried), work_list.hive_columns).drop_columns(["image_keys"])
+
+
+def _regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly `size`, the last one excepted."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        while rows >= size:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, size)
+            waiting, rows = [whole.slice(size)], rows - size
+    if rows:
+        yield pa.concat_tables(waiting)

@@ -1,0 +1,453 @@
+"""One run of `segment`, from settings to summary: resolve, plan, take the epoch, stream, commit, report.
+
+The committed table is the only checkpoint: whatever ends a run, the same command goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import queue
+import resource
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from masklake import storage
+from masklake.config import Config, time_of
+from masklake.errors import ImageFailure, MasklakeError
+from masklake.images import conditions, decode
+from masklake.images.conditions import Condition
+from masklake.images.discover import carried_columns, discover
+from masklake.images.fetch import fetch_by_uri
+from masklake.images.sources import manifests
+from masklake.images.sources.image_tables import ImageColumn
+from masklake.images.sources.shards import Indexes
+from masklake.inference import checkpoint
+from masklake.inference import source as model_source
+from masklake.inference.checkpoint import ModelDescription
+from masklake.inference.options import Options
+from masklake.inference.source import ModelSource
+from masklake.schema import TABLE, Status
+from masklake.segment import flow, gallery, report
+from masklake.segment.digests import digest
+from masklake.segment.gallery import Card, GalleryInput
+from masklake.segment.plan import Plan, WorkList, make_plan
+from masklake.segment.report import RunFacts, RunTotals
+from masklake.segment.stages import Work, Written
+from masklake.table import overlap, runs, write
+from masklake.table.append import Table
+from masklake.table.keys import KEYS, Wanted
+from masklake.table.rows import RunStamp
+
+GROUP_ROWS = 32
+"""Images that travel together: one group of the work list is one load, and about one call of an actor."""
+
+CLUSTER_ROWS = 20_000_000
+"""Rows of the table, in files that may matter to a plan, from which they are read on the cluster: in one process they take about as long as
+starting Ray does."""
+
+_WAKE_SECONDS = 0.5  # how often the driver looks at the clock while it waits for files
+
+Cluster = Callable[[], dict[str, float]]
+"""Starts Ray, or joins it, where that has not happened yet; returns what the cluster has."""
+
+Summary = dict[str, Any]
+"""The JSON object that a run ends with."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands. Counts are of images, from committed rows; `planned` is None until the plan is made."""
+
+    phase: str
+    planned: int | None = None
+    images: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    """Since the rate began to mean something: the first commit, after the model had started."""
+    warm: int = 0
+    """Images that were committed by then."""
+
+    @property
+    def images_per_second(self) -> float:
+        return (self.images - self.warm) / self.seconds if self.seconds else 0.0
+
+    @property
+    def eta_seconds(self) -> float:
+        """Seconds left at the rate so far; 0 where nothing is known yet."""
+        rate = self.images_per_second
+        return ((self.planned or 0) - self.images) / rate if rate else 0.0
+
+    def numbers(self) -> dict[str, float | int | None]:
+        """What a log line says."""
+        return {
+            "images": self.images,
+            "planned": self.planned,
+            "errors": self.failed,
+            "images_per_second": round(self.images_per_second, 2),
+            "eta_seconds": round(self.eta_seconds),
+        }
+
+
+class Listener(Protocol):
+    """Told how a run goes on."""
+
+    def say(self, text: str) -> None:
+        """A sentence for the user."""
+
+    def update(self, state: State) -> None:
+        """Called about twice a second while work is under way."""
+
+
+def segment(config: Config, listener: Listener) -> Summary:
+    """Do what is missing, and say what was done.
+
+    Raises:
+        Refused: a setting, credential, bucket or model is wrong; nothing was started.
+        Fenced: a newer run on overlapping input took over.
+        MasklakeError: the run broke off; what was committed stays.
+    """
+    where = None if config.where is None else conditions.parse(config.where)
+    storage.check_input(config.input)
+    storage.check_output(config.output)
+    if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
+        config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
+    with ExitStack() as afterwards, flow.cluster_when_asked(config.ray_address) as cluster:
+        run = _Run(config, where, _Model.resolve(config), listener, cluster)
+        table = Table.open(config.output, config.partition_by, run.carried.schema)
+        if table and not config.dry_run and not run.may_go_on(table):
+            return run.end_without_work("skipped")
+        planned = run.plan(table)
+        if config.dry_run:
+            return run.end_without_work("planned", planned)
+        if not planned.todo_images:
+            if table:
+                run.clean_up_behind_dead(table)
+            return run.end_without_work("nothing to do", planned)
+        afterwards.callback(run.leave)  # when Ray has ended
+        with ThreadPoolExecutor(1) as beside:
+            listener.update(State("starting Ray"))
+            checked = beside.submit(checkpoint.verify, run.model.description, run.model.folder)  # takes as long as Ray's start
+            resources = flow.choose_resources(config, cluster(), GROUP_ROWS, _rows_per_file(config, planned))
+            checked.result()
+            begun = run.begin(table, planned)
+            return run.work(*begun, resources) if begun else run.end_without_work("skipped")
+
+
+class _Run:
+    """One run's identity, and its steps in order."""
+
+    def __init__(self, config: Config, where: Condition | None, model: _Model, listener: Listener, cluster: Cluster) -> None:
+        self.config, self.model, self.listener, self._cluster = config, model, listener, cluster
+        self.started_at, self._started = datetime.now(UTC), time.monotonic()
+        self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        self.scope = manifests.scope_of(config.input)
+        self._image_column = None if config.bytes_column is None else ImageColumn(config.bytes_column, config.key_column)
+        self.carried = carried_columns(config.input, self._image_column, config.carry)
+        self._since = None if config.since is None else time_of(config.since, self.started_at)
+        self._where = where
+        self._indexes = Indexes(f"{storage.normalise(config.output).rstrip('/')}/_masklake/shards/", kept=not config.dry_run)
+        self.table_uri = storage.normalise(config.output).rstrip("/")
+        self.folder = runs.run_folder(self.table_uri, self.run_id)
+        self.totals, self.steady_rate = RunTotals(), 0.0
+        self._table: Table | None = None
+        for line in (f"run {self.run_id}", *model.say()):
+            listener.say(line)
+
+    def plan(self, table: Table | None) -> Plan:
+        """List the images and take away what the table holds; the work list goes into the run's folder unless this is a dry run."""
+        self.listener.update(State("listing"))
+        started = time.monotonic()
+        fingerprints = self.model.fingerprints
+        scope = None if self.config.bytes_column is None and self.scope.endswith(".parquet") else self.scope
+        where_keys = self._where.keys if self._where else ()
+        hive_columns = tuple(name for name in self.config.partition_by if name not in TABLE.names)
+        planned = make_plan(
+            discover(self.config.input, self._image_column, self._since, (*hive_columns, *where_keys), self._indexes, self.carried),
+            self._done(table, Wanted.of_scope(fingerprints, scope)) if table else None,
+            fingerprints,
+            where=self._where,
+            retry_errors=self.config.retry_errors,
+            limit=self.config.limit,
+            work_list=None if self.config.dry_run else WorkList(self.folder, GROUP_ROWS, hive_columns, self.carried),
+        )
+        self.totals = self.totals.spend("plan", time.monotonic() - started)
+        self.listener.say(
+            f"{planned.images:,} images, {planned.bytes:,} bytes; {planned.done_images:,} already done, {planned.todo_images:,} to do; "
+            f"of earlier errors, {planned.retried_errors:,} rows to retry, {planned.kept_errors:,} left alone"
+            + (" (--retry-errors picks them up)" if planned.kept_errors else "")
+            + (f"; {planned.left_out:,} are left out by --where" if planned.left_out else "")
+        )
+        return planned
+
+    def _done(self, table: Table, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+        """What the table holds, read here or, where that is much, on the cluster."""
+        files = table.key_files(wanted)
+        rows = sum(file.rows for file in files or ())
+        if files is None or rows < CLUSTER_ROWS:
+            return digest(table.done_keys(wanted), KEYS, wanted.fingerprints)
+        self.listener.say(f"{rows:,} rows of the table to compare with, in {len(files):,} files: they are read on the cluster")
+        self._cluster()
+        return flow.done_digests(table.uri, wanted, files)
+
+    def end_without_work(self, outcome: str, planned: Plan | None = None) -> Summary:
+        """The summary of a dry run, of one that found nothing missing, or of one that gave way to another."""
+        if outcome == "nothing to do":
+            self.listener.say("nothing to do: the table holds everything; no model was started")
+        return {
+            "outcome": outcome,
+            "run_id": self.run_id,
+            "table": self.table_uri,
+            "planned": planned.todo_images if planned and self.config.dry_run else 0,
+            "images": 0,
+            "errors": 0,
+            "plan": asdict(planned) if planned else None,
+            "too_many_failed": False,
+        }
+
+    def may_go_on(self, table: Table) -> bool:
+        """Whether nobody else is at work on overlapping input, as far as `--on-overlap` cares; `wait` comes back when that is so."""
+        asked, tell = self.config, self.listener
+        return overlap.may_go_on(table, self.scope, asked.on_overlap, asked.lease_seconds, tell.say, lambda text: tell.update(State(text)))
+
+    def clean_up_behind_dead(self, table: Table) -> None:
+        """Where a run died after its last commit, nothing is to do but this: or every later run would wonder whether it lives."""
+        asked, tell = self.config, self.listener
+        dead = overlap.only_dead(table, self.scope, asked.lease_seconds, tell.say, lambda text: tell.update(State(text)))
+        if dead and table.begin_run(self.scope, self.run_id, polite=True):
+            table.finish_run()
+
+    def begin(self, table: Table | None, planned: Plan) -> tuple[Table, Plan] | None:
+        """Take over the input, or give way (None) as `--on-overlap` says; plan again where somebody committed since the plan was made."""
+        known = table.version if table else 0
+        self._table = table = table or Table.open_or_create(self.config.output, self.config.partition_by, self.carried.schema)
+        polite = self.config.on_overlap != "takeover"
+        while self.may_go_on(table):
+            if table.begin_run(self.scope, self.run_id, polite):
+                return table, planned if table.version == known + table.extensions + 1 else self.plan(table)
+        return None
+
+    def leave(self) -> None:
+        """However the run ended: show no more signs of life, and leave no work list behind."""
+        if self._table:
+            self._table.rest()
+            with suppress(MasklakeError):  # what ended the run matters more; a vacuum finds what is left
+                self._table.clean_up_if_fenced()
+        runs.delete_work_list(self.table_uri, self.run_id)
+
+    def work(self, table: Table, planned: Plan, resources: flow.Resources) -> Summary:
+        """Stream the flow's files into the table, then check, report and end the run."""
+        self.totals = replace(
+            self.totals, planned_images=planned.todo_images, planned_rows=planned.todo_rows, planned_bytes=planned.todo_bytes
+        )
+        if planned.todo_images:
+            dataset = flow.build(self._work_order(planned, resources), resources)
+            try:
+                with flow.Pulse() as pulse:
+                    self._stream(table, _in_background(flow.stream(dataset)), pulse)
+            except MasklakeError:
+                table.refuse_if_fenced()  # whoever took over also took the work list away: that is why, then
+                raise
+        self._check_complete(table)
+        return self._report(table)
+
+    def _work_order(self, planned: Plan, resources: flow.Resources) -> Work:
+        model, config = self.model, self.config
+        return Work(
+            plan_uri=self.folder,
+            groups=planned.groups,
+            table_uri=self.table_uri,
+            partition_by=config.partition_by,
+            carried=self.carried.schema,
+            source=model.source,
+            description=model.description,
+            stamp=RunStamp(config.model, model.revision, model.fingerprints, self.run_id, self.started_at),
+            max_pixels=config.max_pixels,
+            max_image_bytes=config.max_image_bytes,
+            precision=config.precision,
+            batch_size=config.batch_size,
+            compiled=config.compile,
+            device="cuda" if resources.gpus_per_actor else "cpu",
+        )
+
+    def _stream(self, table: Table, written: Iterator[Written | None], pulse: flow.Pulse) -> None:
+        """Commit what is written every few seconds. What a write returned is committed whole, so an image's rows are."""
+        pending: list[Written] = []
+        first_at, committed_at, warm = time.monotonic(), time.monotonic(), 0
+        for part in written:
+            if part is not None:
+                pending.append(part)
+            pulse.check()
+            now = time.monotonic()
+            if pending and now - committed_at >= self.config.commit_seconds:
+                self._commit(table, pending)
+                pending, committed_at = [], time.monotonic()
+                if not warm:  # the model's start is over: from here on the rate means something
+                    first_at, warm = committed_at, self.totals.images
+            self.listener.update(self._state(now - first_at, warm))
+        self._commit(table, pending)
+        state = self._state(time.monotonic() - first_at, warm)
+        self.steady_rate = state.images_per_second
+        self.listener.update(state)
+
+    def _commit(self, table: Table, pending: list[Written]) -> None:
+        started = time.monotonic()
+        table.commit([record for part in pending for record in part.records])
+        for part in pending:
+            self.totals = self.totals.count_images(part.images, part.failed)
+            for record in part.records:
+                self.totals = self.totals.merge(record)
+        self.totals = self.totals.spend("commit", time.monotonic() - started)
+
+    def _state(self, seconds: float, warm: int) -> State:
+        phase = "segmenting" if self.totals.images else "starting the model"
+        return State(phase, self.totals.planned_images, self.totals.images, self.totals.failed_images, seconds, warm)
+
+    def _check_complete(self, table: Table) -> None:
+        """Whatever the engine said: the table must hold a row for each one planned."""
+        held = table.rows_of_run(self.run_id)
+        if held != self.totals.planned_rows:
+            raise MasklakeError(
+                f"{self.totals.planned_rows} rows were planned and {held} are in the table: the engine lost or repeated work; "
+                "run the same command to do what is missing"
+            )
+
+    def _report(self, table: Table) -> Summary:
+        """Write the report and the gallery beside the table, and end the run."""
+        self.totals = self.totals.lasting(time.monotonic() - self._started)
+        config, totals = self.config, self.totals
+        tasks = tuple(str(task) for task in config.tasks)
+        facts = RunFacts(
+            self.run_id, config.input, self.table_uri, config.model, self.model.revision, tasks, self.started_at, datetime.now(UTC)
+        )
+        document = report.report_dict(facts, totals, config.model_dump(mode="json"))
+        storage.write_bytes(self.folder + "report.json", json.dumps(document, indent=2).encode())
+        page = gallery.render_gallery(GalleryInput(facts, totals, self._cards()))
+        storage.write_bytes(self.folder + "gallery.html", page.encode())
+        table.finish_run()
+        self.listener.say(f"report and gallery: {self.folder}gallery.html")
+        failed = totals.error_rate > config.max_error_rate
+        if failed:
+            self.listener.say(
+                f"{totals.failed_images} of {totals.images} images failed: more than --max-error-rate {config.max_error_rate:g} allows"
+            )
+        return report.summary(
+            facts,
+            totals,
+            outcome="done",
+            steady_images_per_second=round(self.steady_rate, 3),
+            driver_peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            report_uri=self.folder.rstrip("/"),
+            too_many_failed=failed,
+        )
+
+    def _cards(self) -> Iterator[Card]:
+        """A few of the run's images, read again, with their masks."""
+        for sample in self.totals.samples[: self.config.gallery_images]:
+            content = fetch_by_uri(sample.image_uri, self.config.max_image_bytes, self._indexes)
+            image = content if isinstance(content, ImageFailure) else decode.decode(content, self.config.max_pixels)
+            if isinstance(image, ImageFailure):
+                continue  # it was there a moment ago; a picture less is no reason to fail a finished run
+            with suppress(storage.StorageError):  # compacted and vacuumed since
+                rows = write.read_rows(self.table_uri, sample)
+                yield from (gallery.card_from(image.pixels, row) for row in rows if row["status"] == Status.OK)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The checkpoint of a run, here on the driver."""
+
+    source: ModelSource
+    folder: Path
+    description: ModelDescription
+    revision: str
+    precision: str
+    fingerprints: dict[str, str]
+
+    @classmethod
+    def resolve(cls, config: Config) -> _Model:
+        """Find the checkpoint and what it can do, without loading it.
+
+        Raises:
+            Refused: it is not there, or cannot do a task.
+        """
+        source = model_source.resolve(config.model)
+        folder = source.fetch()
+        description = checkpoint.describe(folder, _options(config))
+        revision = source.revision or f"sha256:{description.digest[:32]}"
+        fingerprints = {str(task): _fingerprint(config, description, task) for task in config.tasks}
+        return cls(source, folder, description, revision, config.precision, fingerprints)
+
+    def say(self) -> Iterator[str]:
+        """What the user should know of the model before it answers."""
+        about = self.description
+        yield f"model {self.source.name} at {self.revision[:19]}: {about.family}, input {about.resize.describe()}, in {self.precision}"
+        if about.things_from:
+            yield f"things are known from {about.things_from}"
+        if about.licence:
+            yield f"the model's licence is {about.licence}"
+        yield from about.notes
+
+
+def _options(config: Config) -> Options:
+    return Options(
+        tasks=tuple(str(task) for task in config.tasks),
+        resolution=config.resolution,
+        postprocess=config.postprocess,
+        object_threshold=config.object_threshold,
+        overlap_threshold=config.overlap_threshold,
+        score_threshold=config.score_threshold,
+        max_instances=config.max_instances,
+        thing_labels=config.thing_labels,
+    )
+
+
+def _fingerprint(config: Config, description: ModelDescription, task: str) -> str:
+    """32 hex digits of everything that changes this task's answer; batch size, actors and memory are not in it."""
+    facts = {
+        "answer": description.answer_settings(task),
+        "precision": config.precision,
+        "decode": {"version": decode.DECODE_VERSION, "max_pixels": config.max_pixels, "max_bytes": config.max_image_bytes},
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _rows_per_file(config: Config, planned: Plan) -> int:
+    """Large enough for readers, small enough that commits come early in a short run."""
+    return config.rows_per_file or min(1024, max(64, planned.todo_rows // 16))
+
+
+def _in_background(parts: Iterator[Written]) -> Iterator[Written | None]:
+    """The same parts, with None whenever nothing came for a while: the driver can commit and tell while it waits."""
+    arrived: queue.Queue[Written | BaseException | None] = queue.Queue(maxsize=64)
+
+    def pump() -> None:
+        try:
+            for part in parts:
+                arrived.put(part)
+            arrived.put(None)
+        except BaseException as error:
+            arrived.put(error)
+
+    threading.Thread(target=pump, name="flow", daemon=True).start()
+    while True:
+        try:
+            part = arrived.get(timeout=_WAKE_SECONDS)
+        except queue.Empty:
+            yield None
+            continue
+        if part is None:
+            return
+        if isinstance(part, BaseException):
+            raise part
+        yield part

@@ -1,0 +1,214 @@
+"""The stages that run on the cluster, as plain functions of Arrow tables: load (fetch, decode, resize), segment, write; and before them,
+where the table is large, the reading of what it holds.
+
+Between load and segment a table has one row per image: the plan's columns, what decoding found, and `pixels`, the resized uint8 image.
+After segment, a packet holds the finished rows of some images, serialised: an image's rows stay together whatever the engine does with
+blocks. This module knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from masklake.errors import ImageFailure
+from masklake.images.decode import decode
+from masklake.images.fetch import fetch
+from masklake.inference import preprocess
+from masklake.inference.checkpoint import ModelDescription
+from masklake.inference.source import ModelSource
+from masklake.segment import plan
+from masklake.segment.digests import digest
+from masklake.table.keys import KEYS, KeyFile, Wanted, read_keys
+from masklake.table.rows import RunStamp, build_rows
+from masklake.table.write import FileRecord, write_rows
+
+if TYPE_CHECKING:
+    from masklake.inference.segmenter import Segmenter
+
+_CHUNK_BYTES = 16 * 1024 * 1024  # of pixels in one table: what travels at a time, and what a task holds decoded
+_SECONDS = ("fetch", "decode", "segment")
+
+_LOADED = [
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("format", pa.string()),
+    pa.field("pixels", pa.binary()),
+    pa.field("pixels_height", pa.int32()),
+    pa.field("pixels_width", pa.int32()),
+    pa.field("fetch_seconds", pa.float32()),
+    pa.field("decode_seconds", pa.float32()),
+]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything a worker needs to know of a run; small, picklable, and the same for every task."""
+
+    plan_uri: str
+    groups: int
+    table_uri: str
+    partition_by: tuple[str, ...]
+    carried: pa.Schema
+    source: ModelSource
+    description: ModelDescription
+    stamp: RunStamp
+    max_pixels: int
+    max_image_bytes: int
+    precision: str
+    batch_size: int | None
+    compiled: bool
+    device: str
+
+
+def digest_files(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> Iterator[pa.Table]:
+    """What some files of the table hold, as planning compares it: tables of `digests.DIGESTS`."""
+    for batch in digest(read_keys(table_uri, files, wanted), KEYS, wanted.fingerprints, threads=1):
+        yield pa.Table.from_batches([batch])
+
+
+def load_group(work: Work, index: int) -> Iterator[pa.Table]:
+    """Fetch, decode and resize one group of the plan; yields tables of at most about 16 MiB of pixels, one row per image."""
+    group = plan.read_group(work.plan_uri, index)
+    started = time.perf_counter()
+    contents = fetch(group, work.max_image_bytes)
+    fetch_seconds = (time.perf_counter() - started) / max(1, group.num_rows)
+    group = _with_sizes(group.drop_columns(["image_container", "image_start"]), contents)
+    first, size, loaded = 0, 0, []
+    for row, content in enumerate(contents):
+        loaded.append({**_load_image(content, work), "fetch_seconds": fetch_seconds})
+        contents[row] = b""  # an encoded image is not needed beside its pixels
+        size += len(loaded[-1].get("pixels") or b"")
+        if size >= _CHUNK_BYTES:
+            yield _join(group.slice(first, len(loaded)), loaded)
+            first, size, loaded = row + 1, 0, []
+    if loaded:
+        yield _join(group.slice(first), loaded)
+
+
+def _with_sizes(group: pa.Table, contents: Sequence[bytes | ImageFailure]) -> pa.Table:
+    """The group with the sizes that only reading told: those of a table's rows."""
+    sizes = pa.array([None if isinstance(content, ImageFailure) else len(content) for content in contents], pa.int64())
+    return group.set_column(group.schema.get_field_index("image_bytes"), "image_bytes", pc.coalesce(group["image_bytes"], sizes))
+
+
+def _load_image(content: bytes | ImageFailure, work: Work) -> dict[str, Any]:
+    """Decode and resize one image: the columns of `_LOADED`, or the failure's columns."""
+    started = time.perf_counter()
+    decoded = content if isinstance(content, ImageFailure) else decode(content, work.max_pixels)
+    if isinstance(decoded, ImageFailure):
+        return {"error_code": str(decoded.code), "error_message": decoded.message, "decode_seconds": time.perf_counter() - started}
+    height, width, _ = decoded.pixels.shape
+    pixels = preprocess.resize(decoded.pixels, work.description.resize)
+    return {
+        "width": width,
+        "height": height,
+        "format": decoded.format,
+        "pixels": pixels.tobytes(),
+        "pixels_height": pixels.shape[0],
+        "pixels_width": pixels.shape[1],
+        "decode_seconds": time.perf_counter() - started,
+    }
+
+
+def _join(group: pa.Table, loaded: Sequence[dict[str, Any]]) -> pa.Table:
+    """The plan's columns beside what loading found."""
+    for name in ("error_code", "error_message"):
+        column = pa.array([row.get(name) for row in loaded], pa.string())
+        group = group.set_column(group.schema.get_field_index(name), name, column)
+    for field in _LOADED:
+        group = group.append_column(field, pa.array([row.get(field.name) for row in loaded], field.type))
+    return group
+
+
+def open_segmenter(work: Work, threads: int) -> Segmenter:
+    """Load the run's model into this process.
+
+    Raises:
+        Refused: the checkpoint is not here, or its weights do not fit.
+    """
+    from masklake.inference.segmenter import Segmenter  # torch is for the actors: load and write tasks start without it
+
+    return Segmenter.load(
+        work.source.fetch(),
+        work.description,
+        device=work.device,
+        dtype=work.precision,
+        batch_size=work.batch_size,
+        threads=threads,
+        compiled=work.compiled,
+    )
+
+
+def segment_rows(work: Work, segmenter: Segmenter, images: pa.Table) -> bytes:
+    """Answer a table of loaded images: a packet of finished rows, one per image and task."""
+    started = time.perf_counter()
+    answers = _answer(segmenter, images)
+    rows = build_rows(images, answers, work.stamp, work.partition_by, work.carried)
+    facts = {
+        "fetch": sum(images["fetch_seconds"].to_pylist()),
+        "decode": sum(images["decode_seconds"].to_pylist()),
+        "segment": time.perf_counter() - started,
+        "images": len(answers),
+        "failed": sum(any(isinstance(answer, ImageFailure) for answer in by_task.values()) for by_task in answers),
+    }
+    schema = rows.schema.with_metadata({name: str(value) for name, value in facts.items()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as stream:
+        stream.write_table(rows.cast(schema))
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def _answer(segmenter: Segmenter, images: pa.Table) -> list[dict[str, Any]]:
+    """One dict of task -> segments or failure per image; failed images get their failure for every task."""
+    from masklake.inference.segmenter import ModelInput
+
+    columns = {
+        name: images[name].to_pylist()
+        for name in ("error_code", "error_message", "height", "width", "pixels_height", "pixels_width", "tasks")
+    }
+    pixels = [value.as_buffer() for value in images["pixels"]]
+    usable = [row for row, code in enumerate(columns["error_code"]) if code is None]
+    inputs = [
+        ModelInput(
+            pixels=np.frombuffer(pixels[row], np.uint8).reshape(columns["pixels_height"][row], columns["pixels_width"][row], 3),
+            size=(columns["height"][row], columns["width"][row]),
+            tasks=tuple(columns["tasks"][row]),
+        )
+        for row in usable
+    ]
+    answers: list[dict[str, Any]] = [
+        {task: ImageFailure(code, message) for task in tasks}
+        for code, message, tasks in zip(columns["error_code"], columns["error_message"], columns["tasks"], strict=True)
+    ]
+    for row, answer in zip(usable, segmenter.segment(inputs), strict=True):
+        answers[row] = dict(answer)
+    return answers
+
+
+@dataclass(frozen=True)
+class Written:
+    """One write: its files, which must be committed together, and how many images they hold, failed ones among them."""
+
+    records: tuple[FileRecord, ...]
+    images: int
+    failed: int
+
+
+def write_packets(work: Work, packets: Sequence[bytes]) -> Written:
+    """Write the rows of some packets, one file per partition."""
+    tables = [pa.ipc.open_stream(packet).read_all() for packet in packets]
+    seconds = {name: _total(tables, name) for name in _SECONDS}
+    rows = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    records = write_rows(rows, work.table_uri, work.partition_by, work.stamp.run_id, seconds)
+    return Written(tuple(records), images=round(_total(tables, "images")), failed=round(_total(tables, "failed")))
+
+
+def _total(packets: Sequence[pa.Table], name: str) -> float:
+    return sum(float(packet.schema.metadata[name.encode()]) for packet in packets)

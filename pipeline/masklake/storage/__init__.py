@@ -1,0 +1,382 @@
+"""Object storage and files behind a few verbs; this package is the only place that knows fsspec and s3fs.
+
+A URI is an identity: `s3://bucket/key` or `file:///absolute/path`, with the key or path written as it is, never percent-encoded. Any other
+scheme that fsspec opens works through fsspec. Credentials and endpoint come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+AWS_SESSION_TOKEN, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION) or from where botocore looks otherwise, and appear in no message.
+Transient errors (time-outs, lost connections, 5xx, throttling) are retried with back-off; what then still fails is an exception of a verb
+on one object, and a value among the answers of a verb on many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+from urllib.parse import quote
+
+from fsspec import available_protocols
+from fsspec.utils import glob_translate
+
+from masklake.errors import ErrorCode, ImageFailure, Refused
+from masklake.storage import s3
+from masklake.storage.checks import refuse_unless
+from masklake.storage.faults import StorageError, failure, with_retries
+from masklake.storage.files import PAGE, Span, StoredFile
+from masklake.storage.stores import LocalStore, Store
+from masklake.storage.uris import as_folder, glob_root, is_glob, normalise
+
+__all__ = [
+    "CONCURRENCY",
+    "PAGE",
+    "Span",
+    "StorageError",
+    "StoredFile",
+    "cached_folder",
+    "check_input",
+    "check_output",
+    "delete_files",
+    "delta_options",
+    "delta_uri",
+    "download_folder",
+    "exists",
+    "glob_files",
+    "glob_root",
+    "iceberg_options",
+    "is_glob",
+    "list_files",
+    "list_names",
+    "list_prefix",
+    "normalise",
+    "open_file",
+    "read_bytes",
+    "read_many",
+    "read_spans",
+    "stat_many",
+    "upload_file",
+    "write_bytes",
+]
+
+CONCURRENCY = 32
+"""Requests under way at once, of one process."""
+
+_NAMES_OF_FILES = (".parquet", ".tar", "/manifest.json")
+
+_T = TypeVar("_T")
+_Thing = TypeVar("_Thing")
+
+
+def list_files(uri: str) -> Iterator[list[StoredFile]]:
+    """Every file below a folder or prefix, in pages of at most `PAGE`, streamed: memory does not grow with the number of files.
+
+    Sub-folders are listed in parallel on S3, so the order differs from call to call; it takes a request per thousand objects and a few
+    hundred more at most, unless most folders hold few objects and the first ones many. Links to folders are not followed.
+
+    Raises:
+        StorageError: the listing failed, after retries.
+    """
+    yield from _pages(as_folder(uri))
+
+
+def list_prefix(prefix: str) -> Iterator[list[StoredFile]]:
+    """Every file whose URI begins with a prefix, which need not be a folder's, in pages, as `list_files` does.
+
+    Raises:
+        StorageError: the listing failed, after retries.
+    """
+    yield from _pages(normalise(prefix))
+
+
+def glob_files(pattern: str) -> Iterator[list[StoredFile]]:
+    """Every file whose URI matches a pattern, in pages; `*` and `?` stay within a folder, `**` spans folders, and a pattern that ends in a
+    slash means everything below the folders that match.
+
+    Raises:
+        Refused: the pattern is in the bucket's name, or is none.
+        StorageError: the listing failed, after retries.
+    """
+    uri = normalise(pattern)
+    try:
+        matches = re.compile(glob_translate(f"{uri}**" if uri.endswith("/") else uri)).fullmatch
+    except (ValueError, re.error) as error:
+        raise Refused(f"{pattern}: not a pattern: {error}") from None
+    for page in _pages(glob_root(pattern)):
+        found = [file for file in page if matches(file.uri)]
+        if found:
+            yield found
+
+
+def stat_many(uris: Sequence[str]) -> list[StoredFile | ImageFailure]:
+    """What the store knows of each object, in order; concurrent, each failure a value."""
+    return _for_each(uris, lambda store, uri: store.stat(uri))
+
+
+def read_many(uris: Sequence[str], max_bytes: int | None = None) -> list[bytes | ImageFailure]:
+    """The bytes of each object, in order; concurrent, each failure a value. Of an object larger than `max_bytes` nothing is read."""
+    return _for_each(uris, lambda store, uri: store.read(uri, max_bytes))
+
+
+def read_spans(spans: Sequence[Span]) -> list[bytes | ImageFailure]:
+    """The bytes of each span, in order; concurrent, each failure a value. An object with another etag than the span's is `not_found`."""
+    return _each(spans, lambda span: _store(span.uri).read_span(span))
+
+
+def read_bytes(uri: str) -> bytes:
+    """The bytes of one object.
+
+    Raises:
+        StorageError: it does not exist, or could not be read after retries.
+    """
+    return _one(uri, lambda store, name: store.read(name, None))
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write one object, complete or not at all; replaces what was there.
+
+    Raises:
+        StorageError: it could not be written, after retries.
+    """
+    _one(uri, lambda store, name: store.write(name, data))
+
+
+def upload_file(path: Path, uri: str) -> None:
+    """Write one object from a local file of any size, complete or not at all; replaces what was there.
+
+    Raises:
+        StorageError: it could not be written, after retries.
+    """
+    name = normalise(uri)
+    try:
+        _store(name).upload(path, name)
+    except Refused:
+        raise
+    except Exception as error:
+        raise StorageError(name, failure(error)) from error
+
+
+def exists(uri: str) -> bool:
+    """Whether there is an object of this name, or anything below this folder; folder markers are nothing.
+
+    Raises:
+        StorageError: the store did not say, after retries.
+    """
+
+    def look(store: Store, name: str) -> bool:
+        with suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            store.stat(name)
+            return True
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return any(not file.uri.endswith("/") for page in store.pages(as_folder(name)) for file in page)
+        return False
+
+    return _one(uri, look)
+
+
+def delete_files(uris: Sequence[str]) -> None:
+    """Delete objects; those that do not exist count as deleted.
+
+    Raises:
+        StorageError: one could not be deleted, after retries; the others are.
+    """
+    for uri, answer in zip(uris, _for_each(uris, lambda store, uri: store.delete(uri)), strict=True):
+        if isinstance(answer, ImageFailure) and answer.code != ErrorCode.NOT_FOUND:
+            raise StorageError(uri, answer)
+
+
+def list_names(uri: str) -> list[str]:
+    """The names directly below a folder, sorted; those of folders end in a slash. A folder that does not exist has none.
+
+    Raises:
+        StorageError: the store did not say, after retries.
+    """
+
+    def look(store: Store, name: str) -> list[str]:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(store.names(as_folder(name)))
+        return []
+
+    return _one(uri, look)
+
+
+def open_file(uri: str) -> BinaryIO:
+    """A seekable binary file, read in ranges as asked for; a context manager.
+
+    Raises:
+        StorageError: it does not exist, or could not be opened after retries.
+    """
+    return _one(uri, lambda store, name: store.open(name))
+
+
+def download_folder(uri: str, into: Path) -> None:
+    """Copy every file below a folder into a local folder, under the same relative names.
+
+    Raises:
+        StorageError: there is nothing there, or a file could not be read after retries.
+    """
+    folder = as_folder(uri)
+    _download(folder, [file for page in list_files(folder) for file in page], into)
+
+
+def cached_folder(uri: str) -> Path:
+    """A local copy of a folder, made once for each content (names, etags, sizes): below MASKLAKE_CACHE, or XDG_CACHE_HOME/masklake.
+
+    Safe beside other processes that ask for the same folder.
+
+    Raises:
+        StorageError: as `download_folder`.
+    """
+    folder = as_folder(uri)
+    files = sorted((file for page in list_files(folder) for file in page), key=lambda file: file.uri)
+    content = repr([(file.uri, file.etag, file.size) for file in files])
+    cache = Path(os.environ.get("MASKLAKE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "masklake")
+    target = cache / "folders" / hashlib.sha256(content.encode()).hexdigest()[:32]
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix="partial-") as partial:
+            copy = Path(partial) / "copy"
+            _download(folder, files, copy)
+            with suppress(OSError):  # another process was faster: its copy is as good
+                copy.rename(target)
+    return target
+
+
+def check_input(uri: str, setting: str = "--input") -> None:
+    """See within seconds whether images can be listed below a URI or pattern, or read from a manifest. An empty prefix is fine.
+
+    Refusals name `setting`.
+
+    Raises:
+        Refused: wrong or no credentials, no such bucket, path or manifest, no answer, or a scheme that is not supported.
+    """
+    refuse_unless(setting, uri, "list and read", lambda: _check_readable(uri))
+
+
+def check_output(uri: str, setting: str = "--output") -> None:
+    """See within seconds whether files can be written below a URI: on S3 by writing an empty one and deleting it.
+
+    Raises:
+        Refused: as `check_input`, or nothing may be written there; the message names the `setting`.
+    """
+    refuse_unless(setting, uri, "list, write and delete", lambda: _store(normalise(uri)).check_writable(normalise(uri)))
+
+
+def delta_options(uri: str) -> dict[str, str]:
+    """What delta-rs needs to open a table at this URI with the endpoint and credentials used here; contains secrets, never log it."""
+    return s3.delta_options() if normalise(uri).startswith("s3://") else {}
+
+
+def iceberg_options() -> dict[str, str]:
+    """What pyiceberg needs to open files on S3 with the endpoint and credentials used here; contains secrets, never log it."""
+    return s3.iceberg_options()
+
+
+def delta_uri(uri: str) -> str:
+    """A URI as delta-rs wants it, which percent-decodes what it is given, except for plain paths.
+
+    A table whose own name has a percent sign before two hexadecimal digits is beyond delta-rs (1.6): it decodes twice.
+    """
+    name = normalise(uri)
+    if name.startswith("file://"):
+        return name.removeprefix("file://")
+    return f"s3://{quote(name.removeprefix('s3://'))}" if name.startswith("s3://") else name
+
+
+def _check_readable(uri: str) -> None:
+    # The folder before a pattern's first wildcard must be there; the rest of its name is only a prefix.
+    target = glob_root(uri).rpartition("/")[0] + "/" if is_glob(uri) else normalise(uri)
+    store = _store(target)
+    store.check_readable(target)
+    if target.endswith(_NAMES_OF_FILES):
+        try:
+            store.stat(target)  # a manifest or shard must be there, while an S3 prefix may be empty
+        except FileNotFoundError:
+            if not any(store.names(as_folder(target))):  # a folder may be called like a file
+                raise FileNotFoundError(target) from None  # S3's 404 alone could mean the bucket
+        except IsADirectoryError:
+            return
+
+
+def _store(uri: str) -> Store:
+    """The store that holds a URI in canonical form.
+
+    Raises:
+        Refused: no installed package knows the scheme.
+    """
+    scheme = uri.partition("://")[0]
+    return s3.s3_store() if scheme == "s3" else _other_store(scheme)
+
+
+@lru_cache
+def _other_store(scheme: str) -> Store:
+    if scheme == "file":
+        return LocalStore()
+    if scheme not in available_protocols():
+        raise Refused(f"no storage is known by {scheme}://: use s3://, file://, a local path, or another scheme of fsspec")
+    try:
+        return Store(scheme)
+    except ImportError as error:
+        raise Refused(f"{scheme}:// needs a package that is not installed: {error}") from None
+
+
+def _pages(prefix: str) -> Iterator[list[StoredFile]]:
+    try:
+        yield from _store(prefix).pages(prefix)
+    except Refused:
+        raise
+    except Exception as error:  # not only OSError: botocore has its own for a bucket's name that is none
+        raise StorageError(prefix, failure(error)) from error
+
+
+def _one(uri: str, verb: Callable[[Store, str], _T]) -> _T:
+    name = normalise(uri)
+    try:
+        return with_retries(lambda: verb(_store(name), name))
+    except Refused:
+        raise
+    except Exception as error:
+        raise StorageError(name, failure(error)) from error
+
+
+def _for_each(uris: Sequence[str], verb: Callable[[Store, str], _T]) -> list[_T | ImageFailure]:
+    def call(uri: str) -> _T:
+        name = normalise(uri)
+        return verb(_store(name), name)
+
+    return _each(uris, call)
+
+
+def _each(things: Sequence[_Thing], verb: Callable[[_Thing], _T]) -> list[_T | ImageFailure]:
+    def attempt(thing: _Thing) -> _T | ImageFailure:
+        try:
+            return with_retries(lambda: verb(thing))
+        except Exception as error:
+            return failure(error)
+
+    if len(things) <= 1:
+        return [attempt(thing) for thing in things]
+    return list(_threads(os.getpid()).map(attempt, things))
+
+
+@lru_cache(maxsize=1)
+def _threads(_process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="storage")
+
+
+def _download(folder: str, files: Sequence[StoredFile], into: Path) -> None:
+    if not files:
+        raise StorageError(folder, ImageFailure(ErrorCode.NOT_FOUND, "there is nothing in this folder"))
+    into.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        if file.uri.endswith("/"):
+            continue  # a folder marker
+        target = into / file.uri.removeprefix(folder)
+        if not target.resolve().is_relative_to(into.resolve()):
+            raise StorageError(file.uri, ImageFailure(ErrorCode.BROKEN, "its name leads out of the folder"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(read_bytes(file.uri))

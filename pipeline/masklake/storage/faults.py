@@ -1,0 +1,133 @@
+"""What goes wrong in a store: which errors pass by themselves, and how each is told as a code and a sentence."""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import botocore.exceptions as boto
+from aiohttp import ClientError as AioHttpError
+from botocore.parsers import ResponseParserError
+
+from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
+
+ATTEMPTS = 6
+BACKOFF_SECONDS = 0.2
+"""Wait after the first failed attempt; doubles with each further one up to `LONGEST_BACKOFF_SECONDS`; half of it is random."""
+LONGEST_BACKOFF_SECONDS = 10.0
+
+_TRANSIENT_CODES = {
+    "SlowDown",
+    "RequestTimeout",
+    "InternalError",
+    "ServiceUnavailable",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+}
+_TRANSIENT_ERRORS = (
+    *(boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError, AioHttpError),
+    *(ConnectionError, TimeoutError),
+)
+_TRANSIENT_ERRNOS = {errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+_ABSENT_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, boto.ParamValidationError, Refused, ValueError)
+_ABSENT_ERRNOS = {errno.ENAMETOOLONG, errno.ELOOP}
+_LONGEST_DETAIL = 200
+_T = TypeVar("_T")
+
+
+class StorageError(MasklakeError):
+    """One object could not be read, written or listed, for the reason in `code`: `not_found` where it does not exist."""
+
+    def __init__(self, uri: str, failure: ImageFailure) -> None:
+        super().__init__(f"{uri}: {failure.message}")
+        self.code = failure.code
+        self._made_of = (uri, failure)
+
+    def __reduce__(self) -> tuple[type[StorageError], tuple[str, ImageFailure]]:
+        return type(self), self._made_of  # it travels from workers to the driver
+
+
+class ChangedError(Exception):
+    """An object is not the one that was listed any more."""
+
+    def __init__(self) -> None:
+        super().__init__("it has changed since it was listed")
+
+
+class TooLargeError(Exception):
+    """An object has more bytes than it may have; `size` is None where all that is known is that there are more."""
+
+    def __init__(self, size: int | None, bound: int) -> None:
+        super().__init__(f"more than the bound of {bound} bytes" if size is None else f"{size} bytes, more than the bound of {bound}")
+
+
+def with_retries(call: Callable[[], _T], attempts: int = ATTEMPTS) -> _T:
+    """Call until it succeeds; raises the error of the last attempt, or the first that would not pass by itself."""
+    for attempt in range(attempts - 1):
+        try:
+            return call()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+        longest = min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2**attempt)
+        time.sleep(longest * random.uniform(0.5, 1.0))
+    return call()
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    answer = service_error(error)
+    if answer is not None:
+        status = http_status(answer)
+        return error_code(answer) in _TRANSIENT_CODES or status == 429 or (status >= 500 and status != 501)
+    return isinstance(error, _TRANSIENT_ERRORS) or (isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS)
+
+
+def service_error(error: BaseException) -> boto.ClientError | None:
+    """S3's own answer inside an error, which s3fs wraps into Python's exceptions."""
+    for candidate in (error, error.__cause__):
+        if isinstance(candidate, boto.ClientError):
+            return candidate
+    return None
+
+
+def error_code(answer: boto.ClientError) -> str:
+    """S3's code, such as `NoSuchKey`; the HTTP status where the answer had no body."""
+    return str(answer.response.get("Error", {}).get("Code", ""))
+
+
+def http_status(answer: boto.ClientError) -> int:
+    """The HTTP status of S3's answer, 0 where it has none."""
+    return int(answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def failure(error: Exception) -> ImageFailure:
+    """An error on one object as the value that takes its place."""
+    if isinstance(error, TooLargeError):
+        return ImageFailure(ErrorCode.TOO_LARGE, str(error))
+    answer = service_error(error)
+    status = http_status(answer) if answer else 0  # also for codes that s3fs does not know
+    if isinstance(error, (ChangedError, FileNotFoundError)) or status in (404, 416):  # 416: no such bytes, any more
+        changed = isinstance(error, ChangedError) or status == 416
+        return ImageFailure(ErrorCode.NOT_FOUND, str(ChangedError()) if changed else "there is no such object")
+    if isinstance(error, _ABSENT_ERRORS) or (isinstance(error, OSError) and error.errno in _ABSENT_ERRNOS):
+        return ImageFailure(ErrorCode.NOT_FOUND, f"not an object: {detail(error)}")
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return ImageFailure(ErrorCode.ACCESS_DENIED, f"the store does not give it: {detail(error)}")
+    if is_transient(error):
+        return ImageFailure(ErrorCode.UNREACHABLE, f"no answer after {ATTEMPTS} attempts: {detail(error)}")
+    return ImageFailure(ErrorCode.UNREACHABLE, f"the store failed: {detail(error)}")
+
+
+def detail(error: BaseException) -> str:
+    """An error in a line: S3's code and words, or Python's."""
+    answer = service_error(error)
+    if answer is not None:
+        text = f"{error_code(answer)} {answer.response.get('Error', {}).get('Message', '')}"
+    else:
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return " ".join(text.split())[:_LONGEST_DETAIL]

@@ -1,0 +1,289 @@
+"""S3 and what speaks its protocol. One client per process and environment; s3fs brings the event loop that it lives in."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+from urllib.parse import urlsplit
+
+import botocore.session
+import s3fs
+from botocore.credentials import RefreshableCredentials
+from fsspec.asyn import sync
+
+from masklake.storage.answers import session_for_listing
+from masklake.storage.faults import ChangedError, TooLargeError, with_retries
+from masklake.storage.files import PAGE, Span, StoredFile
+from masklake.storage.ranged import RangedFile
+from masklake.storage.stores import Store
+from masklake.storage.uris import as_folder, split_s3
+
+_CONNECT_SECONDS, _READ_SECONDS = 5, 30
+_CONNECTIONS = 64
+_OPEN_BLOCK_BYTES = 1024 * 1024
+_PART_BYTES, _MOST_PARTS = 32 * 1024 * 1024, 10_000  # of a file that is uploaded in parts
+_LISTERS = 16
+_ENOUGH = 128  # prefixes to list: with as many, no more are split into their folders
+_SAMPLED_FOLDERS, _SPARSE_FOLDER = 8, 60  # folders with fewer objects are listed faster by one long listing than by one request each
+_DEFAULT_REGION = "us-east-1"
+_ENVIRONMENT = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
+    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"),
+)
+
+
+@dataclass(frozen=True)
+class _Cursor:
+    """How far the listing of a prefix has come. Of `folders`, those directly below are listed each on its own, and so in parallel; `all` is
+    one long listing; and what is `open` begins as one, which for a small prefix is all that it takes."""
+
+    prefix: str
+    mode: Literal["open", "all", "folders"] = "open"
+    token: str | None = None
+
+
+class S3Store(Store):
+    """The verbs on S3; URIs are `s3://bucket/key`. Errors are Python's, as s3fs translates them, caused by botocore's."""
+
+    def __init__(self) -> None:
+        endpoint = endpoint_url()
+        # Optional checksums of newer botocores are unknown to many servers that speak S3; TCP and ETags guard what travels here.
+        checksums = (
+            {} if endpoint is None else dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
+        )
+        self.fs = s3fs.S3FileSystem(
+            session=session_for_listing(),
+            endpoint_url=endpoint,
+            client_kwargs={"region_name": region()},
+            config_kwargs={
+                "connect_timeout": _CONNECT_SECONDS,
+                "read_timeout": _READ_SECONDS,
+                "max_pool_connections": _CONNECTIONS,
+                "retries": {"total_max_attempts": 1},
+                **checksums,
+            },
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
+        self.fs.retries = 1  # `with_retries` is the only one that tries again: it knows more errors, and waits longer
+
+    def pages(self, prefix: str) -> Iterator[list[StoredFile]]:
+        bucket, key = split_s3(prefix)
+        # Depth first: pending prefixes stay few, however many there are in all.
+        pending, running = [_Cursor(key)], dict[Future[Any], _Cursor]()
+        pool = ThreadPoolExecutor(_LISTERS, thread_name_prefix="list")
+        try:
+            while pending or running:
+                while pending and len(running) < _LISTERS:
+                    cursor = pending.pop()
+                    running[pool.submit(self._page, bucket, cursor)] = cursor
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    busy = len(pending) + len(running)
+                    page, following = self._next(bucket, running.pop(done), done.result(), busy)
+                    pending.extend(following)
+                    if page:
+                        yield page
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _page(self, bucket: str, cursor: _Cursor) -> dict[str, Any]:
+        place = {"Delimiter": "/"} if cursor.mode == "folders" else {}
+        if cursor.token:
+            place["ContinuationToken"] = cursor.token
+        return with_retries(lambda: self._call("list_objects_v2", Bucket=bucket, Prefix=cursor.prefix, MaxKeys=PAGE, **place))
+
+    def _next(self, bucket: str, cursor: _Cursor, page: dict[str, Any], busy: int) -> tuple[list[StoredFile], list[_Cursor]]:
+        """The files of a page, and where the listing goes on; `busy` prefixes are being listed, or wait for it."""
+        files = [
+            StoredFile(f"s3://{bucket}/{found['Key']}", found.get("ETag", "").strip('"') or None, found["Size"], found["LastModified"])
+            for found in page.get("Contents", ())
+        ]
+        rest = [replace(cursor, token=page["NextContinuationToken"])] if page.get("IsTruncated") else []
+        begun = bool(rest) and cursor.token is None
+        if cursor.mode == "folders":
+            folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
+            if begun and folders and self._are_sparse(bucket, folders[:: -(-len(folders) // _SAMPLED_FOLDERS)]):
+                return [], [_Cursor(cursor.prefix, "all")]  # from the start again, so this page's files are not lost
+            return files, rest + [_Cursor(folder) for folder in reversed(folders)]
+        if begun and cursor.mode == "open":
+            names = (found["Key"].removeprefix(cursor.prefix).partition("/") for found in page.get("Contents", ()))
+            seen = len({name for name, slash, _ in names if slash})
+            # Folders that fill pages cost nothing to list on their own; smaller ones are split only to have work for all.
+            if seen and len(files) >= _SPARSE_FOLDER * seen and busy < (_ENOUGH if seen == 1 else _LISTERS):
+                return [], [_Cursor(cursor.prefix, "folders")]
+        return files, rest
+
+    def _are_sparse(self, bucket: str, folders: list[str]) -> bool:
+        counts = [len(self._page(bucket, _Cursor(folder)).get("Contents", ())) for folder in folders]
+        return sum(counts) < _SPARSE_FOLDER * len(counts)
+
+    def names(self, folder: str) -> Iterator[str]:
+        bucket, prefix = split_s3(folder)
+        cursor: _Cursor | None = _Cursor(prefix, "folders")
+        while cursor is not None:
+            page = self._page(bucket, cursor)
+            found = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())] + [found["Key"] for found in page.get("Contents", ())]
+            yield from (name.removeprefix(prefix) for name in found if name != prefix)
+            cursor = replace(cursor, token=page["NextContinuationToken"]) if page.get("IsTruncated") else None
+
+    def stat(self, uri: str) -> StoredFile:
+        bucket, key = split_s3(uri)
+        found = self._call("head_object", Bucket=bucket, Key=key)
+        return StoredFile(uri, found.get("ETag", "").strip('"') or None, found["ContentLength"], found["LastModified"])
+
+    def read(self, uri: str, max_bytes: int | None) -> bytes:
+        def judge(answer: dict[str, Any]) -> None:
+            if max_bytes is not None and answer["ContentLength"] > max_bytes:
+                raise TooLargeError(answer["ContentLength"], max_bytes)
+
+        return cast("bytes", sync(self.fs.loop, self._get, uri, judge))
+
+    def read_span(self, span: Span) -> bytes:
+        def judge(answer: dict[str, Any]) -> None:
+            if span.etag is not None and answer.get("ETag", "").strip('"') != span.etag:
+                raise ChangedError
+            if answer["ContentLength"] != span.length:  # its end came too early; some servers ignore ranges
+                raise ConnectionError(f"{answer['ContentLength']} bytes offered instead of {span.length}")
+
+        bounds = f"bytes={span.start}-{span.start + span.length - 1}"
+        return cast("bytes", sync(self.fs.loop, self._get, span.uri, judge, Range=bounds))
+
+    async def _get(self, uri: str, judge: Callable[[dict[str, Any]], None], **arguments: Any) -> bytes:
+        # s3fs would ask for the size first: two requests for one small image.
+        bucket, key = split_s3(uri)
+        answer = await self.fs._call_s3("get_object", Bucket=bucket, Key=key, **arguments)
+        body, size = answer["Body"], answer["ContentLength"]
+        try:
+            judge(answer)
+            data: bytes = await body.read()
+        finally:
+            body.close()  # what was not read is not transferred
+        if len(data) != size:
+            raise ConnectionError(f"{len(data)} of {size} bytes arrived")
+        return data
+
+    def write(self, uri: str, data: bytes) -> None:
+        self.fs.pipe_file(uri, data)
+
+    def upload(self, path: Path, uri: str) -> None:
+        size = path.stat().st_size
+        if size <= _PART_BYTES:
+            with_retries(lambda: self.write(uri, path.read_bytes()))
+            return
+        bucket, key = split_s3(uri)
+        target = {"Bucket": bucket, "Key": key}
+        target["UploadId"] = with_retries(lambda: self._call("create_multipart_upload", **target))["UploadId"]
+        try:
+            parts = self._upload_parts(path, max(_PART_BYTES, -(-size // _MOST_PARTS)), target)
+            with_retries(lambda: self._call("complete_multipart_upload", **target, MultipartUpload={"Parts": parts}))
+        except BaseException:
+            with suppress(Exception):  # the store keeps parts, and charges for them, until they are given up
+                self._call("abort_multipart_upload", **target)
+            raise
+
+    def _upload_parts(self, path: Path, part_bytes: int, target: dict[str, str]) -> list[dict[str, Any]]:
+        parts = []
+        with path.open("rb") as file:
+            for number, data in enumerate(iter(lambda: file.read(part_bytes), b""), 1):
+                answer = with_retries(functools.partial(self._call, "upload_part", **target, PartNumber=number, Body=data))
+                parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        return parts
+
+    def delete(self, uri: str) -> None:
+        bucket, key = split_s3(uri)
+        self._call("delete_object", Bucket=bucket, Key=key)
+
+    def open(self, uri: str) -> BinaryIO:
+        # s3fs's own file would not try again, and would mix the bytes of two versions.
+        found = self.stat(uri)
+
+        def read(start: int, length: int) -> bytes:
+            return with_retries(lambda: self.read_span(Span(uri, start, length, found.etag)))
+
+        return cast("BinaryIO", io.BufferedReader(RangedFile(uri, read, found.size or 0), _OPEN_BLOCK_BYTES))
+
+    def check_readable(self, uri: str) -> None:
+        bucket, key = split_s3(uri)
+        self._call("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
+
+    def check_writable(self, uri: str) -> None:
+        self.check_readable(uri)
+        probe = f"{as_folder(uri)}_masklake/write-check-{os.getpid()}"
+        self.write(probe, b"")
+        self.delete(probe)
+
+    def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
+        return cast("dict[str, Any]", self.fs.call_s3(method, **arguments))
+
+
+def s3_store() -> S3Store:
+    """The store for the environment as it is now."""
+    return _store_of(os.getpid(), environment())
+
+
+@functools.lru_cache(maxsize=8)
+def _store_of(_process: int, _environment: tuple[str | None, ...]) -> S3Store:
+    # A forked child must not share its parent's event loop, nor changed credentials an older client.
+    return S3Store()
+
+
+def environment() -> tuple[str | None, ...]:
+    """The variables that decide which store answers, and to whom."""
+    return tuple(os.environ.get(name) for name in _ENVIRONMENT)
+
+
+def endpoint_url() -> str | None:
+    """The endpoint of a store that is not AWS's own."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def endpoint_shown() -> str:
+    """The endpoint for a message: without what may be secret in it."""
+    parts = urlsplit(endpoint_url() or "https://s3.amazonaws.com")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def region() -> str:
+    """The region from the environment or the AWS profile; AWS's first where neither names one."""
+    named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return named or botocore.session.Session().get_config_variable("region") or _DEFAULT_REGION
+
+
+def delta_options() -> dict[str, str]:
+    """What delta-rs needs to open a table on this store with the same endpoint and credentials; contains secrets.
+
+    Credentials that renew themselves (an instance's or a pod's role) are left to delta-rs, which finds and renews them as well.
+    """
+    options = {"aws_region": region(), "aws_conditional_put": "etag"}
+    if endpoint := endpoint_url():
+        options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
+    return options | _lasting_credentials("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+
+
+def iceberg_options() -> dict[str, str]:
+    """The same for pyiceberg: properties of a catalog, of which it stores none; contains secrets."""
+    options = {"s3.region": region()}
+    if endpoint := endpoint_url():
+        options["s3.endpoint"] = endpoint
+    return options | _lasting_credentials("s3.access-key-id", "s3.secret-access-key", "s3.session-token")
+
+
+def _lasting_credentials(access_key: str, secret_key: str, token: str) -> dict[str, str]:
+    """The credentials under these names; none where there are none, or they renew themselves."""
+    credentials = _credentials(environment())
+    if credentials is None or isinstance(credentials, RefreshableCredentials):
+        return {}
+    found = {access_key: credentials.access_key, secret_key: credentials.secret_key, token: credentials.token}
+    return {name: value for name, value in found.items() if value}
+
+
+@functools.lru_cache(maxsize=8)
+def _credentials(_environment: tuple[str | None, ...]) -> Any:
+    return botocore.session.Session().get_credentials()

@@ -1,0 +1,379 @@
+"""The Delta table: opening it, and appending files that workers wrote, fenced against newer runs on the same input.
+
+How the fence works. Every commit of this module carries the same Delta application transaction, so a commit fails if any other one
+was made since the last version that this writer has looked at. It then reads the log entries in between: a commit that *began* a run on
+overlapping input ends this one (`Fenced`); anything else, such as the files of a run on other input or a compaction, is passed over,
+and the commit is tried again. Nothing is ever committed on top of a version that was not looked at.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Self
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Field, Transaction
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from masklake import storage
+from masklake.errors import Fenced, MasklakeError
+from masklake.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY
+from masklake.table import log, runs
+from masklake.table.definition import check, check_carried, create, missing_columns, schema_version
+from masklake.table.keys import KEYS, KeyFile, Wanted, key_files, sql_condition, sql_text
+from masklake.table.runs import Heartbeat, Marker
+from masklake.table.write import FileRecord, NewFile
+
+_TRANSACTION = Transaction("masklake", 1)
+_TROUBLES = 5  # attempts of a commit that fail although nobody else committed, each after object storage's own retries
+
+
+class Table:
+    """A table of masks that this process may append to. Not for use from several threads at once."""
+
+    def __init__(self, uri: str, delta: DeltaTable) -> None:
+        self.uri = uri
+        self._delta = delta
+        self._seen = int(delta.version())
+        self._run: Marker | None = None
+        self._polite = False
+        self._heartbeat: Heartbeat | None = None
+        self._fenced_by: str | None = None
+        self._taken_out = 0
+        self._carried = NOTHING_CARRIED
+        self.extensions = 0
+        """Commits of this table that gave it columns, or another version of the schema."""
+        self._committed: set[str] = set()  # paths of this run's files
+        self._searched: dict[str, int] = {}  # of each run that has not begun: the version up to which we looked for its beginning
+
+    @classmethod
+    def open(cls, uri: str, partition_by: Sequence[str] | None = None, carried: pa.Schema = NOTHING_CARRIED) -> Self | None:
+        """The table at this URI, or None where there is none yet; partitioned by these columns, or as it is.
+
+        It gets the columns to carry that it lacks when a run begins.
+
+        Raises:
+            Refused: it is partitioned in another way, has such a column with another type, or is a Delta table of something else.
+        """
+        uri = storage.normalise(uri).rstrip("/")
+        try:
+            delta = DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
+        except TableNotFoundError:
+            return None
+        check(uri, delta, partition_by, carried)
+        table = cls(uri, delta)
+        table._carried = carried
+        return table
+
+    @classmethod
+    def open_or_create(cls, uri: str, partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRIED) -> Self:
+        """The table at this URI, made now where there is none. Several processes may do so at once.
+
+        Raises:
+            Refused: see `open`.
+        """
+        table = cls.open(uri, partition_by, carried)
+        if table is None:
+            with suppress(DeltaError):  # made by another process just now; if not, opening it says what is wrong
+                create(storage.normalise(uri).rstrip("/"), partition_by, carried)
+            table = cls.open(uri, partition_by, carried)
+        if table is None:
+            raise MasklakeError(f"the table {uri} cannot be created: the store took its first commit and does not show it")
+        return table
+
+    @property
+    def version(self) -> int:
+        """The Delta version that was last looked at."""
+        return self._seen
+
+    @property
+    def table_id(self) -> str:
+        """What tells this table from any other, also from one that was or will be at the same place."""
+        return str(self._delta.metadata().id)
+
+    @property
+    def partition_by(self) -> list[str]:
+        """The columns of the partitioning, in order."""
+        return list(self._delta.metadata().partition_columns)
+
+    def run_folder(self, run_id: str) -> str:
+        """Where a run keeps its work list (`plan-*`) and its report."""
+        return runs.run_folder(self.uri, run_id)
+
+    def unfinished(self, scope: str) -> list[Marker]:
+        """The runs on overlapping input that began and have not finished, by the log and the markers of now; some may be dead."""
+        self._catch_up()
+        return [marker for marker in self._begun_runs() if runs.overlap(marker.scope, scope)]
+
+    def begin_run(self, scope: str, run_id: str, polite: bool = False, beat: bool = True) -> bool:
+        """Take over from unfinished runs on overlapping input, and delete what they left uncommitted.
+
+        After this, no commit of theirs gets through. One may have got through before: if `version` has then grown by more than this
+        beginning since the table was asked what it holds, a plan made from that does images twice. Make it anew.
+
+        Args:
+            scope: the normalised input: a prefix, a glob, a file or a manifest.
+            run_id: unique; letters, digits and '-'.
+            polite: do not begin where another run on overlapping input has begun since `version`, as `unfinished` left it. Of several that
+                begin at the same instant, the log lets exactly one through.
+            beat: show signs of life from a thread of its own, until `finish_run` or `rest`.
+
+        Returns:
+            Whether the run has begun.
+
+        Raises:
+            Fenced: a newer run on overlapping input has already begun.
+            Refused: another run has meanwhile given the table a column to carry, of another type than this one's.
+            MasklakeError: the store does not take the commit.
+        """
+        self._run, self._polite = Marker(run_id, scope, begun=-1, seen=self._seen, table=self.table_id), polite
+        runs.mark(self.uri, self._run)
+        self._heartbeat = Heartbeat(self.uri, self._run) if beat else None
+        try:
+            self._extend()
+            self._append([], {"event": "begin", "run_id": run_id, "scope": scope})
+            self.refuse_if_fenced()
+        except Fenced:
+            if self._run.begun >= 0:
+                raise
+            self.rest()
+            runs.unmark(self.uri, [run_id])
+            self._run, self._fenced_by = None, None
+            return False
+        if self._heartbeat is not None:
+            self._heartbeat.marker = self._run
+        runs.mark(self.uri, self._run)
+        self._clean_up()
+        return True
+
+    def rest(self) -> None:
+        """Show no more signs of life: the run is over, or failed. Its marker stays, and the next run cleans up behind it."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+            self._heartbeat = None
+
+    def commit(self, records: Sequence[FileRecord]) -> None:
+        """Append files to the table: all of them, or none.
+
+        Raises:
+            Fenced: a newer run on overlapping input has begun; nothing was committed.
+            MasklakeError: the store does not take the commit.
+        """
+        if self._run is None:
+            raise MasklakeError("nothing can be committed before a run has begun")
+        if records:
+            rows = sum(record.rows for record in records)
+            self._append([add_action(record) for record in records], {"event": "data", "run_id": self._run.run_id, "rows": rows})
+            self._committed.update(record.path for record in records)
+
+    def refuse_if_fenced(self) -> None:
+        """Look whether this run may still commit.
+
+        Raises:
+            Fenced: a newer run on overlapping input has begun.
+        """
+        self._catch_up()
+        self._refuse_if_fenced()
+
+    def finish_run(self) -> None:
+        """Say that the run is complete, with nothing left to write or to commit. A run that is fenced or fails does not: the next one then
+        cleans up behind it."""
+        if self._run is None:
+            return
+        runs.delete_repeated(self.uri, self._run.run_id, self._committed)
+        fenced = self._clean_up()
+        for run_id in fenced:
+            runs.delete_work_list(self.uri, run_id)
+        self.rest()
+        runs.unmark(self.uri, [*fenced, self._run.run_id])
+        self._run = None
+
+    def clean_up_if_fenced(self) -> None:
+        """Of a run that was fenced: delete what it left uncommitted, once none of its workers can write any more.
+
+        The run that took over has done so before, but what our workers wrote since, or a beat of our marker, it cannot have seen.
+        """
+        if self._run is None or self._fenced_by is None:
+            return
+        self.rest()
+        versions = range(max(self._run.begun, self._run.seen + 1), self._seen + 1)
+        committed = {name for _, actions in log.entries(self.uri, versions) for name in log.file_names(actions, "add")}
+        runs.delete_uncommitted(self.uri, self.partition_by, [self._run.run_id], committed)
+        runs.delete_work_list(self.uri, self._run.run_id)
+        runs.unmark(self.uri, [self._run.run_id])
+        self._run = None
+
+    def done_keys(self, wanted: Wanted) -> pa.RecordBatchReader:
+        """What the table holds of what is wanted, streamed: `keys.KEYS`, one row per row of the table."""
+        batches = self._scan(KEYS.names, sql_condition(wanted)) if wanted.fingerprints else iter(())
+        return pa.RecordBatchReader.from_batches(KEYS, (_as_keys(batch) for batch in batches))
+
+    def key_files(self, wanted: Wanted) -> list[KeyFile] | None:
+        """The files of the table that may hold what is wanted, for `keys.read_keys` to read elsewhere.
+
+        None where another program gave the table features, such as deletion vectors, that only `done_keys` knows.
+        """
+        self._catch_up()
+        return key_files(self._delta, wanted) if self._delta.protocol().min_reader_version <= 1 else None
+
+    def images(self, folder: str) -> pa.RecordBatchReader:
+        """The `image_uri` of every row of an image below a folder (a URI that ends in '/'), streamed."""
+        wanted = f"image_uri >= {sql_text(folder)} AND image_uri < {sql_text(folder + chr(0x10FFFF))}"
+        schema = pa.schema([("image_uri", pa.string())])
+        return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in self._scan(schema.names, wanted)))
+
+    def rows_of_run(self, run_id: str) -> int:
+        """How many rows of a run were committed: those that the table holds, whoever has compacted them since.
+
+        Of the run that this table has begun, also those that were meanwhile erased, or dropped because newer ones superseded them.
+        """
+        held: int = sum(batch.num_rows for batch in self._scan(["run_id"], f"run_id = {sql_text(run_id)}"))
+        return held + (self._taken_out if self._run and run_id == self._run.run_id else 0)
+
+    def _scan(self, columns: Sequence[str], predicate: str) -> Iterator[pa.RecordBatch]:
+        self._catch_up()
+        return iter(pa.RecordBatchReader.from_stream(self._delta.scan(columns=list(columns), predicate=predicate)))
+
+    def _append(self, actions: list[AddAction | RemoveAction], event: dict[str, Any], unless: Callable[[], bool] = lambda: False) -> bool:
+        """Commit actions; see `_commit`."""
+
+        def append(properties: CommitProperties) -> None:
+            schema, partition_by = self._delta.schema(), list(self._delta.metadata().partition_columns)
+            self._delta.create_write_transaction(actions, "append", schema, partition_by, commit_properties=properties)
+
+        return self._commit(append, event, unless)
+
+    def _extend(self) -> None:
+        """Give the table the columns to carry that it lacks; one of an older schema version those that it lacks, and the version."""
+        partition_by = list(self._delta.metadata().partition_columns)
+
+        def missing() -> list[Field]:
+            check_carried(self.uri, self._delta, self._carried)
+            return missing_columns(self._delta, partition_by, self._carried)
+
+        def outdated() -> bool:
+            return schema_version(self._delta) < SCHEMA_VERSION
+
+        if missing():
+            event = {"event": "extend", "columns": [field.name for field in missing()]}
+            self.extensions += self._commit(
+                lambda properties: self._delta.alter.add_columns(missing(), commit_properties=properties), event, lambda: not missing()
+            )
+        if outdated():
+            version = {VERSION_PROPERTY: str(SCHEMA_VERSION)}
+            self.extensions += self._commit(
+                lambda properties: self._delta.alter.set_table_properties(version, False, commit_properties=properties),
+                {"event": "extend"},
+                lambda: not outdated(),
+            )
+
+    def _commit(self, make: Callable[[CommitProperties], None], event: dict[str, Any], unless: Callable[[], bool] = lambda: False) -> bool:
+        """Commit, or find out why not. An attempt whose outcome is unknown is looked up by its token, so nothing is committed twice.
+
+        Returns:
+            False where `unless` said, of the version on top of which this was to be committed, that it must not be.
+        """
+        token = uuid.uuid4().hex
+        # With retries of its own, delta-rs would pass over a commit of another program that it takes for harmless, such as a compaction.
+        properties = CommitProperties({log.EVENT: {**event, "commit": token}}, max_commit_retries=0, app_transactions=[_TRANSACTION])
+        troubles = 0
+        while True:
+            before = self._seen
+            try:
+                if token in self._catch_up():
+                    return True
+                self._refuse_if_fenced()
+                if unless():
+                    return False
+                make(properties)
+            except (DeltaError, OSError) as error:
+                # Where the version moved on, others were faster: that is progress. Where it did not, the store is in trouble.
+                troubles = 0 if self._seen > before else troubles + 1
+                if troubles > _TROUBLES:
+                    raise MasklakeError(f"the table {self.uri} cannot be committed to: {error}") from error
+                time.sleep(random.uniform(0.01, 0.05 * 2**troubles))
+            else:
+                return True
+
+    def _catch_up(self) -> set[str]:
+        """Look at every commit since the last time; returns their tokens."""
+        self._delta.update_incremental()
+        tokens = set()
+        for version, actions in log.entries(self.uri, range(self._seen + 1, int(self._delta.version()) + 1)):
+            event = log.event(actions)
+            if event is not None:
+                tokens.add(event["commit"])
+                self._notice(version, event)
+            self._note_files(actions)
+            self._seen = version
+        return tokens
+
+    def _note_files(self, actions: log.Actions) -> None:
+        """For those who must know what became of each file."""
+
+    def _refuse_if_fenced(self) -> None:
+        if self._fenced_by is not None:
+            raise Fenced(
+                f"{self._fenced_by} the table {self.uri}, and this run stops; what it committed stays, and a newer run does the rest"
+            )
+
+    def _notice(self, version: int, event: Mapping[str, Any]) -> None:
+        if self._run is None:
+            return
+        self._taken_out += event.get("taken_out", {}).get(self._run.run_id, 0)
+        if event["event"] == "begin" and event["run_id"] == self._run.run_id:
+            self._run = replace(self._run, begun=version)
+        elif event["event"] == "begin" and (self._run.begun >= 0 or self._polite) and runs.overlap(event["scope"], self._run.scope):
+            self._fenced_by = self._fenced_by or f"a newer run, {event['run_id']}, works on the same input: it took over"
+        elif self._run.run_id in event.get("dead", ()):
+            self._fenced_by = self._fenced_by or f"{event['run_id']} took this run for dead: it closed"
+
+    def _begun_runs(self) -> list[Marker]:
+        """The markers of other runs that had begun at the version last looked at, and a few that began since."""
+        others = [marker for marker in runs.markers(self.uri) if self._run is None or marker.run_id != self._run.run_id]
+        return [marker for marker in map(self._settled, others) if marker.begun >= 0]
+
+    def _settled(self, marker: Marker) -> Marker:
+        """The marker with the version at which its run began, where it does not say so yet and the log does."""
+        if marker.begun < 0 and marker.scope:
+            # A beginning that loses more races than this is not being made.
+            last = min(self._seen, marker.seen + log.PAGE)
+            versions = range(self._searched.get(marker.run_id, marker.seen) + 1, last + 1)
+            with suppress(MasklakeError):  # log entries so old that they are gone: it never began
+                for version, actions in log.entries(self.uri, versions):
+                    event = log.event(actions)
+                    if event and event["event"] == "begin" and event["run_id"] == marker.run_id:
+                        return replace(marker, begun=version)
+            self._searched[marker.run_id] = last
+        return marker
+
+    def _clean_up(self) -> list[str]:
+        """Delete what the runs that this one fenced left uncommitted; returns their ids."""
+        if self._run is None:
+            return []
+        ours = self._run
+        fenced = [marker for marker in self._begun_runs() if marker.begun < ours.begun and runs.overlap(marker.scope, ours.scope)]
+        if fenced:
+            versions = range(min(marker.begun for marker in fenced), ours.begun)
+            try:
+                committed = {name for _, actions in log.entries(self.uri, versions) for name in log.file_names(actions, "add")}
+            except MasklakeError:
+                return []  # log entries so old that they are gone: without them, no file can be called uncommitted
+            runs.delete_uncommitted(self.uri, self.partition_by, [marker.run_id for marker in fenced], committed)
+        return [marker.run_id for marker in fenced]
+
+
+def add_action(file: NewFile, changes: bool = True) -> AddAction | RemoveAction:
+    """What a commit says of a new file; `changes` is False where its rows were in the table before."""
+    modified = round(file.modified.timestamp() * 1000)
+    return AddAction(file.path, file.size, dict(file.partition_values), modified, changes, file.stats)
+
+
+def _as_keys(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([batch.column(name).cast(pa.string()) for name in KEYS.names], schema=KEYS)

@@ -1,0 +1,103 @@
+"""What the Delta table is defined as: its columns, its partitioning, its version. An older version can be extended, a newer one not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Field, Schema
+
+from masklake import storage
+from masklake.errors import Refused
+from masklake.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY, table_schema
+
+
+def create(uri: str, partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRIED) -> None:
+    """Make an empty table.
+
+    Raises:
+        DeltaError: there is one, or the store does not take it.
+    """
+    DeltaTable.create(
+        storage.delta_uri(uri),
+        Schema.from_arrow(table_schema(partition_by, carried)),
+        partition_by=list(partition_by),
+        configuration={VERSION_PROPERTY: str(SCHEMA_VERSION)},
+        raise_if_key_not_exists=False,
+        storage_options=storage.delta_options(uri),
+        # With retries, a creation that comes second would become version 1, and put its own schema and partitioning over the first's.
+        commit_properties=CommitProperties(max_commit_retries=0),
+    )
+
+
+def check(uri: str, delta: DeltaTable, partition_by: Sequence[str] | None, carried: pa.Schema = NOTHING_CARRIED) -> None:
+    """See that rows of this masklake fit a table, after columns that it lacks are added. Others that it has may be null, and then are.
+
+    Args:
+        partition_by: the columns by which it must be partitioned; None for any.
+        carried: the further columns that rows will have.
+
+    Raises:
+        Refused: they do not.
+    """
+    there = list(delta.metadata().partition_columns)
+    if partition_by is not None and there != list(partition_by):
+        raise Refused(
+            f"--partition-by {_names(partition_by)}: the table {uri} is partitioned by {_names(there)}; "
+            f"say --partition-by {_names(there)}, or give --output another folder"
+        )
+    if schema_version(delta) > SCHEMA_VERSION:
+        raise Refused(
+            f"{uri}: a newer masklake wrote this table (schema version {schema_version(delta)}, this one knows {SCHEMA_VERSION}): "
+            "update masklake, or give another folder"
+        )
+    expected, found = _types(Schema.from_arrow(table_schema(there))), _types(delta.schema())
+    others = {field.name for field in delta.schema().fields if field.name not in expected}
+    odd = {name for name in found if name not in others and found[name] != expected[name]}
+    odd |= {field.name for field in delta.schema().fields if field.name in others and not field.nullable}
+    odd |= {field.name for field in missing_columns(delta, there) if not field.nullable}
+    if odd:
+        raise Refused(
+            f"--output {uri}: the Delta table there has other columns than masklake's ({', '.join(sorted(odd | others))}): "
+            "give another folder"
+        )
+    check_carried(uri, delta, carried)
+
+
+def check_carried(uri: str, delta: DeltaTable, carried: pa.Schema) -> None:
+    """See that columns to carry are those that a table has under these names, if it has any.
+
+    Raises:
+        Refused: one is of another type there, or its name differs in case only, which readers would take for the same.
+    """
+    found = _types(delta.schema())
+    there = {name.lower(): name for name in found}
+    for name, kind in _types(Schema.from_arrow(carried)).items():
+        known = there.get(name.lower(), name)
+        if known != name:
+            raise Refused(f"--carry {name}: the table {uri} has a column {known}: call it so, or give --output another folder")
+        if name in found and found[name] != kind:
+            raise Refused(
+                f"--carry {name}: it is {kind} here, and the table {uri} has a column of that name with {found[name]}: "
+                "carry it under another name or type, or give --output another folder"
+            )
+
+
+def missing_columns(delta: DeltaTable, partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRIED) -> list[Field]:
+    """The columns of this masklake, and of those to carry, that a table lacks."""
+    found = _types(delta.schema())
+    return [field for field in Schema.from_arrow(table_schema(partition_by, carried)).fields if field.name not in found]
+
+
+def schema_version(delta: DeltaTable) -> int:
+    """The version of the schema with which a table was made, or to which it was extended."""
+    return int(delta.metadata().configuration.get(VERSION_PROPERTY, 1))
+
+
+def _types(schema: Schema) -> dict[str, object]:
+    return {field["name"]: field["type"] for field in json.loads(schema.to_json())["fields"]}
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ",".join(columns) if columns else "'' (nothing)"

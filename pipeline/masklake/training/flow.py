@@ -1,0 +1,237 @@
+"""Training on Ray Train, fed by Ray Data: the wiring of `finetune.work`, and the only place of the training that knows Ray.
+
+    driver: examples -> object store; TorchTrainer -> workers
+    worker: step and micro-batch numbers -> load and augment (Ray Data tasks, in order) -> train
+
+Each worker reads a data set of its own, of the micro-batches that are its share: which those are is a function of the step, so that a
+worker that goes on after a failure sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import pickle
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+import ray.train
+import torch
+from ray.data import DataContext
+from ray.data._internal.execution.execution_callback import ExecutionCallback  # what custom_execution_callback_classes takes
+from ray.exceptions import RayError, RayTaskError
+from ray.train.torch import TorchTrainer, get_device
+
+from masklake.errors import MasklakeError, Refused
+from masklake.segment.flow import cluster, quiet
+from masklake.training import batches, finetune
+from masklake.training.batches import MicroBatch, Recipe
+from masklake.training.examples import Example
+from masklake.training.finetune import Prepared
+from masklake.training.loop import Tell
+from masklake.training.settings import FinetuneConfig
+from masklake.training.team import Team
+
+_LOAD_CPUS = 0.5
+_TASKS = 1000  # of a data set: the next one follows, so that a long training keeps no long plan
+_TRIES = 2  # after a worker or its machine was lost
+_POLL_SECONDS = 0.5
+_REST_SECONDS = 0.05
+
+
+def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
+    """Train on the cluster; returns the last thing told, that of the finished run.
+
+    Raises:
+        Refused: the cluster cannot hold the workers.
+        MasklakeError: training cannot go on.
+    """
+    settings = prepared.settings
+    with cluster(settings.ray_address) as resources:
+        cpus, gpus = _resources(settings, resources)
+        scaling = ray.train.ScalingConfig(
+            num_workers=settings.workers, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})}
+        )
+        logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+        messages: Any = ray.remote(_Messages).options(num_cpus=0).remote()
+        given = {
+            "prepared": prepared.without_examples(),
+            "training": ray.put(_packed(prepared.training.examples)),
+            "held_out": ray.put(_packed(prepared.held_out.examples)),
+            "messages": messages,
+            "threads": max(1, int(cpus)),
+        }
+        told: list[dict[str, Any]] = []
+        with tempfile.TemporaryDirectory(prefix="masklake-train-") as scratch:
+            trainer = TorchTrainer(
+                _work,
+                train_loop_config=given,
+                scaling_config=scaling,
+                run_config=ray.train.RunConfig(storage_path=scratch, failure_config=ray.train.FailureConfig(max_failures=_TRIES)),
+            )
+            stop = threading.Event()
+            listener = threading.Thread(target=_listen, args=(messages, stop, told, tell), daemon=True)
+            listener.start()
+            try:
+                trainer.fit()
+            except Exception as error:
+                if reason := ray.get(messages.failure.remote()):
+                    raise MasklakeError(reason) from None
+                raise MasklakeError(f"the cluster ended the training: {_last_line(error)}; run the same command to go on") from error
+            finally:
+                stop.set()
+                listener.join()
+    return told[-1]
+
+
+def _resources(settings: FinetuneConfig, resources: dict[str, float]) -> tuple[float, float]:
+    """CPUs and GPUs of a worker: as asked for, else as the cluster has them; workers on few CPUs get less than a whole one."""
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    each_gpu = settings.gpus_per_worker if settings.gpus_per_worker is not None else float(gpus > 0)
+    share = max(0.0, cpus - _LOAD_CPUS) / settings.workers
+    each_cpu = settings.cpus_per_worker or (1.0 if each_gpu else float(int(share)) or round(share, 2))
+    for what, flag, each, have in (
+        ("GPUs", "--gpus-per-worker", each_gpu, gpus),
+        ("CPUs", "--cpus-per-worker", each_cpu, cpus - _LOAD_CPUS),
+    ):
+        if each * settings.workers > have + 1e-6:
+            free = ", of which half a one is for loading" if what == "CPUs" else ""
+            raise Refused(
+                f"--workers {settings.workers} and {flag} {each:g} need {each * settings.workers:g} {what}; the cluster has "
+                f"{resources.get(what[:-1], 0.0):g}{free}: ask for fewer"
+            )
+    return each_cpu, each_gpu
+
+
+class _Messages:
+    """What workers have to say, and why they cannot go on."""
+
+    def __init__(self) -> None:
+        self._lines: list[dict[str, Any]] = []
+        self._failure = ""
+
+    def put(self, line: dict[str, Any]) -> None:
+        self._lines.append(line)
+
+    def take(self) -> list[dict[str, Any]]:
+        lines, self._lines = self._lines, []
+        return lines
+
+    def fail(self, reason: str) -> None:
+        self._failure = self._failure or reason
+
+    def failure(self) -> str:
+        return self._failure
+
+
+def _listen(messages: Any, stop: threading.Event, told: list[dict[str, Any]], tell: Tell) -> None:
+    """Pass on what workers say, until after the end."""
+    last = False
+    while not last:
+        last = stop.wait(_POLL_SECONDS)
+        try:
+            lines = ray.get(messages.take.remote())
+        except RayError:
+            return
+        for line in lines:
+            told.append(line)
+            tell(line)
+
+
+def _work(given: dict[str, Any]) -> None:
+    """One worker of the trainer."""
+    messages, prepared = given["messages"], given["prepared"]
+    if reason := ray.get(messages.failure.remote()):
+        raise MasklakeError(reason)  # another try would end as the first did
+    context = ray.train.get_context()
+    team = Team(context.get_world_rank(), context.get_world_size())
+    device = get_device()
+    if device.type == "cpu":
+        torch.set_num_threads(given["threads"])
+
+    def feed(first: int) -> Iterator[MicroBatch]:
+        return _feed(given["training"], prepared.recipe, prepared.sizes[0], team, range(first, prepared.settings.steps))
+
+    def tell(line: dict[str, Any]) -> None:
+        ray.get(messages.put.remote(line))
+
+    try:
+        finetune.work(prepared, _unpacked(ray.get(given["held_out"])), feed, team, tell)
+    except Exception as error:
+        if reason := reason_of(error):
+            ray.get(messages.fail.remote(reason))
+        raise
+
+
+def reason_of(error: BaseException) -> str:
+    """What the job's own exception says, inside whatever Ray wraps round it; empty where there is none."""
+    current: BaseException | None = error
+    while current is not None:
+        # Ray's wrapper is an instance of what it wraps as well, and says a stack trace
+        if isinstance(current, MasklakeError) and not isinstance(current, RayTaskError):
+            return str(current)
+        current = getattr(current, "cause", None) or current.__cause__
+    return ""
+
+
+class _Rest(ExecutionCallback):
+    """Lets Ray Data's scheduling loop rest between its rounds.
+
+    While micro-batches lie ready and wait for the training, that loop goes round without a pause, as a thread of the process that trains:
+    it took half of a CPU and the interpreter's lock, and steps took two to three times as long.
+    """
+
+    def on_execution_step(self, executor: object) -> None:
+        """Called by Ray after each round."""
+        time.sleep(_REST_SECONDS)
+
+
+def _feed(training: Any, recipe: Recipe, count: int, team: Team, steps: range) -> Iterator[MicroBatch]:
+    """This worker's micro-batches of these steps, in order; made ahead by tasks of Ray Data anywhere on the cluster."""
+    quiet()
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.custom_execution_callback_classes = [_Rest]
+
+    def make(place: dict[str, int]) -> dict[str, bytes]:
+        examples = ray.get(training)["example"]
+        positions = batches.places(recipe, place["step"], place["index"])
+        chosen = [pickle.loads(examples[each].as_py()) for each in batches.examples_at(count, recipe, positions)]  # noqa: S301 - our own
+        try:
+            return {"made": pickle.dumps(batches.make(recipe, positions, chosen))}
+        except MasklakeError as error:  # as an exception, Ray would wrap it in its own, without the reason
+            return {"made": pickle.dumps(error)}
+
+    # One micro-batch a task: a task that had made one of several, and waited until it is taken, would keep the CPU that a micro-batch of
+    # another worker needs, for which this one waits.
+    mine = ((step, index) for step in steps for index in range(team.rank, recipe.batch // recipe.micro, team.size))
+    while places := list(itertools.islice(mine, _TASKS)):
+        items = [{"step": step, "index": index} for step, index in places]  # other sources would start tasks of a whole CPU to look at them
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(make, num_cpus=_LOAD_CPUS)
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+            assert isinstance(batch, pa.Table)
+            for content in batch["made"].to_pylist():
+                made = pickle.loads(content)  # noqa: S301 - our own workers made it
+                if isinstance(made, MasklakeError):
+                    raise made
+                yield made
+
+
+def _packed(examples: tuple[Example, ...]) -> pa.Table:
+    """Examples as a table: one is read without the others being unpacked."""
+    return pa.table({"example": pa.array([pickle.dumps(example) for example in examples], pa.large_binary())})
+
+
+def _unpacked(table: pa.Table) -> list[Example]:
+    return [pickle.loads(example) for example in table["example"].to_pylist()]  # noqa: S301 - our own driver made it
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,320 @@
+"""The model that learns: a checkpoint with a class head for the data's labels, or one from scratch; and its loss.
+
+The four families differ in the names of a few parts, which `PARTS` has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from masklake.errors import Refused, first_line
+from masklake.inference import checkpoint, preprocess, weights
+from masklake.inference.families import FAMILIES, PROCESSORS, check_backbone, model_class
+from masklake.inference.files import read_json, weight_files
+from masklake.training.examples import Size
+
+_IGNORED = 255  # pixels without truth, in SegFormer's loss
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Names of a family's parts in its state."""
+
+    head: str
+    """The class head, up to `.weight` and `.bias`; its rows are the labels."""
+    backbone: str
+    nothing_row: bool = True
+    """Whether the head's last row is "no object"."""
+
+
+_ENCODER = "model.pixel_level_module.encoder."
+PARTS: Mapping[str, Parts] = {
+    "mask2former": Parts("class_predictor", _ENCODER),
+    "maskformer": Parts("class_predictor", _ENCODER),
+    "oneformer": Parts("model.transformer_module.decoder.class_embed", _ENCODER),
+    "segformer": Parts("decode_head.classifier", "segformer.", nothing_row=False),
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a model is begun from."""
+
+    config: Mapping[str, Any]
+    """As in config.json."""
+    folder: Path | None = None
+    """Of a checkpoint with this configuration; none: from scratch."""
+    backbone: Path | None = None
+    """From scratch: a checkpoint whose backbone is taken."""
+    tokenizer: Path | None = None
+    """OneFormer: the folder of its tokenizer."""
+
+    @property
+    def family(self) -> str:
+        """Key of `PARTS`."""
+        return str(self.config.get("model_type"))
+
+    @property
+    def pretrained_backbone(self) -> bool:
+        """Whether the backbone has learned before."""
+        return self.folder is not None or self.backbone is not None
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model with what is to be said of its beginning."""
+
+    module: Any
+    family: str
+    new: tuple[str, ...]
+    """Names of the weights that begin at random."""
+    kept_labels: tuple[str, ...]
+    """Labels whose row of the class head was taken over, by name."""
+
+
+def start(folder: Path | None, config_file: Path | None, backbone: Path | None, tokenizer: Path | None) -> Start:
+    """What to begin from: a checkpoint in `folder`, or the configuration in `config_file`.
+
+    Raises:
+        Refused: it is of a family that is not trained here, or parts are missing.
+    """
+    file = config_file or (folder or Path()) / "config.json"
+    config = read_json(file, f"{file}: there is no such file")
+    found = Start(config, folder, backbone, tokenizer or folder)
+    if found.family not in PARTS:
+        raise Refused(f"{file}: model_type {found.family!r} is none of those that are trained here: {', '.join(PARTS)}")
+    check_backbone(config)
+    if found.family == "oneformer" and (found.tokenizer is None or not any(found.tokenizer.glob("tokenizer*.json"))):
+        raise Refused("--tokenizer is missing: OneFormer learns from texts, give a folder with a CLIP tokenizer (tokenizer.json)")
+    return found
+
+
+def build(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int], seed: int) -> Learner:
+    """The model in float32 on the CPU, in training mode, with a class head for `labels`.
+
+    From a checkpoint, every weight is taken over but those of the head; of the head, the row of "no object" and those of labels that the
+    checkpoint has by name.
+
+    Raises:
+        Refused: the checkpoint's weights do not fit its configuration, or the backbone's do not fit the model.
+    """
+    torch.manual_seed(seed)
+    with weights.quiet():
+        module = model_class(FAMILIES[begin.family])(_config(begin, labels, thing_ids))
+    if begin.family == "oneformer":
+        # As published. By transformers' deviation of 0.02, queries are nearly one and the same: in training, dropout tells them apart, and
+        # the model learns to rely on it; answering, without dropout, it finds next to nothing.
+        torch.nn.init.normal_(module.model.transformer_module.queries_embedder.weight)
+    state = module.state_dict()
+    kept: tuple[str, ...] = ()
+    old: dict[str, torch.Tensor] = {}
+    if begin.folder is not None:
+        old = _weights_of(begin.family, begin.folder, set(state))
+        old, kept = _with_head(old, state, PARTS[begin.family], begin.config, labels)
+    elif begin.backbone is not None:
+        needed = {name: state[name] for name in weights.needed_weights(module, state)}
+        old = _backbone(begin.backbone, needed, PARTS[begin.family].backbone)
+    fitting = {name: value for name, value in old.items() if name in state and state[name].shape == value.shape}
+    module.load_state_dict(fitting, strict=False)
+    new = sorted(weights.needed_weights(module, (name for name, _ in module.named_parameters() if name not in fitting)))
+    head = PARTS[begin.family].head
+    if kept and f"{head}.weight" not in new and set(kept) != set(labels.values()):
+        new += [f"{head}.weight (rows of {', '.join(label for label in labels.values() if label not in kept)})"]
+    module.train()
+    return Learner(module, begin.family, tuple(new), kept)
+
+
+def _config(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int]) -> Any:
+    from transformers import AutoConfig
+
+    written = {
+        key: value for key, value in begin.config.items() if key not in ("id2label", "label2id", "num_labels", "dtype", "torch_dtype")
+    }
+    try:
+        config = AutoConfig.for_model(**written)
+    except Exception as error:  # of a file that the user wrote, transformers raises whatever it meets
+        raise Refused(f"transformers cannot use this configuration: {first_line(error)}") from None
+    config.id2label = dict(labels)
+    config.label2id = {label: index for index, label in labels.items()}
+    config.thing_ids = sorted(thing_ids)
+    if begin.family == "oneformer":
+        config.is_training = True
+    if begin.family == "segformer":
+        config.semantic_loss_ignore_index = _IGNORED
+    return config
+
+
+def _weights_of(family: str, folder: Path, wanted: set[str]) -> dict[str, torch.Tensor]:
+    """A checkpoint's state by today's names; what it keeps for training alone is read from its files."""
+    state: dict[str, torch.Tensor] = dict(weights.load(family, folder).state_dict())
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                state |= {name: file.get_tensor(name) for name in file.keys() if name in wanted - set(state)}  # noqa: SIM118 - no mapping
+    return state
+
+
+def _with_head(
+    old: dict[str, torch.Tensor], new: Mapping[str, torch.Tensor], parts: Parts, config: Mapping[str, Any], labels: Mapping[int, str]
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """The old state with a head of the new shape: old rows where a label has them by name, else the new model's random ones."""
+    by_name = {str(label): int(index) for index, label in (config.get("id2label") or {}).items()}
+    rows = {index: by_name[label] for index, label in labels.items() if label in by_name}
+    result = {name: value for name, value in old.items() if not name.startswith("criterion.empty_weight")}
+    for ending in (".weight", ".bias"):
+        name = parts.head + ending
+        head = new[name].clone()
+        for index, old_index in rows.items():
+            head[index] = old[name][old_index]
+        if parts.nothing_row:
+            head[-1] = old[name][-1]
+        result[name] = head
+    if not rows:  # "no object" alone is nothing to speak of
+        return result, ()
+    return result, tuple(labels[index] for index in sorted(rows))
+
+
+_PREFIXES = ("", "model.", "resnet.", "swin.", "segformer.", "backbone.", _ENCODER)
+
+
+def _backbone(folder: Path, state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The weights of the checkpoint in `folder` that are the model's backbone, by the model's names.
+
+    Raises:
+        Refused: a weight of the backbone, other than the norms of its outputs, is not there in its shape.
+    """
+    source: dict[str, torch.Tensor] = {}
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                source |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    wanted = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    best: dict[str, torch.Tensor] = {}
+    for theirs in _PREFIXES:
+        for ours in ("", "model."):
+            names = {name: theirs + name.removeprefix(ours) for name in wanted}
+            found = {prefix + name: source[other] for name, other in names.items() if _fits(source.get(other), wanted[name])}
+            best = max(best, found, key=len)
+    missing = [name for name in wanted if prefix + name not in best and not _optional(name)]
+    if not best or missing:
+        raise Refused(
+            f"--backbone {folder}: {len(missing)} of the backbone's {len(wanted)} weights are not there in their shapes "
+            f"({', '.join(missing[:3])}, ...): backbone_config in --model-config-file must be that checkpoint's"
+        )
+    return best
+
+
+def _optional(name: str) -> bool:
+    """What an image classifier does not have: the norms of a Swin's outputs; and a count that nothing reads."""
+    return name.startswith("hidden_states_norms.") or name.endswith("num_batches_tracked")
+
+
+def _fits(found: torch.Tensor | None, wanted: torch.Tensor) -> bool:
+    return found is not None and found.shape == wanted.shape
+
+
+def preprocessor(begin: Start, size: Size | None) -> dict[str, Any]:
+    """The image processor's settings of the new checkpoint: the old one's, or the family's defaults, at `size` where it is given.
+
+    Raises:
+        Refused: the checkpoint's cannot be used.
+    """
+    family = FAMILIES[begin.family]
+    kind = f"{family.processor}ImageProcessor"
+    if begin.folder is not None:
+        settings, _ = checkpoint.processor_settings(begin.folder, begin.config, family)
+    else:
+        settings = dict(PROCESSORS[family.processor])
+    if size is not None:
+        settings["size"] = {"height": size[0], "width": size[1]}
+        for name in ("size_divisor", "max_size", "ensure_multiple_of", "do_center_crop", "crop_size"):
+            settings.pop(name, None)
+        settings["default_to_square"] = True
+    return {"image_processor_type": kind, **settings, "ignore_index": _IGNORED}
+
+
+def crop_size(plan: preprocess.ResizePlan, asked: Size | None, family: str) -> Size:
+    """The size that is trained on: as asked for, else the model's input, squared where its longer side is open.
+
+    Raises:
+        Refused: the model does not take it.
+    """
+    found = asked or (plan.size if plan.rule in ("exact", "within") else (plan.size[0], plan.size[0]))
+    if plan.rule == "keep" and asked is None:
+        raise Refused("--crop is missing: the checkpoint takes images of any size, and training needs one")
+    divisor = FAMILIES[family].divisor
+    padded = tuple(-(-side // divisor) * divisor for side in found)
+    return padded[0], padded[1]
+
+
+def loss(
+    learner: Learner, pixel_values: torch.Tensor, masks: list[torch.Tensor], label_ids: list[torch.Tensor], **texts: Any
+) -> torch.Tensor:
+    """The family's published loss of a micro-batch, a scalar.
+
+    Args:
+        learner: the model.
+        pixel_values: float [N, 3, H, W].
+        masks: of each image bool [n, H, W].
+        label_ids: of each image int64 [n].
+        texts: OneFormer's `task_inputs` and `text_inputs`.
+    """
+    if learner.family == "segformer":
+        labels = torch.stack([_label_map(mask, ids) for mask, ids in zip(masks, label_ids, strict=True)])
+        if (labels == _IGNORED).all():  # the mean over no pixel is not a number: there is nothing to learn here
+            nothing: torch.Tensor = learner.module(pixel_values=pixel_values).logits.sum() * 0.0
+            return nothing
+        found: torch.Tensor = learner.module(pixel_values=pixel_values, labels=labels).loss
+        return found
+    if learner.family == "maskformer":
+        texts = {"output_hidden_states": learner.module.config.use_auxiliary_loss}  # which its auxiliary loss needs, and does not ask for
+    targets = [mask.to(pixel_values.dtype) for mask in masks]
+    outputs = learner.module(pixel_values=pixel_values, mask_labels=targets, class_labels=label_ids, **texts)
+    total: torch.Tensor = outputs.loss
+    return total.squeeze()
+
+
+def _label_map(masks: torch.Tensor, label_ids: torch.Tensor) -> torch.Tensor:
+    """int64 [H, W]: the label of each pixel; where masks overlap, the last one's."""
+    labels = torch.full(masks.shape[1:], _IGNORED, dtype=torch.int64, device=masks.device)
+    for mask, label in zip(masks, label_ids, strict=True):
+        labels[mask] = label
+    return labels
+
+
+def parameter_groups(learner: Learner, rate: float, backbone_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Groups for AdamW, each with its `peak` rate: the backbone's own, and no decay of biases, norms and embeddings, as published for
+    Mask2Former. Weights that do not learn are in none.
+    """
+    prefix = PARTS[learner.family].backbone
+    undecayed = {
+        f"{name}.{parameter}" if name else parameter
+        for name, part in learner.module.named_modules()
+        for parameter, _ in part.named_parameters(recurse=False)
+        if isinstance(part, torch.nn.Embedding | torch.nn.LayerNorm | torch.nn.GroupNorm | torch.nn.BatchNorm2d)
+        or parameter.endswith("bias")
+    }
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in learner.module.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith(prefix), name not in undecayed), []).append(parameter)
+    return [
+        {"params": parameters, "peak": rate * (backbone_rate if backbone else 1.0), "weight_decay": weight_decay if decayed else 0.0}
+        for (backbone, decayed), parameters in groups.items()
+    ]
+
+
+def freeze(learner: Learner, backbone: bool, norms: bool) -> None:
+    """Leave the backbone, or its batch normalisation alone, as it is; to be called after every `module.train()`."""
+    prefix = PARTS[learner.family].backbone
+    for name, part in learner.module.named_modules():
+        if f"{name}.".startswith(prefix) and (backbone or (norms and isinstance(part, torch.nn.BatchNorm2d))):
+            part.eval()
+            for parameter in part.parameters(recurse=False):
+                parameter.requires_grad_(False)

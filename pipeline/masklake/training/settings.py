@@ -1,0 +1,196 @@
+"""What a fine-tuning run is asked for: every setting once, as a flag, an environment variable and a YAML key."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from masklake.config import ENV_PREFIX, Names, Program, Share
+from masklake.schema import Task
+
+
+def _numbers(value: object) -> object:
+    """Accept `0,255` wherever whole numbers are meant."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return (value,) if isinstance(value, int) else value
+
+
+def _known_size(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[1-9]\d*x[1-9]\d*", value):
+        raise ValueError("must be HEIGHTxWIDTH such as 384x384")
+    return value
+
+
+Size = Annotated[str | None, AfterValidator(_known_size)]
+
+
+class DataConfig(BaseModel):
+    """What is learned from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["coco-panoptic", "coco-instances", "label-maps", "table"] = Field(description="what --data is")
+    data: str = Field(
+        min_length=1,
+        description="coco-*: the JSON file; label-maps: the folder of PNGs; table: a table of masks, whose own rows are learned from",
+    )
+    images: str | None = Field(None, description="folder of the images (coco-*: default where the JSON's coco_url says; table: not needed)")
+    masks: str | None = Field(None, description="coco-panoptic: folder of the PNGs (default: named as the JSON without .json)")
+    labels: str | None = Field(None, description='label-maps: JSON or YAML file of the label of each value, {"0": "sky", ...}')
+    ignore_index: Annotated[tuple[int, ...], BeforeValidator(_numbers)] = Field((255,), description="label-maps: values that mean nothing")
+    thing_labels: Names = Field((), description="label-maps: labels that are things (default: none, the model learns semantic work alone)")
+    task: Task = Field(Task.PANOPTIC, description="table: whose rows")
+    where: str | None = Field(None, min_length=1, description="table: only rows that fit this SQL condition on its columns")
+    min_score: Share = Field(0.0, description="table: only segments that score at least this")
+    empty_classes: Literal["drop", "keep", "refuse"] = Field(
+        "drop", description="a class without examples is left out of the model, kept in it without being learned, or refused"
+    )
+    bad_examples: Literal["refuse", "skip"] = Field(
+        "refuse", description="an image or truth that cannot be read, or do not fit each other: end the run, or skip and count it"
+    )
+    validation_data: str | None = Field(None, description="as --data, held out for validation (default: a share of --data)")
+    validation_images: str | None = Field(None, description="as --images, for --validation-data (default: --images)")
+    validation_masks: str | None = Field(None, description="as --masks, for --validation-data")
+    validation_share: float = Field(
+        0.1, ge=0, lt=1, description="without --validation-data: the share held out, by a hash of the image's URI"
+    )
+
+
+class ModelConfig(BaseModel):
+    """What learns."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str | None = Field(None, description="checkpoint to start from: hub id with optional @revision, or a folder")
+    model_config_file: str | None = Field(
+        None, description="instead of --model, from scratch: a config.json of transformers (Mask2Former, MaskFormer, OneFormer, SegFormer)"
+    )
+    backbone: str | None = Field(
+        None, description="with --model-config-file: checkpoint whose backbone weights are taken, of the architecture in the file"
+    )
+    tokenizer: str | None = Field(None, description="OneFormer from scratch: folder with a CLIP tokenizer")
+    size: Size = Field(None, description="input size HEIGHTxWIDTH of the model (default: the checkpoint's; needed from scratch)")
+    crop: Size = Field(None, description="part of the resized image that is trained on at a time, HEIGHTxWIDTH (default: the input size)")
+
+
+class LearningConfig(BaseModel):
+    """How it learns."""
+
+    model_config = ConfigDict(frozen=True)
+
+    steps: int = Field(2000, ge=1, description="optimizer steps")
+    batch_size: int = Field(8, ge=1, description="images of a step, over all workers")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="images of a forward pass (default: --batch-size over --workers); changes results, the workers do not"
+    )
+    rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW")
+    backbone_rate: float = Field(0.1, ge=0, description="the backbone's rate as a share of --rate")
+    freeze_backbone: bool = Field(False, description="leave the backbone as it is")
+    norm: Literal["auto", "frozen", "train"] = Field(
+        "auto", description="batch normalisation of the backbone; auto: frozen where the backbone is pretrained"
+    )
+    schedule: Literal["poly", "cosine", "one-cycle", "constant"] = Field("poly", description="how the rate falls; poly: power 0.9")
+    warmup_steps: int = Field(10, ge=0, description="steps in which the rate rises to its peak (one-cycle: at least a tenth of --steps)")
+    weight_decay: float = Field(0.05, ge=0, description="of weights; biases, norms and embeddings have none")
+    clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
+    flip: Share = Field(0.5, description="share of the images that are mirrored")
+    scale_min: float = Field(0.8, gt=0, description="smallest factor of the scale jitter")
+    scale_max: float = Field(1.25, gt=0, description="largest factor of the scale jitter; both 1: none")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="arithmetic of the forward pass; auto: bfloat16 on GPUs that have it, float32 elsewhere"
+    )
+    seed: int = Field(0, ge=0, description="of new weights, the order, augmentation and sampled points")
+
+
+class WorkConfig(BaseModel):
+    """Where and on what it runs; nothing here changes what is learned."""
+
+    model_config = ConfigDict(frozen=True)
+
+    output: str = Field(min_length=1, description="folder of the new checkpoint and of the run's state (s3://, file://, a path)")
+    validate_every: int = Field(200, ge=1, description="steps between validations")
+    validation_images_most: int = Field(500, ge=1, description="validate on at most so many of the held-out images")
+    save_every: int = Field(200, ge=1, description="steps between saved states, from which the same command goes on")
+    log_every: int = Field(20, ge=1, description="steps between lines of progress")
+    tensorboard: str | None = Field(
+        None, min_length=1, description="also log to TensorBoard: folder of its event files (needs the package tensorboard)"
+    )
+    mlflow: str | None = Field(
+        None,
+        min_length=1,
+        description="also log to MLflow: name of the experiment, at MLFLOW_TRACKING_URI (needs the package mlflow or mlflow-skinny)",
+    )
+    workers: int = Field(1, ge=1, description="processes that train together, each with a share of the batch")
+    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs of a worker (default: 1 where the cluster has GPUs, else 0)")
+    cpus_per_worker: int | None = Field(
+        None, ge=1, description="CPUs, and so threads, of a worker (default: all but half a one, shared; 1 beside a GPU)"
+    )
+    ray_address: str | None = Field(None, description="Ray cluster (default: the submitted job's own, else a local Ray)")
+    dry_run: bool = Field(False, description="say what would be trained, and start nothing")
+
+
+class FinetuneConfig(DataConfig, ModelConfig, LearningConfig, WorkConfig):
+    """All settings of `masklake finetune`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @property
+    def micro(self) -> int:
+        """Images of a forward pass."""
+        return self.micro_batch_size or max(1, self.batch_size // self.workers)
+
+    @property
+    def micros(self) -> int:
+        """Forward passes of a step, over all workers."""
+        return self.batch_size // self.micro
+
+    @model_validator(mode="after")
+    def _one_start(self) -> FinetuneConfig:
+        if (self.model is None) == (self.model_config_file is None):
+            raise ValueError("--model starts from a checkpoint, --model-config-file from scratch: give one of them")
+        if self.model is not None and (self.backbone or self.tokenizer):
+            raise ValueError("--backbone and --tokenizer go with --model-config-file: a checkpoint has its own")
+        if self.model is None and self.size is None:
+            raise ValueError("--size is missing: from scratch there is no input size to take over, give HEIGHTxWIDTH")
+        return self
+
+    @model_validator(mode="after")
+    def _trackers_are_installed(self) -> FinetuneConfig:
+        for setting, value, package in (("--tensorboard", self.tensorboard, "tensorboard"), ("--mlflow", self.mlflow, "mlflow")):
+            if value is not None and find_spec(package) is None:
+                raise ValueError(f"{setting} {value} needs the package {package}, which is not installed: pip install {package}")
+        return self
+
+    @model_validator(mode="after")
+    def _data_is_whole(self) -> FinetuneConfig:
+        if self.format == "label-maps" and (self.images is None or self.labels is None):
+            raise ValueError("--format label-maps needs --images, the folder of the images, and --labels, the label of each value")
+        if self.validation_data is None and (self.validation_images or self.validation_masks):
+            raise ValueError("--validation-images and --validation-masks go with --validation-data")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> FinetuneConfig:
+        if self.batch_size % self.micro or self.micros % self.workers:
+            raise ValueError(
+                f"--batch-size {self.batch_size} must be a multiple of --micro-batch-size {self.micro} times --workers {self.workers}"
+            )
+        if self.scale_min > self.scale_max:
+            raise ValueError(f"--scale-min {self.scale_min:g} is larger than --scale-max {self.scale_max:g}")
+        return self
+
+
+PROGRAM = Program(
+    "masklake finetune",
+    FinetuneConfig,
+    {"the data": DataConfig, "the model": ModelConfig, "the learning": LearningConfig, "the run": WorkConfig},
+    "Fine-tune a segmentation model, or train one from scratch, on COCO panoptic, COCO instances, label maps, or the rows of a table of "
+    "masks. The result is a checkpoint folder for `masklake segment --model`. Run the same command again to go on "
+    "after an interruption: it ends with the same weights.",
+    f"Every setting is also a YAML key (--config) and an environment variable ({ENV_PREFIX}STEPS, ...). "
+    "Exit codes: 0 done, 1 failed, 2 refused.",
+)

@@ -1,0 +1,132 @@
+"""Truth's categories and the table's labels, matched by name: the classes that are judged."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import yaml
+
+from masklake import storage
+from masklake.errors import Refused
+from masklake.truth.formats import BACKGROUND, BACKGROUND_ID, Category
+
+EVERYTHING_ELSE = "*"
+
+Mapped = Mapping[str, str | None]
+"""Truth's name -> the table's label, None for what is not judged; `*` stands for all names that are not there."""
+
+
+@dataclass(frozen=True)
+class JudgedClass:
+    """A class that is judged: the table's label, and the categories of truth that it stands for.
+
+    `given` says that it is a mapping alone that names the label; else labels match it whatever their case.
+    """
+
+    label: str
+    isthing: bool
+    categories: tuple[str, ...]
+    given: bool
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes, by their index; `of_category` gives each category of truth its index, None where it is not judged."""
+
+    judged: tuple[JudgedClass, ...]
+    of_category: Mapping[int, int | None]
+    not_judged: tuple[str, ...]
+    """Names of the categories that the mapping takes out."""
+
+    def of_label(self, label: str) -> int | None:
+        """The class that a label of the table means; None where truth has none for it."""
+        found = self._exact.get(label)
+        return found if found is not None else self._folded.get(label.casefold())
+
+    @cached_property
+    def _exact(self) -> dict[str, int]:
+        return {each.label: index for index, each in enumerate(self.judged)}
+
+    @cached_property
+    def _folded(self) -> dict[str, int]:
+        return {each.label.casefold(): index for index, each in enumerate(self.judged) if not each.given}
+
+    def __len__(self) -> int:
+        return len(self.judged)
+
+
+def read_mapping(uri: str) -> dict[str, str | None]:
+    """A YAML (or JSON) file of `truth's name: the table's label`, or `null` for what is not judged.
+
+    Raises:
+        Refused: it is something else.
+    """
+    storage.check_input(uri, "--categories")
+    try:
+        found = yaml.load(storage.read_bytes(uri), Loader=_NamesAreText)  # noqa: S506 - a safe loader, see below
+    except yaml.YAMLError as error:
+        raise Refused(f"--categories {uri}: is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict) or not all(isinstance(name, str) and isinstance(label, str | None) for name, label in found.items()):
+        raise Refused(f"--categories {uri}: must hold lines of 'name in truth: label in the table', or ': null' for what is not judged")
+    return found
+
+
+class _NamesAreText(yaml.SafeLoader):
+    """Loads `no`, `on` and `12` as the names that they are here; only null is not text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as in yaml's own class
+        first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def judged_classes(categories: Sequence[Category], mapping: Mapped, apart: bool = False, background: bool = False) -> Classes:
+    """Decide what is judged: what the mapping says, and by its own name every category that it does not name.
+
+    Several categories may become one class.
+
+    Args:
+        categories: of truth.
+        mapping: as `read_mapping` gives it; may be empty.
+        apart: whether things and stuff must not share a class: a panoptic score keeps them apart.
+        background: whether there are pixels that no instance covers; they are judged only where the mapping names `background`.
+
+    Raises:
+        Refused: the mapping names what truth does not have, or puts things and stuff together.
+    """
+    known = {category.name for category in categories} | {BACKGROUND}
+    for name in mapping:
+        if name != EVERYTHING_ELSE and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise Refused(f"--categories: {name!r} is no category of the truth" + (f"; it has {near[0]!r}" if near else ""))
+    if background and BACKGROUND in mapping and BACKGROUND not in {category.name for category in categories}:
+        categories = [*categories, Category(BACKGROUND_ID, BACKGROUND, False)]
+    members: dict[str, list[Category]] = {}
+    given: dict[str, bool] = {}
+    labels: dict[int, str] = {}
+    named = {label.casefold(): label for label in mapping.values() if label}
+    for category in categories:
+        explicit = mapping.get(category.name, mapping.get(EVERYTHING_ELSE, ""))
+        if explicit is None:
+            continue
+        label = explicit or named.get(category.name.casefold(), category.name)
+        members.setdefault(label, []).append(category)
+        given[label] = given.get(label, True) and bool(explicit)
+        labels[category.id] = label
+    if not members:
+        raise Refused("--categories: leaves no category to judge")
+    index = {label: number for number, label in enumerate(members)}
+    judged = tuple(_judged(label, some, given[label], apart) for label, some in members.items())
+    of_category = {category.id: index[labels[category.id]] if category.id in labels else None for category in categories}
+    return Classes(judged, of_category, tuple(category.name for category in categories if category.id not in labels))
+
+
+def _judged(label: str, members: Collection[Category], given: bool, apart: bool) -> JudgedClass:
+    kinds = {bool(category.isthing) for category in members}
+    if apart and len(kinds) > 1:
+        names = ", ".join(category.name for category in members)
+        raise Refused(f"--categories: {label!r} would stand for things and stuff at once ({names}): give them labels apart")
+    return JudgedClass(label, kinds == {True}, tuple(category.name for category in members), given)

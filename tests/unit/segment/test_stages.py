@@ -1,0 +1,135 @@
+"""The cluster's stages as plain functions, on local folders and the demo model, without Ray."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from masklake.demo.lake import broken_files
+from masklake.images.discover import discover
+from masklake.inference import checkpoint
+from masklake.inference.options import Options
+from masklake.inference.source import ModelSource
+from masklake.schema import NOTHING_CARRIED, table_schema
+from masklake.segment import stages
+from masklake.segment.plan import WorkList, make_plan
+from masklake.segment.stages import Work
+from masklake.table.rows import RunStamp
+from tests.lakes import MODEL, scene
+
+TASKS = ("panoptic", "semantic")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    """A lake of three scenes and the broken files, planned in groups of four."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(3):
+        (images / f"scene-{index}.jpg").write_bytes(scene(index))
+    for name, data in broken_files().items():
+        (images / name).write_bytes(data)
+    fingerprints = {task: f"print-of-{task}" for task in TASKS}
+    planned = make_plan(discover(str(images)), None, fingerprints, work_list=WorkList(str(tmp_path / "plan"), 4))
+    return Work(
+        plan_uri=str(tmp_path / "plan"),
+        groups=planned.groups,
+        table_uri=str(tmp_path / "masks"),
+        partition_by=("task",),
+        carried=NOTHING_CARRIED,
+        source=ModelSource("folder", str(MODEL)),
+        description=checkpoint.describe(MODEL, Options(tasks=TASKS)),
+        stamp=RunStamp("demo", "1", fingerprints, "run-1", datetime(2026, 11, 22, tzinfo=UTC)),
+        max_pixels=10**8,
+        max_image_bytes=10**8,
+        precision="float32",
+        batch_size=None,
+        compiled=False,
+        device="cpu",
+    )
+
+
+def load_all(work: Work) -> pa.Table:
+    return pa.concat_tables([table for index in range(work.groups) for table in stages.load_group(work, index)])
+
+
+def test_loading_gives_each_planned_image_a_row_with_pixels_or_a_code(work: Work) -> None:
+    rows = load_all(work).to_pylist()
+    assert work.groups == 2
+    codes = {row["image_uri"].rsplit("/", 1)[-1]: row["error_code"] for row in rows}
+    assert codes == {
+        "bomb.png": "too_large",
+        "cut-short.jpg": "truncated",
+        "empty.jpg": "empty",
+        "login-page.jpg": "not_an_image",
+        "scene-0.jpg": None,
+        "scene-1.jpg": None,
+        "scene-2.jpg": None,
+    }
+    assert all((row["pixels"] is None) == (row["error_code"] is not None) for row in rows)
+    good = next(row for row in rows if row["error_code"] is None)
+    assert len(good["pixels"]) == good["pixels_height"] * good["pixels_width"] * 3 == 128 * 128 * 3
+    assert (good["width"], good["height"], good["format"]) == (512, 512, "JPEG")
+
+
+def test_large_pixels_travel_in_several_tables(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "_CHUNK_BYTES", 1)
+    tables = list(stages.load_group(work, 1))
+    assert [table.num_rows for table in tables] == [1, 1, 1]
+    assert pa.concat_tables(tables)["image_uri"].to_pylist() == load_all(work)["image_uri"].to_pylist()[4:]
+
+
+def test_a_packet_holds_every_row_of_its_images_and_a_write_partitions_them(work: Work, tmp_path: Path) -> None:
+    segmenter = stages.open_segmenter(work, threads=1)
+    loaded = load_all(work)
+    packets = [stages.segment_rows(work, segmenter, loaded.slice(first, 4)) for first in (0, 4)]
+    written = stages.write_packets(work, packets)
+    assert (written.images, written.failed) == (7, 4)
+    assert sum(record.rows for record in written.records) == 7 * len(TASKS)
+    assert {record.partition_values["task"] for record in written.records} == set(TASKS)
+    for record in written.records:
+        rows = pq.read_table(tmp_path / "masks" / record.path, partitioning=None)
+        assert rows.schema.names == [name for name in table_schema(["task"]).names if name != "task"]
+        by_name = {row["image_uri"].rsplit("/", 1)[-1]: row for row in rows.to_pylist()}
+        assert by_name["scene-0.jpg"]["status"] == "ok"
+        assert len(by_name["scene-0.jpg"]["segments"]) >= 2
+        assert by_name["bomb.png"]["segments"] is None
+        assert by_name["bomb.png"]["error_code"] == "too_large"
+
+
+def test_an_answer_is_the_same_whatever_travels_with_the_image(work: Work) -> None:
+    segmenter = stages.open_segmenter(work, threads=1)
+    loaded = load_all(work)
+    together = _segments(stages.segment_rows(work, segmenter, loaded))
+    alone = {key: value for row in range(7) for key, value in _segments(stages.segment_rows(work, segmenter, loaded.slice(row, 1))).items()}
+    assert together.keys() == alone.keys()
+    for key, segments in together.items():
+        assert [s["counts"] for s in segments] == [s["counts"] for s in alone[key]]
+        assert np.allclose([s["score"] for s in segments], [s["score"] for s in alone[key]], atol=1e-5)
+
+
+def _segments(packet: bytes) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    rows = pa.ipc.open_stream(packet).read_all().to_pylist()
+    return {(row["image_uri"], row["task"]): row["segments"] or [] for row in rows}
+
+
+def test_an_image_that_vanished_after_planning_is_a_row(work: Work, tmp_path: Path) -> None:
+    (tmp_path / "images" / "scene-1.jpg").unlink()
+    rows = {row["image_uri"].rsplit("/", 1)[-1]: row["error_code"] for row in load_all(work).to_pylist()}
+    assert rows["scene-1.jpg"] == "not_found"
+
+
+def test_a_rotated_photograph_is_measured_upright(work: Work, tmp_path: Path) -> None:
+    picture = Image.new("RGB", (40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "images" / "scene-2.jpg", exif=exif)
+    row = next(row for row in load_all(work).to_pylist() if row["image_uri"].endswith("scene-2.jpg"))
+    assert (row["height"], row["width"]) == (40, 20)

@@ -1,0 +1,239 @@
+"""Who is alive, who goes on, and who gives way: decided by markers that change or do not, and by the order of beginnings in the log."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+
+from masklake.errors import Fenced
+from masklake.table import overlap, runs
+from masklake.table.append import Table
+from masklake.table.overlap import Watch, may_go_on
+from masklake.table.runs import Marker
+from tests.tables import BY, LAKE, begun, files
+
+DAY = LAKE + "dt=2026-11-22/"
+
+
+def marker(run_id: str, beat: int) -> Marker:
+    return Marker(run_id, LAKE, begun=1, seen=0, beat=beat)
+
+
+def in_folder(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "_masklake" / "live").iterdir()}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hearts that beat, and looks that come, many times a second."""
+    monkeypatch.setattr(runs, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(overlap, "LOOK_SECONDS", 0.05)
+
+
+class Told:
+    """What a run says while it gives way."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def may_go_on(self, table: Table, on_overlap: str, lease: float = 1.0, scope: str = LAKE) -> bool:
+        return may_go_on(table, scope, on_overlap, lease, self.said.append, lambda doing: None)
+
+
+# Alive or dead
+
+
+def test_a_run_is_alive_once_its_marker_changed_and_dead_when_it_has_not_for_a_lease() -> None:
+    watch = Watch(30)
+    assert watch.look([marker("a", 5), marker("b", 5)], 1000) == {"a": False, "b": False}
+    assert watch.look([marker("a", 6), marker("b", 5)], 1003) == {"a": True, "b": False}
+    assert watch.look([marker("a", 6), marker("b", 5)], 1029) == {"a": True, "b": False}
+    assert watch.look([marker("a", 6), marker("b", 5)], 1030) == {"a": True}
+    assert watch.look([marker("a", 6), marker("b", 5)], 1033) == {}
+    assert watch.look([marker("a", 7), marker("b", 5)], 1034) == {"a": True}, "it was only paused"
+
+
+def test_a_run_without_a_marker_is_over() -> None:
+    watch = Watch(30)
+    assert watch.look([marker("a", 5)], 0) == {"a": False}
+    assert watch.look([], 1) == {}
+
+
+def test_a_marker_changes_while_its_run_lives_and_stays_when_it_failed(tmp_path: Path, quick: None) -> None:
+    table = Table.open_or_create(str(tmp_path), BY)
+    table.begin_run(LAKE, "run-1")
+    beats = set[int]()
+    while len(beats) < 3:
+        beats.update(found.beat for found in runs.markers(table.uri))
+        time.sleep(0.01)
+    table.rest()
+    (last,) = runs.markers(table.uri)
+    time.sleep(0.2)
+    assert runs.markers(table.uri) == [last]
+    assert (last.run_id, last.scope, last.begun) == ("run-1", LAKE, 1)
+
+
+def test_a_finished_run_leaves_no_marker_however_late_its_heart_beats(tmp_path: Path, quick: None) -> None:
+    table = Table.open_or_create(str(tmp_path), BY)
+    table.begin_run(LAKE, "run-1")
+    time.sleep(0.1)
+    table.finish_run()
+    time.sleep(0.2)
+    assert in_folder(tmp_path) == set()
+
+
+# Who is ahead
+
+
+@pytest.mark.parametrize(
+    ("scope", "ahead"), [(LAKE, ["run-1"]), (DAY, ["run-1"]), (LAKE + "dt=2026-11-23/", []), ("s3://lake/", ["run-1"]), ("s3://other/", [])]
+)
+def test_only_unfinished_runs_on_overlapping_input_are_ahead(tmp_path: Path, scope: str, ahead: list[str]) -> None:
+    begun(tmp_path, "run-0").finish_run()
+    begun(tmp_path, "run-1", DAY)
+    table = Table.open_or_create(str(tmp_path), BY)
+    assert [found.run_id for found in table.unfinished(scope)] == ahead
+
+
+def test_a_run_that_began_just_now_is_found_though_its_marker_does_not_say_so_yet(tmp_path: Path) -> None:
+    table = begun(tmp_path, "run-1")
+    runs.mark(table.uri, Marker("run-1", LAKE, begun=-1, seen=0))  # as it is between the commit and the marker's second version
+    other = Table.open_or_create(str(tmp_path), BY)
+    assert other.unfinished(LAKE) == [Marker("run-1", LAKE, begun=1, seen=0)]
+
+
+def test_a_run_that_has_not_begun_is_not_ahead(tmp_path: Path) -> None:
+    table = Table.open_or_create(str(tmp_path), BY)
+    runs.mark(table.uri, Marker("run-1", LAKE, begun=-1, seen=0))
+    assert table.unfinished(LAKE) == []
+    assert table.begin_run(LAKE, "run-2", polite=True, beat=False)
+
+
+def test_a_marker_of_a_time_whose_log_is_gone_is_of_a_run_that_never_began(tmp_path: Path) -> None:
+    table = begun(tmp_path, "run-1")
+    runs.mark(table.uri, Marker("run-0", LAKE, begun=-1, seen=-1))
+    for name in "ab":
+        table.commit(files(table, "run-1", [name]))
+    table.finish_run()
+    DeltaTable(str(tmp_path)).create_checkpoint()
+    (tmp_path / "_delta_log" / f"{1:020d}.json").unlink()
+    assert Table.open_or_create(str(tmp_path), BY).unfinished(LAKE) == []
+
+
+# Giving way
+
+
+def test_takeover_asks_nobody(tmp_path: Path) -> None:
+    begun(tmp_path, "run-1")
+    told = Told()
+    assert told.may_go_on(Table.open_or_create(str(tmp_path), BY), "takeover")
+    assert told.said == []
+
+
+def test_skip_gives_way_to_a_run_that_lives_and_not_to_a_dead_one(tmp_path: Path, quick: None) -> None:
+    living = Table.open_or_create(str(tmp_path), BY)
+    living.begin_run(LAKE, "run-1")
+    other, told = Table.open_or_create(str(tmp_path), BY), Told()
+    assert not told.may_go_on(other, "skip", scope=DAY)
+    assert told.said[-1] == "skipped: run run-1 is at work on the same or overlapping input (--on-overlap skip)"
+    living.rest()
+    assert told.may_go_on(other, "skip", lease=0.5)
+    assert told.said[-1] == "run run-1 has shown no sign of life for 0.5 s: taken for dead"
+
+
+def test_wait_comes_back_when_the_other_has_finished(tmp_path: Path, quick: None) -> None:
+    living = Table.open_or_create(str(tmp_path), BY)
+    living.begin_run(LAKE, "run-1")
+    other, told = Table.open_or_create(str(tmp_path), BY), Told()
+    end = threading.Timer(0.5, living.finish_run)
+    end.start()
+    assert told.may_go_on(other, "wait", lease=60)
+    end.join()
+    assert told.said[-1].startswith("waiting for run run-1, on the same or overlapping input")
+    assert other.unfinished(LAKE) == []
+
+
+def test_wait_comes_back_when_the_other_dies(tmp_path: Path, quick: None) -> None:
+    living = Table.open_or_create(str(tmp_path), BY)
+    living.begin_run(LAKE, "run-1")
+    waiting, told = Table.open_or_create(str(tmp_path), BY), Told()
+    death = threading.Timer(0.3, living.rest)
+    death.start()
+    assert told.may_go_on(waiting, "wait", lease=0.5)
+    death.join()
+    assert [line.split(",")[0] for line in told.said if "dead" not in line][-1] == "waiting for run run-1"
+    assert told.said[-1].endswith("taken for dead")
+    assert waiting.begin_run(LAKE, "run-2", polite=True, beat=False)
+    with pytest.raises(Fenced, match="run-2"):  # it was only paused: what protects the table is the log
+        living.commit(files(living, "run-1", ["a"]))
+
+
+# The same instant
+
+
+def test_only_dead_is_said_of_runs_that_died_and_not_of_one_that_lives(tmp_path: Path, quick: None) -> None:
+    def ask(lease: float) -> bool:
+        return overlap.only_dead(Table.open_or_create(str(tmp_path), BY), LAKE, lease, lambda text: None, lambda text: None)
+
+    assert not ask(60), "there is none"
+    dead = begun(tmp_path, "run-1")
+    assert ask(0.3)
+    heart = runs.Heartbeat(dead.uri, runs.markers(dead.uri)[0])
+    assert not ask(60), "known at its first beat"
+    heart.stop()
+
+
+def test_of_polite_runs_that_begin_at_the_same_instant_exactly_one_goes_on(tmp_path: Path) -> None:
+    for number in range(5):
+        uri, start = str(tmp_path / f"masks-{number}"), threading.Barrier(4)
+
+        def begin(run: int, uri: str = uri, start: threading.Barrier = start) -> bool:
+            table = Table.open_or_create(uri, BY)
+            assert table.unfinished(LAKE) == []
+            start.wait()
+            return table.begin_run(LAKE, f"run-{run}", polite=True, beat=False)
+
+        with ThreadPoolExecutor(4) as pool:
+            went_on = list(pool.map(begin, range(4)))
+        assert sum(went_on) == 1
+        assert in_folder(tmp_path / f"masks-{number}") == {f"run-{went_on.index(True)}.json"}
+
+
+def test_a_polite_run_does_not_begin_behind_one_that_began_since_it_looked(tmp_path: Path) -> None:
+    table = Table.open_or_create(str(tmp_path), BY)
+    assert table.unfinished(DAY) == []
+    first = begun(tmp_path, "run-1")
+    assert not table.begin_run(DAY, "run-2", polite=True, beat=False)
+    first.commit(files(first, "run-1", ["a"]))
+    assert [found.run_id for found in table.unfinished(DAY)] == ["run-1"]
+    assert table.begin_run(DAY, "run-3", beat=False), "a takeover is not polite"
+    with pytest.raises(Fenced, match="run-3"):
+        first.commit(files(first, "run-1", ["b"]))
+
+
+def test_polite_runs_on_disjoint_input_begin_side_by_side(tmp_path: Path) -> None:
+    table = Table.open_or_create(str(tmp_path), BY)
+    assert table.unfinished(DAY) == []
+    begun(tmp_path, "run-1", LAKE + "dt=2026-11-23/")
+    assert table.begin_run(DAY, "run-2", polite=True, beat=False)
+
+
+def test_a_polite_beginning_whose_answer_got_lost_is_still_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table.open_or_create(str(tmp_path), BY)
+    real = DeltaTable.create_write_transaction
+
+    def lossy(self: DeltaTable, *arguments: Any, **more: Any) -> None:
+        real(self, *arguments, **more)
+        monkeypatch.undo()
+        raise OSError("connection reset")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", lossy)
+    assert table.begin_run(LAKE, "run-1", polite=True, beat=False)
+    assert [replace(found, seen=0, table="") for found in runs.markers(table.uri)] == [Marker("run-1", LAKE, begun=1, seen=0)]
