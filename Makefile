@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml infra/constraints.txt
 	@touch $@
 
 demo: install  ## embedded S3 server, generated images, the job three times, pictures and quality (about 3 minutes)
-	$(BIN)/python -m masklake demo --output demo-out
+	$(BIN)/masklake demo --output demo-out
 
 test: lint  ## format, lint, types, import contracts, all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -35,7 +35,7 @@ from masklake.demo.seaweedfs import SeaweedFS, die_with_parent, free_ports
 
 ROOT = Path(__file__).parents[1]
 STATE = ROOT / "build" / "cluster"
-BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
+BUCKET, IMAGES, TABLE, MODEL = "lake", "s3://lake/images/", "s3://lake/masks", "s3://lake/models/demo"
 LOOPBACK = "127.0.0.1"
 _ADDRESSES = {"head": "127.0.0.2", "worker": "127.0.0.3", "worker-2": "127.0.0.4"}
 """Loopback, too, but Ray takes them as they are: for 127.0.0.1 it would put in the machine's own address, and listen there."""
@@ -236,7 +236,7 @@ class LocalCluster:
 def submit_command(dashboard: str, *arguments: str) -> list[str]:
     """The line that submits the job as documented: run it at the repository's root, in the cluster's environment."""
     job = ["python", "-m", "masklake", "segment", *arguments]
-    return ["ray", "job", "submit", "--address", dashboard, "--working-dir", ".", "--", *job]
+    return ["ray", "job", "submit", "--address", dashboard, "--working-dir", "pipeline", "--", *job]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -300,11 +300,7 @@ def _status(state: Path) -> int:
         return 1
     facts = _read_state(state)
     processes = ", ".join(f"{name} {pid}" for name, pid in facts["pids"].items())
-    line = shlex.join(
-        submit_command(
-            facts["dashboard"], *("--input", IMAGES, "--output", TABLE, "--model", "pipeline/masklake/demo/model", "--tasks", "panoptic")
-        )
-    )
+    line = shlex.join(submit_command(facts["dashboard"], *("--input", IMAGES, "--output", TABLE, "--model", MODEL, "--tasks", "panoptic")))
     print(
         f"""up: two Ray nodes and an S3 server on loopback ({processes}; held by {facts["pid"]})
 dashboard  {facts["dashboard"]}
@@ -365,7 +361,8 @@ def _read_state(state: Path) -> dict[str, Any]:
 
 def _upload(state: Path, images: int) -> None:
     """Fill the lake in a process of its own, which has the server's environment from its start."""
-    script = f"from masklake.demo.lake import upload_scenes; upload_scenes({IMAGES!r}, range({images}))"
+    fill = f"upload_scenes({IMAGES!r}, range({images})); upload_model({MODEL!r})"
+    script = f"from masklake.demo.lake import upload_model, upload_scenes; {fill}"
     environment = {**_without_own_settings(), **_read_state(state)["client"]}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from masklake import reading
+from masklake import demo, reading
 from masklake.demo.scenes import HELD_OUT, jpeg, photograph
 
 ROOT = Path(__file__).parents[1]
-MODEL = ROOT / "infra" / "demo-model"
+MODEL = demo.MODEL
 
 
 def scene(index: int) -> bytes:

@@ -34,12 +34,12 @@ from PIL import Image
 
 from jobs.benchmarks.process_tree import Watch, watched
 from masklake import reading, storage
+from masklake.demo import MODEL
 from masklake.demo.lake import scene_seed, scene_uri
 from masklake.demo.scenes import render, sample_scene
 from masklake.demo.seaweedfs import SeaweedFS
 from masklake.table import log
 
-_MODEL = Path(__file__).parents[1] / "infra" / "demo-model"
 _ROLES = ("driver", "actor", "load", "write", "raylet", "gcs_server")
 _SCENES = 100  # to draw one takes far longer than to add noise, which makes every image another
 _TOGETHER = 250  # images that one worker makes and stores at a time
@@ -90,7 +90,7 @@ def _measure(root: str, images: int, arguments: argparse.Namespace) -> dict[str,
     _say(f"{images:,} images of {arguments.side}x{arguments.side}: making them ...")
     _make_lake(lake, images, arguments.side)
     _say("running the job ...")
-    command = ["masklake.commands.segment", "--input", lake, "--output", table, "--model", str(arguments.model), *arguments.settings]
+    command = ["masklake", "segment", "--input", lake, "--output", table, "--model", str(arguments.model), *arguments.settings]
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as answered:
         with subprocess.Popen([sys.executable, "-m", *command], stdout=answered, stderr=said) as process:
@@ -214,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, nargs="+", default=[1000, 10_000, 50_000], help="sizes (default: 1000 10000 50000)")
     parser.add_argument("--side", type=int, default=64, help="height and width of an image in pixels (default: %(default)s)")
     parser.add_argument("--local", action="store_true", help="a temporary folder in place of the S3 server")
-    parser.add_argument("--model", type=Path, default=_MODEL, help="panoptic checkpoint folder (default: the demo model)")
+    parser.add_argument("--model", type=Path, default=MODEL, help="panoptic checkpoint folder (default: the demo model)")
     parser.add_argument("settings", nargs="*", help="further settings of the job, behind --")
     return parser
 

@@ -3,7 +3,7 @@
     python -m jobs.benchmarks.listing --objects 1000000 --layout days --latency 0.05
     python -m jobs.benchmarks.listing --objects 1000000 --from-memory --done 1000000     # planning alone, against as many rows
 
-The store (jobs/benchmarks/listed_store.py) is another process, and answers each list request after a latency; the table's rows come from memory, as
+The store (listed_store.py) is another process, and answers each list request after a latency; the table's rows come from memory, as
 the table's own reader would give them. The last line is one JSON object.
 """
 

@@ -24,7 +24,6 @@ from masklake.inference.segmenter import Segmenter
 
 Pixels = NDArray[np.uint8]
 
-DEMO = Path(__file__).parents[1] / "infra" / "demo-model"
 
 _CLASSES, _THINGS = 133, 80  # as many as COCO's
 _STAGES = ["stage1", "stage2", "stage3", "stage4"]

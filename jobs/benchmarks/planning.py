@@ -4,7 +4,7 @@
     python -m jobs.benchmarks.planning --rows 100000000 --table /tmp/table --listed 1000000           # a million images of all days
     python -m jobs.benchmarks.planning --rows 100000000 --table /tmp/table --listed 1000000 --ray     # read by tasks of a local Ray
 
-The table (jobs/benchmarks/simulated_table.py) needs 18 bytes of disk a row, and stays. One of a hundred listed images has changed since it was
+The table (simulated_table.py) needs 18 bytes of disk a row, and stays. One of a hundred listed images has changed since it was
 written. Shows on stderr how it goes on; the last line is one JSON object.
 """
 
@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from jobs.benchmarks import simulated_table
 from jobs.benchmarks.simulated_table import DAYS, FINGERPRINT, LAKE
+from masklake.cluster import cluster
 from masklake.segment import flow
 from masklake.segment import run as job
 from masklake.segment.digests import digest
@@ -62,7 +63,7 @@ def _measure(table: Table, arguments: argparse.Namespace) -> dict[str, Any]:
     assert files is not None
     with ExitStack() as stack:
         if arguments.ray:
-            stack.enter_context(flow.cluster(None))
+            stack.enter_context(cluster(None))
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         watch = stack.enter_context(_watched(folder))
         stack.callback(setattr, tempfile, "tempdir", tempfile.tempdir)

@@ -31,7 +31,8 @@ from jobs.benchmarks import models as benchmark_models
 from jobs.benchmarks import precision as benchmark_precision
 from jobs.benchmarks import sweep as benchmark_sweep
 from jobs.benchmarks.contestants import Bench, Timing, bare, everything, measure, theirs
-from jobs.benchmarks.models import DEMO, PRESETS, Pixels
+from jobs.benchmarks.models import PRESETS, Pixels
+from masklake.demo import MODEL as DEMO
 from masklake.errors import ImageFailure, Refused
 from masklake.inference import checkpoint
 from masklake.inference.families import ALL_TASKS

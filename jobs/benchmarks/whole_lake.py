@@ -16,10 +16,10 @@ import sys
 import time
 from pathlib import Path
 
+from masklake.demo import MODEL
 from masklake.demo.lake import upload_scenes
 from masklake.demo.seaweedfs import SeaweedFS
 
-_MODEL = Path(__file__).parents[1] / "infra" / "demo-model"
 _IMAGES = "s3://lake/images/"
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run every contestant; prints a table, then one JSON object."""
     arguments = _parser().parse_args(argv)
     contestants = {
-        "masklake": ["masklake.commands.segment", "--input", _IMAGES, "--output", "s3://lake/masks", "--model", str(arguments.model)],
+        "masklake": ["masklake", "segment", "--input", _IMAGES, "--output", "s3://lake/masks", "--model", str(arguments.model)],
         "plain transformers loop": ["jobs.benchmarks.peers.plain_loop", _IMAGES, "s3://lake/peer-loop", str(arguments.model)],
         "Ray Data's documented pattern": ["jobs.benchmarks.peers.ray_data", _IMAGES, "s3://lake/peer-ray", str(arguments.model)],
     }
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m jobs.benchmarks.whole_lake", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--images", type=int, default=2000, help="generated scenes in the lake (default: %(default)s)")
-    parser.add_argument("--model", type=Path, default=_MODEL, help="panoptic checkpoint folder (default: the demo model)")
+    parser.add_argument("--model", type=Path, default=MODEL, help="panoptic checkpoint folder (default: the demo model)")
     return parser
 
 

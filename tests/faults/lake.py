@@ -79,12 +79,12 @@ class Lake:
         source = f"s3://{self.bucket}/images/{days}"
         fixed = ["--input", source, "--output", self.output, "--model", str(MODEL), "--tasks", ",".join(TASKS)]
         pace = ["--commit-seconds", "0.1", "--rows-per-file", "32", "--gallery-images", "2"]
-        return self._start("masklake.commands.segment", [*fixed, *pace, *arguments], environment)
+        return self._start("masklake", ["segment", *fixed, *pace, *arguments], environment)
 
     def compact(self, *arguments: str) -> Job:
         """Start the real compaction, vacuum included."""
         return self._start(
-            "masklake.commands.compact", ["--table", self.output, "--vacuum-hours", "0", "--lease-seconds", "20", *arguments], None
+            "masklake", ["compact", "--table", self.output, "--vacuum-hours", "0", "--lease-seconds", "20", *arguments], None
         )
 
     def _start(self, module: str, arguments: Sequence[str], environment: Mapping[str, str] | None) -> Job:

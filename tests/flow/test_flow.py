@@ -13,6 +13,7 @@ import pytest
 import ray
 from ray.data._internal.logical.optimizers import get_execution_plan
 
+from masklake import cluster
 from masklake.config import RunConfig
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
 from masklake.inference import checkpoint
@@ -106,7 +107,7 @@ def test_no_two_stages_are_fused(tmp_path: Path) -> None:
         compiled=False,
         device="cpu",
     )
-    with flow.cluster("local") as resources:
+    with cluster.cluster("local") as resources:
         dataset = flow.build(work, flow.choose_resources(RunConfig(input="a", output="b"), resources, 32, 64))
         dag = get_execution_plan(dataset._logical_plan)[0].dag
     stages = []
@@ -121,8 +122,8 @@ def test_an_error_of_a_worker_reaches_the_driver_in_its_own_words_and_no_others(
     def fail(batch: pa.Table) -> pa.Table:
         raise StorageError("s3://lake/a.parquet", ImageFailure(ErrorCode.UNREACHABLE, "the store failed"))
 
-    with flow.cluster("local"):
-        flow.quiet()
+    with cluster.cluster("local"):
+        cluster.quiet()
         dataset = ray.data.from_arrow(pa.table({"a": [1]})).map_batches(fail, batch_format="pyarrow")
         with pytest.raises(MasklakeError, match=r"^s3://lake/a\.parquet: the store failed$"):
             list(flow.stream(dataset))
@@ -140,14 +141,18 @@ def test_every_group_is_in_exactly_one_share_however_many_there_are() -> None:
 
 
 def test_a_full_disk_of_rays_ends_a_run_that_would_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "_PULSE_SECONDS", 0.1)
-    monkeypatch.setattr(flow, "_LOST_SECONDS", 5.0)
-    monkeypatch.setattr(flow, "_LEAST_BYTES", 1 << 62)
+    monkeypatch.setattr(cluster, "_PULSE_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "_LOST_SECONDS", 5.0)
+    monkeypatch.setattr(cluster, "_LEAST_BYTES", 1 << 62)
 
-    def watch(pulse: flow.Pulse) -> None:
+    def watch(pulse: cluster.Pulse) -> None:
         for _ in range(200):
             pulse.check()
             time.sleep(0.1)
 
-    with flow.cluster("local"), flow.Pulse() as pulse, pytest.raises(MasklakeError, match=r"^no space is left in .*, where Ray's files go"):
+    with (
+        cluster.cluster("local"),
+        cluster.Pulse() as pulse,
+        pytest.raises(MasklakeError, match=r"^no space is left in .*, where Ray's files go"),
+    ):
         watch(pulse)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from masklake import reading
+from masklake import cluster, reading
 from masklake.commands import segment as job
 from masklake.config import RunConfig
 from masklake.demo.lake import broken_files
@@ -67,13 +67,13 @@ def test_nothing_to_do_starts_no_ray_unless_the_table_is_too_large_to_read_here(
     lake: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    start = flow.cluster
+    start = cluster.cluster
 
     def watched(address: str | None) -> AbstractContextManager[dict[str, float]]:
         started.append(address)
         return start(address)
 
-    monkeypatch.setattr(flow, "cluster", watched)
+    monkeypatch.setattr(cluster, "cluster", watched)
     small = run(lake, capsys, "--tasks", "panoptic,semantic")
     assert not started
     monkeypatch.setattr("masklake.segment.run.CLUSTER_ROWS", 2 * (8 + len(broken_files())))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from masklake import cluster as ray_session
 from masklake.errors import MasklakeError
 from masklake.segment import flow
 from masklake.table.keys import Wanted
@@ -15,7 +16,7 @@ from tests.planning import FINGERPRINTS, LAKE, planned, random_case, reference, 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    with flow.cluster(None):
+    with ray_session.cluster(None):
         yield
 
 

@@ -19,10 +19,11 @@ import pytest
 
 from infra.cluster import LocalCluster, submit_command
 from masklake import storage
+from masklake.demo.lake import upload_model
 from tests.lakes import ROOT, rows_by_image, scene
 
 SCENES = 40
-MODEL = "pipeline/masklake/demo/model"  # relative: found in the copy of the working directory that Ray ships to every node
+MODEL = "s3://lake/models/demo"
 
 HOLDER = """
 import json, time
@@ -43,6 +44,7 @@ def cluster() -> Iterator[LocalCluster]:
             patch.setenv(name, value)
         for index in range(SCENES):
             storage.write_bytes(f"s3://lake/images/scene-{index:02d}.jpg", scene(index))
+        upload_model(MODEL)
         yield running
 
 
@@ -168,7 +170,7 @@ def test_up_prints_the_line_to_try_and_down_ends_what_it_started(tmp_path: Path)
         assert up.returncode == 0, up.stderr
         facts = json.loads((tmp_path / "cluster.json").read_text())
         assert (
-            f"ray job submit --address {facts['dashboard']} --working-dir . -- python -m masklake segment --input s3://lake/images/"
+            f"ray job submit --address {facts['dashboard']} --working-dir pipeline -- python -m masklake segment --input s3://lake/images/"
             in up.stdout
         )
         assert [name for name in ("cluster.json", "env") if (tmp_path / name).stat().st_mode & 0o077] == []  # they hold keys

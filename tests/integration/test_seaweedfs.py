@@ -14,7 +14,10 @@ import pytest
 from masklake.demo import seaweedfs
 from masklake.demo.seaweedfs import SeaweedFS
 
-START = "from masklake.demo.seaweedfs import SeaweedFS; import time; s = SeaweedFS(); s.start(); print(s.pid, *s._ports, flush=True); time.sleep(600)"
+START = (
+    "from masklake.demo.seaweedfs import SeaweedFS; import time; "
+    "s = SeaweedFS(); s.start(); print(s.pid, *s._ports, flush=True); time.sleep(600)"
+)
 
 
 def is_running(pid: int) -> bool:

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
+from jobs import make_scenes
 from masklake.commands import compact, erase, evaluate, export, publish
 from masklake.config import Config
-from masklake.demo import make_scenes
 from masklake.errors import ErrorCode
 from masklake.schema import SEGMENT, TABLE
 from masklake.training.settings import FinetuneConfig

@@ -17,7 +17,6 @@ _JOBS = {
     "evaluate": "score a table of masks against ground truth: PQ, AP, mIoU",
     "finetune": "fine-tune a model, or train one, on COCO data, label maps or a table's own rows",
     "demo": "the whole job on an embedded S3 server with generated images",
-    "benchmark": "measure the model side: each stage's share, images/s, beside the bare forward and transformers' own pipeline",
 }
 
 
@@ -32,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] not in _JOBS:
         print(f"masklake: no job is called {arguments[0]!r}; there are {', '.join(_JOBS)}", file=sys.stderr)
         return 2
-    code: int = importlib.import_module(f"jobs.{arguments[0]}").main(arguments[1:])
+    code: int = importlib.import_module(f"masklake.commands.{arguments[0]}").main(arguments[1:])
     return code
 
 

@@ -19,13 +19,13 @@ from typing import Any
 
 from masklake import storage
 from masklake.commands.ending import say
+from masklake.demo import MODEL
 from masklake.demo.lake import broken_files, upload_broken, upload_scenes, upload_truth
 from masklake.demo.seaweedfs import SeaweedFS
 from masklake.evaluation import run
 from masklake.evaluation.report import Report
 from masklake.evaluation.settings import Settings
 
-MODEL = Path(__file__).parents[1] / "infra" / "demo-model"
 BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
 TRUTH, EVALUATION = "s3://lake/truth/scenes.json", "s3://lake/evaluation"
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from masklake import storage
+from masklake.demo import MODEL
 from masklake.demo.scenes import HELD_OUT, LABELS, THING_LABEL_IDS, jpeg, photograph
 
 _DAYS = ("2026-11-20", "2026-11-21", "2026-11-22")
@@ -60,6 +61,12 @@ def upload_truth(uri: str, prefix: str, indices: Iterable[int]) -> None:
             annotations.append({"image_id": index, "file_name": picture, "segments_info": segments})
     categories = [{"id": label_id + 1, "name": label, "isthing": int(label_id in THING_LABEL_IDS)} for label_id, label in LABELS.items()]
     storage.write_bytes(uri, json.dumps({"images": images, "annotations": annotations, "categories": categories}).encode())
+
+
+def upload_model(uri: str) -> None:
+    """Store the demo model as a folder of the lake."""
+    for path in MODEL.iterdir():
+        storage.upload_file(path, f"{uri}/{path.name}")
 
 
 def upload_broken(prefix: str) -> None:

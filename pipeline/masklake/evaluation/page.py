@@ -12,10 +12,10 @@ from masklake.evaluation.page_style import STYLE
 from masklake.evaluation.pictures import Shown
 from masklake.evaluation.report import BY_CLASS, Report
 from masklake.pages import page
+from masklake.pages.cards import Card
 from masklake.pages.page import plural, text
 from masklake.quality.instance import CONFIDENT
 from masklake.schema import Task
-from masklake.segment.gallery import Card
 
 _ABSENT = "\N{EN DASH}"
 _FIRST_CLASSES = 30  # shown at once; the others unfold

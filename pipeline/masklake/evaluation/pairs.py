@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from masklake.errors import Refused
-from masklake.reading import MaskTable
 from masklake.schema import Status
+from masklake.table.read import MaskTable
 from masklake.table.selection import Answers, Choice
 from masklake.truth.formats import Truth, TruthImage
 from masklake.truth.match import file_names, match

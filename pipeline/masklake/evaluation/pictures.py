@@ -15,10 +15,10 @@ from masklake.evaluation.scoring import Judged, Scoring
 from masklake.images.decode import decode
 from masklake.images.fetch import fetch_by_uri
 from masklake.inference.rle import encode_ids
+from masklake.pages.cards import Card, card_from
 from masklake.quality.instance import CONFIDENT
 from masklake.quality.semantic import NONE
 from masklake.schema import Task
-from masklake.segment.gallery import Card, card_from
 from masklake.truth.formats import Truth, TruthImage
 from masklake.truth.regions import class_map, instances, regions
 

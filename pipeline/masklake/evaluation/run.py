@@ -18,8 +18,9 @@ from masklake.evaluation.page import render_page
 from masklake.evaluation.pairs import Pair, groups, pair
 from masklake.evaluation.scoring import Scoring, Tally, score_group
 from masklake.evaluation.settings import Settings
-from masklake.reading import MaskTable
 from masklake.schema import Task
+from masklake.table.keys import sql_text
+from masklake.table.read import MaskTable
 from masklake.table.selection import check_condition, mixtures
 from masklake.truth.classes import Classes, judged_classes, read_mapping
 from masklake.truth.formats import TASKS, Format, Truth
@@ -100,15 +101,15 @@ def _tally(groups_of_pairs: Iterator[list[Pair]], scoring: Scoring, images: int,
     if address is None and images <= IN_PROCESS:
         tally: Tally = reduce(add, (score_group(scoring, group) for group in shown()))
         return tally
-    from masklake.segment import flow  # Ray takes seconds to be imported
+    from masklake import cluster  # Ray takes seconds to be imported
 
-    merged: Tally = flow.map_reduce(partial(score_group, scoring), shown(), add, address)
+    merged: Tally = cluster.map_reduce(partial(score_group, scoring), shown(), add, address)
     return merged
 
 
 def _rows(table: MaskTable, settings: Settings, task: Task, uris: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of these images, once more."""
     if uris:
-        listed = ", ".join(map(reading.sql_text, uris))
+        listed = ", ".join(map(sql_text, uris))
         condition = f"{settings.choice(task).condition()} AND image_uri IN ({listed})"
         yield from table.newest(task, ["image_uri", "task", "width", "height", "segments"], condition)

@@ -21,7 +21,7 @@ from masklake.export.label_maps import write_label_maps
 from masklake.export.segments import write_segments
 from masklake.export.selection import Selection
 from masklake.export.settings import Format, Settings
-from masklake.reading import MaskTable
+from masklake.table.read import MaskTable
 from masklake.table.selection import mixtures
 
 Summary = dict[str, Any]

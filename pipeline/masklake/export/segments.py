@@ -12,8 +12,8 @@ from masklake import storage
 from masklake.export import folder
 from masklake.export.folder import Written
 from masklake.export.selection import Selection, partition_columns
-from masklake.reading import MaskTable
 from masklake.schema import SEGMENT
+from masklake.table.read import MaskTable
 
 _OF_IMAGE = ("image_uri", "width", "height", "task", "model", "fingerprint")
 _BOX = ("bbox_x", "bbox_y", "bbox_width", "bbox_height")

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from masklake.errors import MasklakeError, Refused
 from masklake.export.settings import Settings
-from masklake.reading import MaskTable, sql_text
 from masklake.schema import TABLE
+from masklake.table.keys import sql_text
+from masklake.table.read import MaskTable
 from masklake.table.selection import Answers, Choice, check_condition
 
 Row = dict[str, Any]

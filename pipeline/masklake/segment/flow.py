@@ -1,4 +1,4 @@
-"""The flow on Ray Data: load tasks -> model actors -> write tasks. The only place that knows Ray; what the stages do is in `stages`.
+"""The flow on Ray Data: load tasks -> model actors -> write tasks. What the stages do is in `stages`; the session is in `cluster`.
 
     ranges of groups -> load (CPU tasks) -> segment (actor pool, own resources) -> write (light tasks) -> file records, to the driver
 
@@ -7,37 +7,22 @@ The three map stages ask for different resources, so that Ray Data fuses none of
 
 from __future__ import annotations
 
-import atexit
-import functools
 import itertools
-import logging
 import math
 import os
 import pickle
-import re
-import shutil
-import socket
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pyarrow as pa
-
-# After an interruption, threads that still wait for results must not start another Ray behind our back; read when ray is imported.
-os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Dataset
-from ray.exceptions import RayError
+from ray.data import ActorPoolStrategy, Dataset
 
+from masklake.cluster import batches, cluster, quiet, target_of
 from masklake.config import RunConfig
-from masklake.errors import MasklakeError, Refused
+from masklake.errors import Refused
 from masklake.segment.digests import DIGESTS
 from masklake.segment.stages import Work, Written, digest_files, load_group, open_segmenter, segment_rows, write_packets
 from masklake.table.keys import KeyFile, Wanted
@@ -47,15 +32,6 @@ WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be pr
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _SHARE_ROWS = 1_000_000  # of the table, read by one task: about a second's work, so that the cluster ends together
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
-_BLOCK_BYTES = 16 * 1024 * 1024
-_OUR_ERROR = re.compile(r"masklake\.[\w.]*\.(?P<name>\w+): (?P<message>.+)")
-_ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
-_LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
-_PULSE_SECONDS = 2.0
-_LOST_SECONDS = 40.0  # less than the minute after which Ray would end this process without a word
-
-_Group = TypeVar("_Group")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -70,71 +46,6 @@ class Resources:
     packets_per_write: int
 
 
-_gone = threading.Event()  # the cluster of this process was lost
-
-
-class ClusterLost(MasklakeError):
-    """Ray is gone, or this machine's part of it."""
-
-
-@contextmanager
-def cluster(address: str | None) -> Iterator[dict[str, float]]:
-    """Join the submitted job's cluster, or the one at `address`, or start a local Ray; yields its resources.
-
-    Raises:
-        Refused: there is no cluster at the address.
-        MasklakeError: a local Ray could not be started.
-    """
-    target = _target(address)
-    # Ray's C++ side writes what it thinks of actors to the user's stderr; what ends a run reaches us as an exception.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # A local Ray would end a worker that idles for a second, between two writes say; the next costs seconds of Python's imports.
-    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
-    # On one CPU, Ray's count is raised: loading and the model then take turns.
-    settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(2, os.cpu_count() or 2)} if target == "local" else {}
-    try:
-        with _muffled():
-            ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **settings)
-    except Exception as error:  # Ray raises bare ones, too, as when its node is slow to start
-        if target == "local":
-            raise MasklakeError(_why_not_started(error)) from None
-        raise Refused(f"--ray-address {target}: no Ray cluster answers there: {error}") from None
-    try:
-        with redirect_stdout(sys.stderr):  # where Ray prints what befell its workers: stdout is for lines of JSON
-            yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
-    finally:
-        if _gone.is_set():
-            atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way
-        else:
-            ray.shutdown()
-
-
-def _why_not_started(error: Exception) -> str:
-    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()  # a full one is passed over by Python only
-    if _is_full(folder):
-        return f"Ray could not start: {_no_space(folder)}"
-    return f"Ray could not start on this machine: {' '.join(str(error).split())}"
-
-
-def _is_full(folder: str) -> bool:
-    return shutil.disk_usage(folder).free < _LEAST_BYTES
-
-
-def _no_space(folder: str) -> str:
-    return f"no space is left in {folder}, where Ray's files go: free some, or name another folder in RAY_TMPDIR"
-
-
-@contextmanager
-def cluster_when_asked(address: str | None) -> Iterator[Callable[[], dict[str, float]]]:
-    """`cluster`, as a function that opens it the first time it is called: starting Ray takes longer than finding nothing to do."""
-    with ExitStack() as opened:
-        yield functools.cache(lambda: opened.enter_context(cluster(address)))
-
-
-def _target(address: str | None) -> str:
-    return address or os.environ.get("RAY_ADDRESS") or "local"
-
-
 def has_gpus(config: RunConfig) -> bool:
     """Whether the model's actors will get GPUs: as asked for, else as the cluster has them, else this machine; starts nothing.
 
@@ -143,7 +54,7 @@ def has_gpus(config: RunConfig) -> bool:
     """
     if config.gpus_per_actor is not None:
         return config.gpus_per_actor > 0
-    if _target(config.ray_address) != "local":
+    if target_of(config.ray_address) != "local":
         with cluster(config.ray_address) as resources:
             return resources.get("GPU", 0.0) > 0
     # As NVIDIA's driver says: asking torch would take seconds, and a run that finds nothing to do takes hardly more.
@@ -194,8 +105,8 @@ def done_digests(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> It
     if not shares:
         return
     dataset = ray.data.from_arrow(shares).map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=1)
-    for batch in _batches(dataset):
-        yield from batch.cast(DIGESTS).to_batches()
+    for batch in batches(dataset):
+        yield from batch.cast(DIGESTS).tobatches()
 
 
 def _by_rows(files: Sequence[KeyFile]) -> Iterator[list[KeyFile]]:
@@ -279,131 +190,15 @@ def _shares(groups: int) -> Iterator[tuple[int, int]]:
     yield from itertools.pairwise(bounds)
 
 
-class Pulse:
-    """Tells when the cluster is gone: Ray itself would wait for a minute, and then end the driver's process in the middle of a line. And
-    when its disk is full: Ray would wait for ever for workers that cannot start.
-
-    Asked in a thread of its own, since the question may hang, while this context manager is open. Time in which nobody calls `check`, as
-    when the process is stopped, does not count.
-    """
-
-    def __init__(self) -> None:
-        context = ray.get_runtime_context()
-        host, _, port = context.gcs_address.rpartition(":")
-        self._control, self._node = (host, int(port)), context.get_node_id()
-        self._beats, self._seen = 0, 0
-        self._silent, self._checked = 0.0, time.monotonic()
-        node = ray._private.worker.global_worker.node  # no public name tells the folder
-        self._folder = node.get_session_dir_path() if node else tempfile.gettempdir()
-        self._is_full, self._full = False, 0.0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._ask, name="pulse", daemon=True)
-
-    def __enter__(self) -> Pulse:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._over.set()
-        if not _gone.is_set():
-            self._thread.join(_LOST_SECONDS)  # nobody may ask Ray while it shuts down
-
-    def check(self) -> None:
-        """Call every second or so.
-
-        Raises:
-            ClusterLost: there was no sign of life for 40 s.
-            MasklakeError: for 40 s, no space was left for Ray's files on this machine.
-        """
-        now, beats = time.monotonic(), self._beats
-        passed = min(now - self._checked, 5.0)
-        self._silent = 0.0 if beats > self._seen else self._silent + passed
-        self._full = self._full + passed if self._is_full else 0.0
-        self._seen, self._checked = beats, now
-        if self._full > _LOST_SECONDS:
-            raise MasklakeError(f"{_no_space(self._folder)}; what was committed stays, run the same command to go on")
-        if self._silent > _LOST_SECONDS:
-            _gone.set()
-            raise ClusterLost("the Ray cluster is gone; what was committed stays, run the same command to go on")
-
-    def _ask(self) -> None:
-        while not self._over.wait(_PULSE_SECONDS):
-            self._is_full = _is_full(self._folder)
-            try:
-                with socket.create_connection(self._control, timeout=5):
-                    pass
-                nodes = ray.nodes()  # type: ignore[no-untyped-call]
-                alive = any(node["NodeID"] == self._node and node["Alive"] for node in nodes)
-            except (OSError, RayError):
-                alive = False
-            self._beats += alive
-
-
 def stream(dataset: Dataset) -> Iterator[Written]:
     """Run the flow; yields each write as it happens.
 
     Raises:
         MasklakeError: a stage raised it, or the cluster was lost.
     """
-    for batch in _batches(dataset):
+    for batch in batches(dataset):
         for pickled in batch["written"].to_pylist():
             yield pickle.loads(pickled)  # noqa: S301 - our own workers made it
-
-
-def _batches(dataset: Dataset) -> Iterator[pa.Table]:
-    """The blocks of a dataset, each as soon as it is there."""
-    try:
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            assert isinstance(batch, pa.Table)
-            yield batch
-    except RayError as error:
-        raise _cause(error) from error
-
-
-def map_reduce(
-    function: Callable[[_Group], _Result], groups: Iterable[_Group], merge: Callable[[_Result, _Result], _Result], address: str | None
-) -> _Result:
-    """The function of each group, in tasks of the cluster of `cluster(address)`, its results merged as they come, in any order.
-
-    At most two groups for each CPU are under way, so that the driver reads no faster than the tasks work.
-
-    Raises:
-        ValueError: there are no groups.
-        MasklakeError: a task raised it, or the cluster was lost.
-    """
-    with cluster(address) as resources:
-        task: Any = ray.remote(num_cpus=1)(_as_values)
-        pinned = ray.put(function)
-        waiting: list[ray.ObjectRef[Any]] = []
-        results: list[_Result] = []
-        most = 2 * max(1, int(resources.get("CPU", 1)))
-
-        def collect(until: int) -> None:
-            while len(waiting) > until:
-                done, waiting[:] = ray.wait(waiting, num_returns=1)
-                answer = ray.get(done[0])
-                if isinstance(answer, MasklakeError):
-                    raise answer
-                results[:] = [merge(results[0], answer) if results else answer]
-
-        try:
-            for group in groups:
-                waiting.append(task.remote(pinned, group))
-                collect(most)
-            collect(0)
-        except RayError as error:
-            raise _cause(error) from error
-    if not results:
-        raise ValueError("there are no groups")
-    return results[0]
-
-
-def _as_values(function: Callable[[_Group], _Result], group: _Group) -> _Result | MasklakeError:
-    """The job's own exceptions travel as values: Ray's wrapping would say where they were raised, not what is wrong."""
-    try:
-        return function(group)
-    except MasklakeError as error:
-        return error
 
 
 class _SegmentActor:
@@ -415,42 +210,3 @@ class _SegmentActor:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         return pa.table({"packet": [segment_rows(self._work, self._segmenter, batch)]})
-
-
-def _cause(error: BaseException) -> MasklakeError:
-    """The job's own exception inside Ray's wrapping, or Ray's as one sentence."""
-    current: BaseException | None = error
-    while current is not None:
-        if isinstance(current, MasklakeError):
-            return current
-        current = getattr(current, "cause", None) or current.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    ours = [found for found in map(_OUR_ERROR.match, lines) if found]
-    if ours:  # wrapped by Ray Data, a stage's exception arrives as text
-        return (Refused if ours[-1]["name"] == Refused.__name__ else MasklakeError)(ours[-1]["message"])
-    named = [line for line in lines if _ERROR_LINE.match(line)]  # the end of a stack; Ray appends advice of its own
-    reason = (named or lines or [type(error).__name__])[-1].rstrip(".")
-    return MasklakeError(f"the cluster ended the work: {reason}; what was committed stays, run the same command to go on")
-
-
-@contextmanager
-def _muffled() -> Iterator[None]:
-    """Keep what C++ writes straight to stderr from the user; failures come as exceptions."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def quiet() -> None:
-    """Keep Ray Data's own bars and plans out of the user's terminal; progress is ours, from committed rows."""
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.target_max_block_size = _BLOCK_BYTES
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error ends the run as an exception, and needs no stack as well

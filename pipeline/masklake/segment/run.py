@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from masklake import storage
+from masklake.cluster import Pulse, cluster_when_asked
 from masklake.config import Config, time_of
 from masklake.errors import ImageFailure, MasklakeError
 from masklake.images import conditions, decode
@@ -37,10 +38,11 @@ from masklake.inference import source as model_source
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.options import Options
 from masklake.inference.source import ModelSource
+from masklake.pages.cards import Card, card_from
 from masklake.schema import TABLE, Status
 from masklake.segment import flow, gallery, report
 from masklake.segment.digests import digest
-from masklake.segment.gallery import Card, GalleryInput
+from masklake.segment.gallery import GalleryInput
 from masklake.segment.plan import Plan, WorkList, make_plan
 from masklake.segment.report import RunFacts, RunTotals
 from masklake.segment.stages import Work, Written
@@ -122,7 +124,7 @@ def segment(config: Config, listener: Listener) -> Summary:
     storage.check_output(config.output)
     if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
         config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
-    with ExitStack() as afterwards, flow.cluster_when_asked(config.ray_address) as cluster:
+    with ExitStack() as afterwards, cluster_when_asked(config.ray_address) as cluster:
         run = _Run(config, where, _Model.resolve(config), listener, cluster)
         table = Table.open(config.output, config.partition_by, run.carried.schema)
         if table and not config.dry_run and not run.may_go_on(table):
@@ -253,7 +255,7 @@ class _Run:
         if planned.todo_images:
             dataset = flow.build(self._work_order(planned, resources), resources)
             try:
-                with flow.Pulse() as pulse:
+                with Pulse() as pulse:
                     self._stream(table, _in_background(flow.stream(dataset)), pulse)
             except MasklakeError:
                 table.refuse_if_fenced()  # whoever took over also took the work list away: that is why, then
@@ -280,7 +282,7 @@ class _Run:
             device="cuda" if resources.gpus_per_actor else "cpu",
         )
 
-    def _stream(self, table: Table, written: Iterator[Written | None], pulse: flow.Pulse) -> None:
+    def _stream(self, table: Table, written: Iterator[Written | None], pulse: Pulse) -> None:
         """Commit what is written every few seconds. What a write returned is committed whole, so an image's rows are."""
         pending: list[Written] = []
         first_at, committed_at, warm = time.monotonic(), time.monotonic(), 0
@@ -360,7 +362,7 @@ class _Run:
                 continue  # it was there a moment ago; a picture less is no reason to fail a finished run
             with suppress(storage.StorageError):  # compacted and vacuumed since
                 rows = write.read_rows(self.table_uri, sample)
-                yield from (gallery.card_from(image.pixels, row) for row in rows if row["status"] == Status.OK)
+                yield from (card_from(image.pixels, row) for row in rows if row["status"] == Status.OK)
 
 
 @dataclass(frozen=True)

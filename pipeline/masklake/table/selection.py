@@ -10,8 +10,9 @@ from itertools import groupby
 import pyarrow as pa
 
 from masklake.errors import Refused
-from masklake.reading import MaskTable, sql_text
 from masklake.schema import Status, Task
+from masklake.table.keys import sql_text
+from masklake.table.read import MaskTable
 
 
 @dataclass(frozen=True)

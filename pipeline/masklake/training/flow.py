@@ -28,8 +28,8 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback  #
 from ray.exceptions import RayError, RayTaskError
 from ray.train.torch import TorchTrainer, get_device
 
+from masklake.cluster import cluster, quiet
 from masklake.errors import MasklakeError, Refused
-from masklake.segment.flow import cluster, quiet
 from masklake.training import batches, finetune
 from masklake.training.batches import MicroBatch, Recipe
 from masklake.training.examples import Example

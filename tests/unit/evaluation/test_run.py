@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from masklake import cluster
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
 from masklake.evaluation import run
-from masklake.segment import flow
 from tests.answers import Segment, rectangle
 from tests.evaluations import LAKE, commit, evaluate, label_maps, named, segments_of
 from tests.exports import build, export
@@ -127,7 +127,7 @@ def test_a_fault_of_a_task_travels_as_it_is() -> None:
     def fails(_: int) -> int:
         raise Refused("--truth a.png: no")
 
-    answer = flow._as_values(fails, 1)
+    answer = cluster._as_values(fails, 1)
     assert isinstance(answer, Refused)
     assert str(answer) == "--truth a.png: no"
 

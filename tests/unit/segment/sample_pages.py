@@ -10,7 +10,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from masklake.demo.scenes import LABELS, THING_LABEL_IDS, render, sample_scene
-from masklake.segment.gallery import Card, GalleryInput, card_from
+from masklake.pages.cards import Card, card_from
+from masklake.segment.gallery import GalleryInput
 from masklake.segment.report import RunFacts, RunTotals
 
 SIZES = ((480, 640), (720, 1280), (640, 480), (512, 512), (600, 800), (1080, 1920))

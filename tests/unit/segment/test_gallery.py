@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from masklake.pages.cards import LONG_SIDE, Card, LegendEntry, card_from
 from masklake.pages.style import DARK, LIGHT
-from masklake.segment.gallery import LONG_SIDE, Card, GalleryInput, LegendEntry, card_from, render_gallery
+from masklake.segment.gallery import GalleryInput, render_gallery
 from masklake.segment.report import RunTotals
 from tests.unit.segment.sample_pages import FACTS, gallery_of, scene_card, scene_row
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from masklake.demo import MODEL
 from masklake.errors import Refused
 from masklake.inference import weights
 from masklake.training import models, rates
@@ -50,13 +51,13 @@ def test_only_what_is_new_is_said_to_be_new(tmp_path: Path) -> None:
     unused = {k: v for k, v in load_file(begin.folder / "model.safetensors").items() if ".swin.layernorm." not in k}
     save_file(unused, begin.folder / "model.safetensors", metadata={"format": "pt"})  # as released files are
     assert models.build(begin, dict(tiny_checkpoints.LABELS), frozenset(), 0).new == ()
-    scratch = models.build(models.start(None, ROOT / "infra" / "demo-model" / "config.json", None, None), LABELS, frozenset(), 0)
+    scratch = models.build(models.start(None, MODEL / "config.json", None, None), LABELS, frozenset(), 0)
     assert len(scratch.new) == len(list(scratch.module.parameters()))
 
 
 def test_a_backbone_is_taken_over_and_one_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     """As an image classifier is stored: the same names below `resnet.`, and a head that is not wanted."""
-    config = ROOT / "infra" / "demo-model" / "config.json"
+    config = MODEL / "config.json"
     donor = models.build(models.start(None, config, None, None), LABELS, frozenset(), seed=1).module
     prefix = PARTS["mask2former"].backbone
     state = {f"resnet.{name.removeprefix(prefix)}": value for name, value in donor.state_dict().items() if name.startswith(prefix)}
@@ -77,7 +78,7 @@ def test_a_backbone_is_taken_over_and_one_that_does_not_fit_is_refused(tmp_path:
 
 def test_a_segmentation_checkpoint_gives_its_backbone_to_another_family() -> None:
     """The demo model's, a Mask2Former, to the small OneFormer that `infra/finetune/oneformer-scenes.yaml` trains."""
-    demo, prepared = ROOT / "infra" / "demo-model", ROOT / "infra" / "finetune"
+    demo, prepared = MODEL, ROOT / "infra" / "finetune"
     begin = models.start(None, prepared / "oneformer-small.json", demo, prepared / "letters-tokenizer")
     state = models.build(begin, LABELS, frozenset({0}), seed=2).module.state_dict()
     old = load_file(demo / "model.safetensors")
@@ -106,7 +107,7 @@ def test_a_family_that_is_not_trained_here_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_frozen_backbone_has_no_gradient_and_the_backbone_has_its_own_rate(tmp_path: Path) -> None:
-    begin = models.start(None, ROOT / "infra" / "demo-model" / "config.json", None, None)
+    begin = models.start(None, MODEL / "config.json", None, None)
     learner = models.build(begin, LABELS, frozenset(), 0)
     groups = models.parameter_groups(learner, rate=1.0, backbone_rate=0.1, weight_decay=0.05)
     assert {group["peak"] for group in groups} == {1.0, 0.1}

@@ -13,7 +13,8 @@ import pytest
 from deltalake import DeltaTable
 
 from masklake.errors import MasklakeError
-from masklake.segment.gallery import Card, GalleryInput, render_gallery
+from masklake.pages.cards import Card
+from masklake.segment.gallery import GalleryInput, render_gallery
 from masklake.segment.report import RunFacts, RunTotals, report_dict
 from masklake.table.append import Table
 from masklake.table.write import write_rows

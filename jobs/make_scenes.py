@@ -1,7 +1,7 @@
 """Write generated scenes as a data set in COCO's panoptic format, to train on and to judge by.
 
-python -m masklake.demo.make_scenes --output build/scenes                    # training scenes; held-out ones are never among them
-python -m masklake.demo.make_scenes --output build/held-out --held-out
+python -m jobs.make_scenes --output build/scenes                    # training scenes; held-out ones are never among them
+python -m jobs.make_scenes --output build/held-out --held-out
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _write(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m masklake.demo.make_scenes", description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
+        prog="python -m jobs.make_scenes", description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--output", required=True, help="folder for the data set (s3://, file://, a path)")
     parser.add_argument("--held-out", action="store_true", help="those that nothing here is trained on, to judge by")

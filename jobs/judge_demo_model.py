@@ -1,6 +1,6 @@
 """Panoptic quality of a checkpoint on the 500 held-out scenes: photograph-like sizes, stored as JPEG, judged at their original size.
 
-python -m masklake.demo.judge --model pipeline/masklake/demo/model
+python -m jobs.judge_demo_model --model pipeline/masklake/demo/model
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _tell(quality: panoptic.PanopticQuality, scenes: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m masklake.demo.judge", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m jobs.judge_demo_model", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--scenes", type=int, default=len(HELD_OUT), help="how many of the held-out scenes (default: all %(default)s)")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from masklake.demo import make_scenes
+from jobs import make_scenes
 
 
 def names(folder: Path) -> set[str]:

@@ -1,0 +1,5 @@
+"""`python -m masklake` is the `masklake` command."""
+
+from masklake.commands.cli import run
+
+run()

@@ -1,0 +1,117 @@
+"""Reading a table: every row, or the newest answer of each image and task, as Arrow or as Python values."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from masklake import storage
+from masklake.errors import MasklakeError
+from masklake.schema import table_schema
+from masklake.table.keys import sql_text
+
+_KEYS = ("image_uri", "task", "processed_at", "run_id")
+_MEMORY = "512MB"  # for the keys of the newest rows; beyond it, they spill to disk
+_ROWS, _ROWS_WITH_MASKS = 2048, 128  # of a batch that `newest` reads
+_PIECE_BYTES = 4 << 20
+
+
+def open_table(uri: str) -> MaskTable:
+    """The table at `uri`, as it is now; open it again to see later commits.
+
+    Raises:
+        MasklakeError: there is no table.
+    """
+    uri = storage.normalise(uri).rstrip("/")
+    try:
+        return MaskTable(DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri)))
+    except TableNotFoundError:
+        raise MasklakeError(f"there is no table at {uri}") from None
+
+
+class MaskTable:
+    """A table of masks at one version; `delta` is the Delta table itself."""
+
+    def __init__(self, delta: DeltaTable) -> None:
+        self.delta = delta
+        there, known = pa.schema(delta.schema().to_arrow()), table_schema(delta.metadata().partition_columns)
+        ours = [field for field in known if field.name in there.names]  # a table of an older schema version lacks some
+        self.schema = pa.schema([*ours, *(field for field in there if field.name not in known.names)])
+
+    def newest(self, task: str | None = None, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[dict[str, Any]]:
+        """The newest row of each image and task as Python values, in no particular order; masks are never all in memory at once.
+
+        Args:
+            task: this task's rows only.
+            columns: the columns wanted; all by default. Leave `segments` out where masks are not needed.
+            where: an SQL condition on the table's columns. It is applied first: `"status = 'ok'"` gives each image's newest *successful*
+                answer, `"fingerprint = '...'"` the answers of one model and its settings. Conditions on partition columns skip files.
+
+        Example:
+            for row in table.newest(task="instance", where="dt = '2026-11-22' AND status = 'ok'"):
+                print(row["image_uri"], [segment["label"] for segment in row["segments"]])
+        """
+        for batch in self.newest_arrow(task, columns, where):
+            yield from batch.to_pylist()
+
+    def newest_arrow(self, task: str | None = None, columns: Sequence[str] | None = None, where: str | None = None) -> pa.RecordBatchReader:
+        """`newest` as a stream of Arrow record batches, for millions of rows.
+
+        Example:
+            sizes = table.newest_arrow(columns=["image_uri", "width", "height"]).read_pandas()
+        """
+        wanted = self._fields(columns)
+        conditions = [f"({where})"] if where else []
+        if task is not None:
+            conditions.append(f"task = {sql_text(task)}")
+        return pa.RecordBatchReader.from_batches(wanted, self._newest(wanted, " AND ".join(conditions) or None))
+
+    def rows(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:
+        """Every row, whatever its run, older answers included: an Arrow table, all in memory.
+
+        Example:
+            errors = table.rows(columns=["image_uri", "error_code", "processed_at"], where="status = 'error'")
+        """
+        wanted = self._fields(columns)
+        return self._scan(wanted.names, where).read_all().cast(wanted)
+
+    def _fields(self, columns: Sequence[str] | None) -> pa.Schema:
+        return self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
+
+    def _newest(self, wanted: pa.Schema, predicate: str | None) -> Iterator[pa.RecordBatch]:
+        """Two passes over the same version: the first finds out which rows are newest, by their keys, the second picks them."""
+        with tempfile.TemporaryDirectory(prefix="masklake-read-") as scratch, duckdb.connect() as database:
+            database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
+            database.execute("SET temp_directory = $folder", {"folder": scratch})
+            # Left to itself, the optimiser may put the rows with their masks into the join's hash table instead of the keys.
+            database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
+            database.register("keys", self._scan(_KEYS, predicate))
+            database.execute("CREATE TABLE newest AS SELECT image_uri, task, max((processed_at, run_id)) AS stamp FROM keys GROUP BY ALL")
+            database.register("rows", _in_pieces(self._scan(dict.fromkeys([*wanted.names, *_KEYS]), predicate)))
+            columns = ", ".join(f'"{name}"' for name in wanted.names)
+            rows = database.sql(
+                f"SELECT {columns} FROM rows SEMI JOIN newest ON rows.image_uri = newest.image_uri AND rows.task = newest.task "  # noqa: S608
+                "AND (rows.processed_at, rows.run_id) = newest.stamp"
+            )
+            for batch in rows.to_arrow_reader(_ROWS_WITH_MASKS if "segments" in wanted.names else _ROWS):
+                yield from pa.Table.from_batches([batch]).cast(wanted).to_batches()
+
+    def _scan(self, columns: Iterable[str], predicate: str | None) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_stream(self.delta.scan(columns=list(columns), predicate=predicate))
+
+
+def _in_pieces(batches: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """The same rows in batches of bounded size: 2,000 rows with masks can be a gigabyte, and several copies are under way at once."""
+
+    def pieces() -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            rows = max(1, batch.num_rows * _PIECE_BYTES // max(1, batch.nbytes))
+            yield from (batch.slice(first, rows) for first in range(0, batch.num_rows, rows))
+
+    return pa.RecordBatchReader.from_batches(batches.schema, pieces())
