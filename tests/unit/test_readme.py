@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from jobs import make_scenes
-from masklake.commands import compact, erase, evaluate, export, publish
+from masklake.commands import cli, compact, erase, evaluate, export, publish
 from masklake.config import Config
 from masklake.errors import ErrorCode
 from masklake.schema import SEGMENT, TABLE
@@ -28,11 +28,10 @@ def test_every_file_of_the_tree_exists() -> None:
         assert path.exists(), path
 
 
-def test_every_job_of_the_tree_can_say_what_it_does() -> None:
-    named = re.search(r"jobs/ +what is run: (.*)", README)
+def test_every_command_of_the_tree_is_one() -> None:
+    named = re.search(r"masklake/commands/ +the command line: (.*)", README)
     assert named
-    for job in named[1].split(", "):
-        assert (ROOT / "jobs" / f"{job}.py").exists(), job
+    assert set(named[1].split(", ")) == set(cli.COMMANDS)
 
 
 def test_every_make_target_exists() -> None:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from masklake.commands.ending import leave
 
-_JOBS = {
+COMMANDS = {
     "segment": "segment a lake of images into a table of masks",
     "compact": "merge a table's small files, drop superseded rows if asked, and vacuum",
     "erase": "erase images from a table and its past, by URI or because the lake has them no more",
@@ -25,11 +25,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: masklake JOB [--help] [settings]\n\njobs:")
-        for name, text in _JOBS.items():
+        for name, text in COMMANDS.items():
             print(f"  {name:<11}{text}")
         return 0 if arguments else 2
-    if arguments[0] not in _JOBS:
-        print(f"masklake: no job is called {arguments[0]!r}; there are {', '.join(_JOBS)}", file=sys.stderr)
+    if arguments[0] not in COMMANDS:
+        print(f"masklake: no job is called {arguments[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     code: int = importlib.import_module(f"masklake.commands.{arguments[0]}").main(arguments[1:])
     return code

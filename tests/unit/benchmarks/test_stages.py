@@ -62,7 +62,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, A
     """Output and JSON of a short run of the demo model where nothing but `NEEDED` is installed."""
     folder = tmp_path_factory.mktemp("benchmark")
     command = [sys.executable, "-S", "-m", "jobs.benchmarks.stages", "--model", "demo", "--sizes", "90x60", "--images", "2", "--batch", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(bare_site(folder)), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "pipeline"), str(bare_site(folder))]), "OMP_NUM_THREADS": "1"}
     arguments = ["--rounds", "2", "--threads", "1", "--device", "cpu", "--output", str(folder / "out.json")]
     done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -28,7 +28,7 @@ def spec() -> dict[str, Any]:
 
 def settings(spec: dict[str, Any]) -> Config:
     """The settings as the program itself reads them from the manifest's command."""
-    program, arguments = shlex.split(spec["entrypoint"])[:3], shlex.split(spec["entrypoint"])[3:]
+    program, arguments = shlex.split(spec["entrypoint"])[:4], shlex.split(spec["entrypoint"])[4:]
     assert program == ["python", "-m", "masklake", "segment"]
     return config.load(arguments, "masklake segment")
 
