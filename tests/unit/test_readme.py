@@ -1,4 +1,4 @@
-"""The README's tree, commands and settings exist."""
+"""What the documents name exists: files, commands, settings, links."""
 
 from __future__ import annotations
 
@@ -15,33 +15,49 @@ from masklake.schema import SEGMENT, TABLE
 from masklake.training.settings import FinetuneConfig
 from tests.lakes import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "pipeline/README.md", "jobs/README.md", "jobs/benchmarks/README.md", "tests/README.md", "infra/README.md")
+DOCUMENTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+EVERYTHING = "\n".join(DOCUMENTS.values())
+
+
+def test_the_readme_is_a_page() -> None:
+    assert len(DOCUMENTS["README.md"].splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", DOCUMENTS[page]):
+        file = (ROOT / page).parent / target if target else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor
 
 
 def test_every_file_of_the_tree_exists() -> None:
-    tree = README.split("## What is where", 1)[1]
-    inside = ""
-    for line in re.findall(r"^    ( *)([\w./-]+)  +\S", tree, re.MULTILINE):
-        indent, name = line
-        inside = inside if indent else name
-        path = ROOT / inside / name if indent else ROOT / name
-        assert path.exists(), path
+    tree = re.search(r"^    masklake/\n((?:      .*\n?)+)", DOCUMENTS["pipeline/README.md"], re.MULTILINE)
+    assert tree
+    source = ROOT / "pipeline" / "masklake"
+    named = {name.rstrip("/") for name in re.findall(r"^      ([\w./-]+)  +\S", tree[1], re.MULTILINE)}
+    there = {path.name for path in source.iterdir() if path.name not in ("__init__.py", "__main__.py", "__pycache__", "py.typed")}
+    assert named == there
 
 
-def test_every_command_of_the_tree_is_one() -> None:
-    named = re.search(r"masklake/commands/ +the command line: (.*)", README)
-    assert named
-    assert set(named[1].split(", ")) == set(cli.COMMANDS)
+def test_every_command_is_described() -> None:
+    table = DOCUMENTS["jobs/README.md"].split("| command | |")[1].split("\n\n")[0]
+    assert set(re.findall(r"[a-z]+", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| ")))) - {
+        "and"
+    } >= set(cli.COMMANDS)
 
 
 def test_every_make_target_exists() -> None:
-    targets = set(re.findall(r"make ([a-z-]+) ", README)) - {"help"}
+    targets = set(re.findall(r"make ([a-z-]+) ", EVERYTHING)) - {"help"}
     known = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert targets <= set(re.findall(r"make ([a-z-]+)", known))
 
 
 def test_every_flag_is_a_setting() -> None:
-    flags = set(re.findall(r"`--([a-z-]+)", README)) - {"config"}
+    flags = set(re.findall(r"`--([a-z-]+)", EVERYTHING)) - {"config", "working-dir"}  # --working-dir is Ray's
     parsers = (
         compact.settings_parser(),
         erase.settings_parser(),
@@ -57,4 +73,4 @@ def test_every_flag_is_a_setting() -> None:
 
 @pytest.mark.parametrize("name", [*TABLE.names, *(field.name for field in SEGMENT), *ErrorCode])
 def test_every_column_and_code_is_explained(name: str) -> None:
-    assert re.search(rf"\b{name}\b", README)
+    assert re.search(rf"\b{name}\b", EVERYTHING)

@@ -1,4 +1,4 @@
-"""README's recipes are run as they are printed, on a small table whose answers are known."""
+"""The recipes of jobs/README.md are run as they are printed, on a small table whose answers are known."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.answers import rectangle
 from tests.exports import HEIGHT, ROOT, WIDTH, commit, export, labelled
 from tests.lakes import ROOT as REPOSITORY
 
-SECTION = (REPOSITORY / "README.md").read_text(encoding="utf-8").split("\n## Going out\n")[1].split("\n## ")[0]
+SECTION = (REPOSITORY / "jobs" / "README.md").read_text(encoding="utf-8").split("\n## export\n")[1].split("\n## evaluate\n")[0]
 RECIPES = re.findall(r"^```python\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
 TENTH = HEIGHT * WIDTH // 10  # 123 of 1230 pixels
 

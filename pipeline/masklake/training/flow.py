@@ -24,7 +24,6 @@ import ray.data
 import ray.train
 import torch
 from ray.data import DataContext
-from ray.data._internal.execution.execution_callback import ExecutionCallback  # what custom_execution_callback_classes takes
 from ray.exceptions import RayError, RayTaskError
 from ray.train.torch import TorchTrainer, get_device
 
@@ -180,16 +179,27 @@ def reason_of(error: BaseException) -> str:
     return ""
 
 
-class _Rest(ExecutionCallback):
-    """Lets Ray Data's scheduling loop rest between its rounds.
+def _rests() -> list[type]:
+    """Callbacks that let Ray Data's scheduling loop rest between its rounds.
+
+    None where Ray has moved the private name: that costs pace, not the training.
 
     While micro-batches lie ready and wait for the training, that loop goes round without a pause, as a thread of the process that trains:
     it took half of a CPU and the interpreter's lock, and steps took two to three times as long.
     """
+    try:
+        from ray.data._internal.execution.execution_callback import ExecutionCallback
+    except ImportError:
+        return []
 
-    def on_execution_step(self, executor: object) -> None:
-        """Called by Ray after each round."""
-        time.sleep(_REST_SECONDS)
+    class Rest(ExecutionCallback):
+        """Sleeps after each round."""
+
+        def on_execution_step(self, executor: object) -> None:
+            """Called by Ray after each round."""
+            time.sleep(_REST_SECONDS)
+
+    return [Rest]
 
 
 def _feed(training: Any, recipe: Recipe, count: int, team: Team, steps: range) -> Iterator[MicroBatch]:
@@ -197,7 +207,7 @@ def _feed(training: Any, recipe: Recipe, count: int, team: Team, steps: range) -
     quiet()
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
-    context.custom_execution_callback_classes = [_Rest]
+    context.custom_execution_callback_classes = _rests()
 
     def make(place: dict[str, int]) -> dict[str, bytes]:
         examples = ray.get(training)["example"]

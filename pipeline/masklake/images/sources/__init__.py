@@ -1,0 +1,1 @@
+"""The kinds of input: tar shards, tables of images, manifests, S3 inventories."""

@@ -1,0 +1,53 @@
+"""Private parts of other packages: each is named here, used in one place, and bounded in pyproject.toml."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import tomllib
+
+import pytest
+
+from masklake.training import flow
+from tests.lakes import ROOT
+
+SOURCE = ROOT / "pipeline" / "masklake"
+USES = [  # distribution, module, name there, the one file that uses it
+    ("ray", "ray._private.worker", "global_worker", "cluster.py"),
+    ("ray", "ray.data._internal.execution.execution_callback", "ExecutionCallback.on_execution_step", "training/flow.py"),
+    ("s3fs", "s3fs", "S3FileSystem._call_s3", "storage/s3.py"),
+    ("aiobotocore", "aiobotocore.parsers", "AioResponseParserFactory.create_parser", "storage/answers.py"),
+    ("aiobotocore", "aiobotocore.parsers", "AioRestXMLParser._handle_list", "storage/answers.py"),
+    ("pyiceberg", "pyiceberg.io.pyarrow", "compute_statistics_plan", "export/iceberg/mirror.py"),
+]
+
+
+@pytest.mark.parametrize(("distribution", "module", "name", "file"), USES)
+def test_a_private_part_is_where_it_is_used(distribution: str, module: str, name: str, file: str) -> None:
+    found = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    word = re.compile(rf"\b{name.rpartition('.')[2]}\b")
+    users = [str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if word.search(path.read_text(encoding="utf-8"))]
+    assert users == [file]
+
+
+@pytest.mark.parametrize("distribution", sorted({use[0] for use in USES} | {"deltalake"}))
+def test_its_package_has_an_upper_bound(distribution: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    (line,) = [line for line in wanted if re.match(rf"{distribution}\b(?!-)", line)]
+    assert "<" in line, line
+
+
+def test_nothing_else_of_rays_inside_is_imported() -> None:
+    pattern = re.compile(r"ray\.[\w.]*\b_\w+")
+    private = {(str(path.relative_to(SOURCE)), name) for path in SOURCE.rglob("*.py") for name in pattern.findall(path.read_text("utf-8"))}
+    assert {file for file, _ in private} == {file for distribution, _, _, file in USES if distribution == "ray"}
+
+
+def test_a_ray_that_moved_its_callback_costs_pace_and_not_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(flow._rests()) == 1
+    monkeypatch.setitem(sys.modules, "ray.data._internal.execution.execution_callback", None)
+    assert flow._rests() == []
