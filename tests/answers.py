@@ -64,9 +64,11 @@ def images(uris: Sequence[str], tasks: Sequence[str] = ("panoptic",), **columns:
     return pa.table({**table, **columns})
 
 
-def stamp(run_id: str = "run-1", minute: int = 0) -> RunStamp:
-    """The origin of a run that was at work at this minute."""
-    return RunStamp("model", "revision", FINGERPRINTS, run_id, datetime(2026, 11, 22, 12, minute, 0, 123456, UTC))
+def stamp(run_id: str = "run-1", minute: int = 0, order: int | None = None) -> RunStamp:
+    """The origin of a run that was at work at this minute by its clock; in the log's order it has this place, or that of the minute."""
+    return RunStamp(
+        "model", "revision", FINGERPRINTS, run_id, minute if order is None else order, datetime(2026, 11, 22, 12, minute, 0, 123456, UTC)
+    )
 
 
 def rows(
@@ -75,10 +77,11 @@ def rows(
     partition_by: Sequence[str] = ("task",),
     minute: int = 0,
     failed: Sequence[str] = (),
+    order: int | None = None,
     **columns: Sequence[Any],
 ) -> pa.Table:
-    """Panoptic rows with one segment each; an error for those URIs that are among `failed`."""
+    """Panoptic rows with one segment each; an error for those URIs that are among `failed`; `minute` and `order` as of `stamp`."""
     answer = {"panoptic": [segment(1, rectangle(4, 6, slice(0, 2), slice(1, 4)))]}
     failure: dict[str, Answer] = {"panoptic": ImageFailure(ErrorCode.MODEL_FAILED, "no")}
     answers: list[Mapping[str, Answer]] = [failure if uri in failed else answer for uri in uris]
-    return build_rows(images(uris, **columns), answers, stamp(run_id, minute), partition_by)
+    return build_rows(images(uris, **columns), answers, stamp(run_id, minute, order), partition_by)

@@ -21,7 +21,7 @@ LAKE = "s3://lake/images/"
 FINGERPRINTS = {"panoptic": "p1", "semantic": "s1", "instance": "i'1"}
 PARTITIONINGS = (("dt",), ("task", "dt"), ("fingerprint", "task", "status"), ())
 _GROUP = 3
-_REQUIRED = {"model": "m", "model_revision": "r", "run_id": "run-1", "processed_at": datetime(2026, 11, 22, tzinfo=UTC)}
+_REQUIRED = {"model": "m", "model_revision": "r", "run_id": "run-1", "run_order": 1, "processed_at": datetime(2026, 11, 22, tzinfo=UTC)}
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,9 @@ def _write_file(uri: str, per_day: int, share: tuple[int, int, int, str]) -> Fil
 
 def _rows(numbers: NDArray[np.int64], per_day: int, fingerprint: str) -> pa.Table:
     now = datetime(2026, 11, 22, tzinfo=UTC)
-    told = {"task": "panoptic", "model": "m", "model_revision": "r", "fingerprint": fingerprint, "run_id": "simulated", "processed_at": now}
+    told = {"task": "panoptic", "model": "m", "model_revision": "r", "fingerprint": fingerprint, "run_id": "simulated", "run_order": 1}
     columns = {
+        "processed_at": pa.repeat(pa.scalar(now, TABLE.field("processed_at").type), len(numbers)),
         **{name: pa.repeat(pa.scalar(value, TABLE.field(name).type), len(numbers)) for name, value in told.items()},
         "image_uri": uris(numbers, per_day),
         "image_etag": etags(numbers),

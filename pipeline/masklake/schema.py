@@ -52,6 +52,7 @@ TABLE = pa.schema(
         pa.field("model_revision", pa.string(), nullable=False),
         pa.field("fingerprint", pa.string(), nullable=False),  # of everything that changes an answer
         pa.field("run_id", pa.string(), nullable=False),
+        pa.field("run_order", pa.int64()),  # later runs have greater ones, by the table's log and nobody's clock; null before version 2
         pa.field("processed_at", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         pa.field("error_code", pa.string()),
@@ -60,7 +61,7 @@ TABLE = pa.schema(
     ]
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of `TABLE`. A new version adds nullable columns only: a table of an older one gets them with the first run that writes to it."""
 
 VERSION_PROPERTY = "masklake.schemaVersion"
@@ -69,6 +70,12 @@ VERSION_PROPERTY = "masklake.schemaVersion"
 PARTITIONABLE = frozenset({"task", "status", "format", "model", "model_revision", "fingerprint", "run_id", "error_code"})
 """Contract columns that `--partition-by` may name; any other name there is a hive-style key of the input path."""
 
+
+NEWNESS = ("run_order", "processed_at", "run_id")
+"""What orders the rows of an image and task. No two runs of a table have the same `run_order`; the others are for rows without one."""
+
+NEWNESS_SQL = "(coalesce(run_order, -1), processed_at, run_id)"
+"""The same as a value of DuckDB: the greatest is the newest row's."""
 
 NOTHING_CARRIED = pa.schema([])
 

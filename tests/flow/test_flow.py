@@ -99,7 +99,7 @@ def test_no_two_stages_are_fused(tmp_path: Path) -> None:
         carried=NOTHING_CARRIED,
         source=ModelSource("folder", str(MODEL)),
         description=checkpoint.describe(MODEL, Options(tasks=("panoptic",))),
-        stamp=RunStamp("demo", "1", {"panoptic": "f"}, "run-1", datetime(2026, 11, 22, tzinfo=UTC)),
+        stamp=RunStamp("demo", "1", {"panoptic": "f"}, "run-1", 1, datetime(2026, 11, 22, tzinfo=UTC)),
         max_pixels=1,
         max_image_bytes=1,
         precision="float32",

@@ -103,6 +103,6 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, content: str) 
 def test_the_contract_columns_come_in_the_promised_order() -> None:
     promised = (
         "image_uri image_etag image_bytes image_modified width height format task model model_revision fingerprint "
-        "run_id processed_at status error_code error_message segments"
+        "run_id run_order processed_at status error_code error_message segments"
     )
     assert promised.split() == TABLE.names

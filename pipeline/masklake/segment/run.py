@@ -253,7 +253,7 @@ class _Run:
             self.totals, planned_images=planned.todo_images, planned_rows=planned.todo_rows, planned_bytes=planned.todo_bytes
         )
         if planned.todo_images:
-            dataset = flow.build(self._work_order(planned, resources), resources)
+            dataset = flow.build(self._work_order(table, planned, resources), resources)
             try:
                 with Pulse() as pulse:
                     self._stream(table, _in_background(flow.stream(dataset)), pulse)
@@ -263,7 +263,7 @@ class _Run:
         self._check_complete(table)
         return self._report(table)
 
-    def _work_order(self, planned: Plan, resources: flow.Resources) -> Work:
+    def _work_order(self, table: Table, planned: Plan, resources: flow.Resources) -> Work:
         model, config = self.model, self.config
         return Work(
             plan_uri=self.folder,
@@ -273,7 +273,7 @@ class _Run:
             carried=self.carried.schema,
             source=model.source,
             description=model.description,
-            stamp=RunStamp(config.model, model.revision, model.fingerprints, self.run_id, self.started_at),
+            stamp=RunStamp(config.model, model.revision, model.fingerprints, self.run_id, table.run_order, self.started_at),
             max_pixels=config.max_pixels,
             max_image_bytes=config.max_image_bytes,
             precision=config.precision,

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Field, Transaction
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
@@ -101,6 +102,16 @@ class Table:
     def partition_by(self) -> list[str]:
         """The columns of the partitioning, in order."""
         return list(self._delta.metadata().partition_columns)
+
+    @property
+    def run_order(self) -> int:
+        """What tells the rows of the run that has begun from those of earlier ones: the version of the log with which it began.
+
+        Where the table already holds greater ones, because its rows were copied from another table, it goes on from these.
+        """
+        assert self._run
+        self._catch_up()
+        return max(self._run.begun, self._greatest_order() + 1)
 
     def run_folder(self, run_id: str) -> str:
         """Where a run keeps its work list (`plan-*`) and its report."""
@@ -235,6 +246,12 @@ class Table:
         """
         held: int = sum(batch.num_rows for batch in self._scan(["run_id"], f"run_id = {sql_text(run_id)}"))
         return held + (self._taken_out if self._run and run_id == self._run.run_id else 0)
+
+    def _greatest_order(self) -> int:
+        """The greatest `run_order` that the table holds, by the statistics in its log; -1 where there is none."""
+        files = pa.table(self._delta.get_add_actions(flatten=True))
+        known = pc.max(files["max.run_order"]).as_py() if "max.run_order" in files.column_names else None
+        return -1 if known is None else int(known)
 
     def _scan(self, columns: Sequence[str], predicate: str) -> Iterator[pa.RecordBatch]:
         self._catch_up()

@@ -13,10 +13,9 @@ from deltalake.exceptions import TableNotFoundError
 
 from masklake import storage
 from masklake.errors import MasklakeError
-from masklake.schema import table_schema
+from masklake.schema import NEWNESS, NEWNESS_SQL, table_schema
 from masklake.table.keys import sql_text
 
-_KEYS = ("image_uri", "task", "processed_at", "run_id")
 _MEMORY = "512MB"  # for the keys of the newest rows; beyond it, they spill to disk
 _ROWS, _ROWS_WITH_MASKS = 2048, 128  # of a batch that `newest` reads
 _PIECE_BYTES = 4 << 20
@@ -46,6 +45,8 @@ class MaskTable:
 
     def newest(self, task: str | None = None, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[dict[str, Any]]:
         """The newest row of each image and task as Python values, in no particular order; masks are never all in memory at once.
+
+        Newest is the row of the run that began last by the table's log, whatever the clocks of the machines said.
 
         Args:
             task: this task's rows only.
@@ -91,13 +92,16 @@ class MaskTable:
             database.execute("SET temp_directory = $folder", {"folder": scratch})
             # Left to itself, the optimiser may put the rows with their masks into the join's hash table instead of the keys.
             database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
-            database.register("keys", self._scan(_KEYS, predicate))
-            database.execute("CREATE TABLE newest AS SELECT image_uri, task, max((processed_at, run_id)) AS stamp FROM keys GROUP BY ALL")
-            database.register("rows", _in_pieces(self._scan(dict.fromkeys([*wanted.names, *_KEYS]), predicate)))
+            ordered_by = [name for name in NEWNESS if name in self.schema.names]  # a table of an older schema version lacks the first
+            stamp = NEWNESS_SQL if ordered_by == list(NEWNESS) else f"({', '.join(ordered_by)})"
+            keys = ["image_uri", "task", *ordered_by]
+            database.register("keys", self._scan(keys, predicate))
+            database.execute(f"CREATE TABLE newest AS SELECT image_uri, task, max({stamp}) AS stamp FROM keys GROUP BY ALL")  # noqa: S608
+            database.register("rows", _in_pieces(self._scan(dict.fromkeys([*wanted.names, *keys]), predicate)))
             columns = ", ".join(f'"{name}"' for name in wanted.names)
             rows = database.sql(
                 f"SELECT {columns} FROM rows SEMI JOIN newest ON rows.image_uri = newest.image_uri AND rows.task = newest.task "  # noqa: S608
-                "AND (rows.processed_at, rows.run_id) = newest.stamp"
+                f"AND {stamp} = newest.stamp"
             )
             for batch in rows.to_arrow_reader(_ROWS_WITH_MASKS if "segments" in wanted.names else _ROWS):
                 yield from pa.Table.from_batches([batch]).cast(wanted).to_batches()

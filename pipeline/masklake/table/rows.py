@@ -57,6 +57,7 @@ class RunStamp:
     model_revision: str
     fingerprints: Mapping[str, str]
     run_id: str
+    run_order: int
     processed_at: datetime
 
 
@@ -140,7 +141,7 @@ def bounded_text(text: str, limit: int = MAX_MESSAGE) -> str:
 
 
 def _stamp_columns(run: RunStamp, tasks: Sequence[str]) -> dict[str, pa.Array]:
-    same = ("model", "model_revision", "run_id", "processed_at")
+    same = ("model", "model_revision", "run_id", "run_order", "processed_at")
     columns = {name: pa.repeat(pa.scalar(getattr(run, name), TABLE.field(name).type), len(tasks)) for name in same}
     return columns | {"fingerprint": pa.array([run.fingerprints[task] for task in tasks], pa.string())}
 

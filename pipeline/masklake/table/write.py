@@ -35,7 +35,19 @@ SAMPLES = 64
 
 _ROW_GROUP_BYTES = 8 << 20  # before compression: small enough to read one row's masks, large enough to scan
 _STRING_STATS = 512  # characters of a minimum or maximum; image URIs share long prefixes, so the customary 32 would skip nothing
-_STATS_COLUMNS = ("image_uri", "image_etag", "task", "fingerprint", "run_id", "processed_at", "status", "error_code", "width", "height")
+_STATS_COLUMNS = (
+    "image_uri",
+    "image_etag",
+    "task",
+    "fingerprint",
+    "run_id",
+    "run_order",
+    "processed_at",
+    "status",
+    "error_code",
+    "width",
+    "height",
+)
 
 
 @dataclass(frozen=True, order=True)

@@ -11,17 +11,16 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from masklake.schema import TABLE, Status
+from masklake.schema import NEWNESS, NEWNESS_SQL, TABLE, Status
 from masklake.upkeep.rewrite import opened
 from masklake.upkeep.upkeep import TableFile, UpkeepTable
 
 REASONS = ("changed image", "changed model or settings", "done again")
 """Why a row is superseded: the newer row is of another etag; else of another fingerprint; else an error was retried."""
 
-_KEYS = ("image_uri", "image_etag", "task", "fingerprint", "processed_at", "run_id", "status")
+_KEYS = ("image_uri", "image_etag", "task", "fingerprint", *NEWNESS, "status")
 _MEMORY = "512MB"  # beyond it, DuckDB spills to disk
 _INSERTED_ROWS = 65_536  # at a time: files may hold a few rows each
-_STAMP = "(processed_at, run_id)"
 
 
 class Superseded:
@@ -50,7 +49,7 @@ class Superseded:
 def superseded(table: UpkeepTable, files: Sequence[TableFile]) -> Iterator[Superseded]:
     """Find the rows that may go: those of an image and task of which a newer row exists.
 
-    Newer is a later `processed_at`, and a greater `run_id` where that is equal, as in `masklake.reading`. An answer (status `ok`) is
+    Newer is the row of a run that began later by the table's log (`NEWNESS`), as in `masklake.reading`. An answer (status `ok`) is
     superseded by a newer answer only, never by an error: asking for each image's newest row, or for its newest successful one, gives the
     same before and after.
     """
@@ -71,7 +70,7 @@ def superseded(table: UpkeepTable, files: Sequence[TableFile]) -> Iterator[Super
 def _load(database: duckdb.DuckDBPyConnection, table_uri: str, files: Sequence[TableFile]) -> None:
     database.execute(
         "CREATE TABLE keys (file INTEGER, row BIGINT, image_uri VARCHAR, image_etag VARCHAR, task VARCHAR, fingerprint VARCHAR, "
-        "processed_at BIGINT, run_id VARCHAR, status VARCHAR)"
+        "run_order BIGINT, processed_at BIGINT, run_id VARCHAR, status VARCHAR)"
     )
     waiting, rows = list[pa.Table](), 0
     for number, (file, source) in enumerate(opened(table_uri, files)):
@@ -87,15 +86,19 @@ def _load(database: duckdb.DuckDBPyConnection, table_uri: str, files: Sequence[T
 
 def _numbered(batch: pa.RecordBatch, file: TableFile, number: int, first: int) -> pa.Table:
     """The keys of some rows of a file, with the numbers of both."""
-    columns = {
-        name: pa.repeat(pa.scalar(file.partition_values[name], pa.string()), batch.num_rows)
-        if name in file.partition_values
-        else batch.column(name).cast(TABLE.field(name).type)
-        for name in _KEYS
-    }
+    columns = {name: _column(batch, file, name) for name in _KEYS}
     columns["processed_at"] = columns["processed_at"].cast(pa.int64())
     rows = pa.array(np.arange(first, first + batch.num_rows))
     return pa.table({"file": pa.repeat(pa.scalar(number, pa.int32()), batch.num_rows), "row": rows, **columns})
+
+
+def _column(batch: pa.RecordBatch, file: TableFile, name: str) -> pa.Array:
+    if name in file.partition_values:
+        return pa.repeat(pa.scalar(file.partition_values[name], pa.string()), batch.num_rows)
+    kind = TABLE.field(name).type
+    return (
+        batch.column(name).cast(kind) if name in batch.schema.names else pa.nulls(batch.num_rows, kind)
+    )  # a file from before it was there
 
 
 def _insert(database: duckdb.DuckDBPyConnection, tables: Sequence[pa.Table]) -> None:
@@ -111,8 +114,8 @@ def _find(database: duckdb.DuckDBPyConnection) -> None:
     database.execute(
         f"""
         CREATE TABLE newest AS
-        SELECT image_uri, task, max({_STAMP}) AS stamp, arg_max({answer}, {_STAMP}) AS answer,
-            max({_STAMP}) FILTER ({ok}) AS ok_stamp, arg_max({answer}, {_STAMP}) FILTER ({ok}) AS ok_answer
+        SELECT image_uri, task, max({NEWNESS_SQL}) AS stamp, arg_max({answer}, {NEWNESS_SQL}) AS answer,
+            max({NEWNESS_SQL}) FILTER ({ok}) AS ok_stamp, arg_max({answer}, {NEWNESS_SQL}) FILTER ({ok}) AS ok_answer
         FROM keys GROUP BY image_uri, task
         """  # noqa: S608 - constants
     )
@@ -124,7 +127,7 @@ def _find(database: duckdb.DuckDBPyConnection) -> None:
         FROM (
             SELECT keys.*, if({ok}, ok_answer, answer) AS newer, if({ok}, ok_stamp, stamp) AS newest_stamp
             FROM keys JOIN newest ON keys.image_uri = newest.image_uri AND keys.task = newest.task
-        ) WHERE {_STAMP} < newest_stamp
+        ) WHERE {NEWNESS_SQL} < newest_stamp
         ORDER BY file, row
         """  # noqa: S608 - constants
     )

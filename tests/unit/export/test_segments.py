@@ -16,7 +16,7 @@ SORTED_BY = ["image_uri", "task", "segment_id"]
 def exploded(table: str) -> pl.DataFrame:
     """The same by polars alone, from the Delta table."""
     rows = pl.scan_delta(table).filter(status="ok")
-    rows = rows.filter(pl.col("processed_at") == pl.col("processed_at").max().over("image_uri", "task"))
+    rows = rows.filter(pl.col("run_order") == pl.col("run_order").max().over("image_uri", "task"))
     columns = ["image_uri", "width", "height", "task", "model", "fingerprint", "dt"]
     flat = rows.select(*columns, "segments").explode("segments").unnest("segments")
     boxes = [pl.col("bbox").list.get(index).alias(f"bbox_{name}") for index, name in enumerate(("x", "y", "width", "height"))]

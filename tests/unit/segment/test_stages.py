@@ -46,7 +46,7 @@ def work(tmp_path: Path) -> Work:
         carried=NOTHING_CARRIED,
         source=ModelSource("folder", str(MODEL)),
         description=checkpoint.describe(MODEL, Options(tasks=TASKS)),
-        stamp=RunStamp("demo", "1", fingerprints, "run-1", datetime(2026, 11, 22, tzinfo=UTC)),
+        stamp=RunStamp("demo", "1", fingerprints, "run-1", 1, datetime(2026, 11, 22, tzinfo=UTC)),
         max_pixels=10**8,
         max_image_bytes=10**8,
         precision="float32",

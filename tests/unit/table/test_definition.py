@@ -43,7 +43,7 @@ def test_a_new_table_says_its_version(tmp_path: Path) -> None:
 
 def test_an_older_table_is_extended_by_the_first_run_that_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (definition, table):
-        monkeypatch.setattr(module, "SCHEMA_VERSION", 2)
+        monkeypatch.setattr(module, "SCHEMA_VERSION", 3)
     older(tmp_path)
     assert [row["image_uri"] for row in reading.open_table(str(tmp_path)).newest()] == [f"{LAKE}old.jpg"]
     opened = Table.open(str(tmp_path), BY)
@@ -55,7 +55,7 @@ def test_an_older_table_is_extended_by_the_first_run_that_writes(tmp_path: Path,
     run.commit(files(run, "run-1", ["new"]))
     delta = DeltaTable(str(tmp_path))
     assert {field.name for field in delta.schema().fields} == set(table_schema(BY).names)
-    assert delta.metadata().configuration[VERSION_PROPERTY] == "2"
+    assert delta.metadata().configuration[VERSION_PROPERTY] == "3"
     expected = {f"{LAKE}old.jpg": None, f"{LAKE}dt=2026-11-22/new.jpg": "JPEG"}
     assert dict(pl.read_delta(str(tmp_path)).select("image_uri", "format").rows()) == expected
     assert {row["image_uri"]: row["format"] for row in reading.open_table(str(tmp_path)).newest()} == expected
@@ -91,7 +91,7 @@ def test_a_run_that_works_while_another_extends_the_table_goes_on(tmp_path: Path
 def test_a_newer_table_is_refused(tmp_path: Path) -> None:
     Table.open_or_create(str(tmp_path), BY)
     DeltaTable(str(tmp_path)).alter.set_table_properties({VERSION_PROPERTY: "99"}, raise_if_not_exists=False)
-    with pytest.raises(Refused, match=r"a newer masklake wrote this table \(schema version 99, this one knows 1\): update masklake"):
+    with pytest.raises(Refused, match=r"a newer masklake wrote this table \(schema version 99, this one knows 2\): update masklake"):
         Table.open(str(tmp_path), BY)
 
 

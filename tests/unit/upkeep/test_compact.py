@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from masklake import reading
 from masklake.errors import Refused
@@ -266,6 +266,49 @@ def test_exactly_the_rows_that_a_newer_row_supersedes_are_dropped(tmp_path: Path
     assert compacted(tmp_path, "compact-2", drop_superseded=True).merged_files == 0
 
 
+@pytest.mark.parametrize("where", [None, "status = 'ok'"])
+def test_the_log_orders_rows_and_no_clock(tmp_path: Path, where: str | None) -> None:
+    """The second run's machine is a year behind; its rows are the newer ones all the same."""
+    for run_id, minute, fingerprint in (("run-9", 59, "f-old"), ("run-1", 1, "f-new")):
+        run = begun(tmp_path, run_id)
+        made = rows([f"{LAKE}{name}.jpg" for name in "ab"], run_id, BY, minute, order=run.run_order, dt=["1"] * 2)
+        made = made.set_column(made.schema.get_field_index("fingerprint"), made.schema.field("fingerprint"), pa.array([fingerprint] * 2))
+        run.commit(write_rows(made, run.uri, BY, run_id))
+        run.finish_run()
+    assert newest(tmp_path, where) == dict.fromkeys("ab", ("run-1", "ok"))
+    assert compacted(tmp_path, drop_superseded=True).superseded_rows["changed model or settings"] == 2
+    assert newest(tmp_path, where) == dict.fromkeys("ab", ("run-1", "ok"))
+    assert set(content(tmp_path)["run_id"].to_pylist()) == {"run-1"}
+
+
+def test_rows_from_before_the_order_was_kept_are_older_and_go_by_their_clock(tmp_path: Path) -> None:
+    for run_id, minute, names in (("run-3", 3, "abc"), ("run-2", 2, "abc")):
+        made = rows([f"{LAKE}{name}.jpg" for name in names], run_id, BY, minute, dt=["1"] * len(names)).drop_columns(["run_order"])
+        write_deltalake(str(tmp_path), made, mode="append", partition_by=list(BY))
+    assert newest(tmp_path) == dict.fromkeys("abc", ("run-3", "ok")), "by a table without that column"
+    run = begun(tmp_path, "run-1")
+    run.commit(write_rows(rows([f"{LAKE}a.jpg"], "run-1", BY, 1, order=run.run_order, dt=["1"]), run.uri, BY, "run-1"))
+    run.finish_run()
+    expected = {"a": ("run-1", "ok"), "b": ("run-3", "ok"), "c": ("run-3", "ok")}
+    assert newest(tmp_path) == expected
+    assert compacted(tmp_path, drop_superseded=True).superseded_rows["done again"] == 4
+    assert newest(tmp_path) == expected
+    assert images_in(tmp_path) == Counter("abc")
+
+
+def test_runs_on_a_table_whose_rows_were_copied_from_a_longer_log_are_newer_still(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for number in range(1, 9):
+        run = begun(there, f"run-{number}")
+    assert run.run_order == 8
+    run.commit(write_rows(rows([f"{LAKE}a.jpg"], "run-8", BY, 8, order=run.run_order, dt=["1"]), run.uri, BY, "run-8"))
+    write_deltalake(str(here), DeltaTable(str(there)).to_pyarrow_table(), partition_by=list(BY))
+    anew = begun(here, "run-1")
+    assert DeltaTable(str(here)).version() < 8 < anew.run_order
+    anew.commit(write_rows(rows([f"{LAKE}a.jpg"], "run-1", BY, 1, order=anew.run_order, dt=["1"]), anew.uri, BY, "run-1"))
+    assert newest(here) == {"a": ("run-1", "ok")}
+
+
 def test_a_file_of_nothing_but_superseded_rows_goes_and_a_large_one_is_rewritten(tmp_path: Path) -> None:
     answered(tmp_path, "run-1", "a", 1)
     answered(tmp_path, "run-2", "bc", 2)
@@ -286,9 +329,13 @@ def test_tasks_in_files_of_their_own_column_are_told_apart(tmp_path: Path) -> No
 
 
 def test_a_run_whose_rows_are_dropped_while_it_works_still_finds_itself_complete(tmp_path: Path) -> None:
-    answered(tmp_path, "run-9", "a", 9, fingerprint="f-new")
-    run = begun(tmp_path, "run-1")  # it began later, with a clock that is behind
+    run = begun(tmp_path, "run-1")
     run.commit(write_rows(rows([f"{LAKE}a.jpg", f"{LAKE}b.jpg"], "run-1", BY, 1, dt=["1"] * 2), run.uri, BY, "run-1"))
+    newer = Table.open_or_create(str(tmp_path), BY)
+    newer.begin_run("s3://lake/list.parquet", "run-9", beat=False)  # a list of images overlaps with nothing, and may name the same ones
+    again = rows([f"{LAKE}a.jpg"], "run-9", BY, 9, dt=["1"])
+    again = again.set_column(again.schema.get_field_index("fingerprint"), "fingerprint", pa.array(["f-new"])).cast(again.schema)
+    newer.commit(write_rows(again, newer.uri, BY, "run-9"))
     assert compacted(tmp_path, drop_superseded=True).superseded_rows["changed model or settings"] == 1
     assert images_in(tmp_path) == Counter("ab")
     assert run.rows_of_run("run-1") == 2

@@ -50,7 +50,9 @@ _FIRST_PARTITION_ID = 1000  # as Iceberg's specification numbers partition field
 _COLUMN_METRICS = "write.metadata.metrics.column."
 _BOUNDED = {
     "image_uri": "truncate(512)",  # URIs share long prefixes
-    **dict.fromkeys(("image_etag", "model", "run_id", "status", "error_code", "processed_at", "width", "height"), "truncate(64)"),
+    **dict.fromkeys(
+        ("image_etag", "model", "run_id", "run_order", "status", "error_code", "processed_at", "width", "height"), "truncate(64)"
+    ),
     "fingerprint": "truncate(128)",
 }
 _MANIFEST_READERS = 8
