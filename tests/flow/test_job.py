@@ -131,6 +131,11 @@ def test_only_a_new_image_a_changed_image_or_a_new_task_is_work(lake: Path, caps
     assert summary["images"] == 2
     newest = reading.open_table(str(lake / "masks")).newest(task="panoptic", columns=["image_uri"])
     assert sum(1 for _ in newest) == 9 + len(broken_files())
+    entries = sorted((lake / "masks" / "_delta_log").glob("*.json"))
+    told = [json.loads(line)["commitInfo"].get("masklake") for entry in entries for line in entry.open() if "commitInfo" in line]
+    begun = {event["run_id"]: version for version, event in enumerate(told) if event and event["event"] == "begin"}
+    rows = reading.open_table(str(lake / "masks")).rows(columns=["run_id", "run_order"])
+    assert dict(zip(*rows.to_pydict().values(), strict=True)) == begun, "the log's order is what each row says"
 
 
 def test_too_many_failed_images_end_with_3_and_are_only_done_again_when_asked(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,7 +106,7 @@ def done_digests(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> It
         return
     dataset = ray.data.from_arrow(shares).map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=1)
     for batch in batches(dataset):
-        yield from batch.cast(DIGESTS).tobatches()
+        yield from batch.cast(DIGESTS).to_batches()
 
 
 def _by_rows(files: Sequence[KeyFile]) -> Iterator[list[KeyFile]]:
