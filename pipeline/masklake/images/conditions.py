@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 
 from masklake.errors import Refused
 from masklake.images.pages import PAGE_SCHEMA
+from masklake.sql import LOCK, expression, quoted
 
 COLUMNS = {"image_uri": "VARCHAR", "image_bytes": "BIGINT", "image_modified": "TIMESTAMPTZ"}
 """What a condition may name beside keys, and its type; keys are text."""
@@ -35,23 +33,18 @@ def parse(text: str) -> Condition:
     Raises:
         Refused: it is not SQL, no condition, or names something that does not exist.
     """
+    names = [node["column_names"][0] for node in expression(text) if node.get("class") == "COLUMN_REF"]
+    keys = tuple(sorted({name for name in names if name.lower() not in COLUMNS}))
+    if taken := [name for name in keys if name.lower() in PAGE_SCHEMA.names]:
+        raise Refused(f"--where {text}: {taken[0]} is not known before an image is read; there are {', '.join(COLUMNS)} and keys")
+    columns = [*(f"{name} {kind}" for name, kind in COLUMNS.items()), *(f"{quoted(key)} VARCHAR" for key in keys)]
+    condition = Condition(text, keys)
     with duckdb.connect() as database:
+        database.execute("SET TimeZone = 'UTC'")
+        database.execute(LOCK)
         try:
-            (tree,) = database.execute("SELECT json_serialize_sql('SELECT 1 WHERE ' || ?)", [f"({text}\n)"]).fetchone() or ("{}",)
-            parsed = json.loads(tree)
-            if parsed["error"]:
-                raise Refused(f"--where {text}: {parsed['error_message']}")
-            nodes = list(_nodes(parsed))
-            if any(node.get("class") == "SUBQUERY" for node in nodes):
-                raise Refused(f"--where {text}: a condition on each image by itself, without subqueries")
-            names = [node["column_names"][0] for node in nodes if node.get("class") == "COLUMN_REF"]
-            keys = tuple(sorted({name for name in names if name.lower() not in COLUMNS}))
-            if taken := [name for name in keys if name.lower() in PAGE_SCHEMA.names]:
-                raise Refused(f"--where {text}: {taken[0]} is not known before an image is read; there are {', '.join(COLUMNS)} and keys")
-            columns = [*(f"{name} {kind}" for name, kind in COLUMNS.items()), *(f"{quoted(key)} VARCHAR" for key in keys)]
             # One row of nulls, so that constants which are no times, or no numbers, are looked at as well.
-            database.execute(f"SET TimeZone = 'UTC'; CREATE TABLE listed ({', '.join(columns)}); INSERT INTO listed DEFAULT VALUES")
-            condition = Condition(text, keys)
+            database.execute(f"CREATE TABLE listed ({', '.join(columns)}); INSERT INTO listed DEFAULT VALUES")
             database.execute(f"SELECT count(*) FROM listed WHERE {condition.sql}")  # noqa: S608 - it is the user's own SQL
         except duckdb.Error as error:
             raise refusal(text, error) from None
@@ -61,16 +54,3 @@ def parse(text: str) -> Condition:
 def refusal(text: str, error: duckdb.Error) -> Refused:
     """DuckDB's sentence on a condition, without the lines that point into a query that nobody has seen."""
     return Refused(f"--where {text}: {str(error).split(chr(10), 1)[0]}")
-
-
-def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every node of a syntax tree."""
-    if isinstance(tree, dict):
-        yield tree
-    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        yield from _nodes(child)

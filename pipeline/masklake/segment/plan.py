@@ -23,6 +23,7 @@ from masklake.images.conditions import COLUMNS, Condition, refusal
 from masklake.images.keys import NOT_CARRIED, Carried, with_carried, with_keys
 from masklake.images.pages import PAGE_SCHEMA
 from masklake.segment.digests import DIGESTS, OF_IMAGE, OF_URI, streamed
+from masklake.sql import LOCK
 
 GROUP_ROWS = 64
 """Images per group of the work list: what one worker fetches and decodes at a time."""
@@ -105,6 +106,9 @@ def make_plan(
         with duckdb.connect(str(Path(scratch, "plan.duckdb")), config=settings) as database:
             database.execute("SET TimeZone = 'UTC'")
             database.execute("SET enable_progress_bar = false")  # it would go to standard output, where the job's JSON is
+            # Left to itself, the optimiser may keep the side of a join of which it knows nothing, which is the table's.
+            database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
+            database.execute(LOCK)  # the condition is the user's own SQL
             left_out = _load_listing(database, pages, where)
             _compare(database, done, (1 << len(fingerprints)) - 1, retry_errors)
             order = _ORDER_IN_CONTAINERS if _numbers(database, "SELECT count(image_container) FROM listing")[0] else _ORDER
@@ -193,8 +197,6 @@ def _compare(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch]
         FROM (SELECT listing_order, {OF_URI} AS name, {OF_IMAGE} AS image FROM listing) GROUP BY name
         """  # noqa: S608 - constants
     )
-    # Left to itself, the optimiser may keep the side of which it knows nothing, which is the table's.
-    database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
     with streamed(database, "done", DIGESTS, done if done is not None else ()):
         database.execute(
             """

@@ -14,6 +14,7 @@ from deltalake.exceptions import TableNotFoundError
 from masklake import storage
 from masklake.errors import MasklakeError
 from masklake.schema import NEWNESS, NEWNESS_SQL, table_schema
+from masklake.sql import expression
 from masklake.table.keys import sql_text
 
 _MEMORY = "512MB"  # for the keys of the newest rows; beyond it, they spill to disk
@@ -68,7 +69,7 @@ class MaskTable:
             sizes = table.newest_arrow(columns=["image_uri", "width", "height"]).read_pandas()
         """
         wanted = self._fields(columns)
-        conditions = [f"({where})"] if where else []
+        conditions = [condition(where)] if where else []
         if task is not None:
             conditions.append(f"task = {sql_text(task)}")
         return pa.RecordBatchReader.from_batches(wanted, self._newest(wanted, " AND ".join(conditions) or None))
@@ -80,7 +81,7 @@ class MaskTable:
             errors = table.rows(columns=["image_uri", "error_code", "processed_at"], where="status = 'error'")
         """
         wanted = self._fields(columns)
-        return self._scan(wanted.names, where).read_all().cast(wanted)
+        return self._scan(wanted.names, condition(where) if where else None).read_all().cast(wanted)
 
     def _fields(self, columns: Sequence[str] | None) -> pa.Schema:
         return self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
@@ -108,6 +109,16 @@ class MaskTable:
 
     def _scan(self, columns: Iterable[str], predicate: str | None) -> pa.RecordBatchReader:
         return pa.RecordBatchReader.from_stream(self.delta.scan(columns=list(columns), predicate=predicate))
+
+
+def condition(where: str) -> str:
+    """An SQL condition on columns, to be put beside others: delta-rs itself would read one expression, and pass over whatever follows.
+
+    Raises:
+        Refused: it is not one expression.
+    """
+    expression(where)
+    return f"({where}\n)"  # a comment at its end is closed
 
 
 def _in_pieces(batches: pa.RecordBatchReader) -> pa.RecordBatchReader:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from masklake.errors import Refused
 from masklake.schema import Status, Task
 from masklake.table.keys import sql_text
-from masklake.table.read import MaskTable
+from masklake.table.read import MaskTable, condition
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Choice:
         if self.fingerprint is not None:
             conditions.append(f"fingerprint = {sql_text(self.fingerprint)}")
         if self.where is not None:
-            conditions.append(f"({self.where})")
+            conditions.append(condition(self.where))
         return " AND ".join(conditions)
 
 
@@ -51,8 +51,9 @@ def check_condition(table: MaskTable, where: str | None) -> None:
     """Raises Refused where `where` is not an SQL condition on the columns of the table."""
     if where is None:
         return
+    predicate = f"{condition(where)} AND 1 = 0"
     try:
-        pa.RecordBatchReader.from_stream(table.delta.scan(columns=["task"], predicate=f"({where}) AND 1 = 0")).read_all()
+        pa.RecordBatchReader.from_stream(table.delta.scan(columns=["task"], predicate=predicate)).read_all()
     except Exception as error:
         reason = re.sub(r"\s+", " ", str(error))
         raise Refused(f"--where {where}: is not a condition on the table's columns: {reason}") from None

@@ -6,7 +6,7 @@ from collections import Counter
 
 from masklake import reading
 from masklake.errors import Refused
-from masklake.table.selection import check_condition
+from masklake.table.selection import Choice, check_condition
 from masklake.training.examples import DataSet, Example, Runs, count_labels
 
 
@@ -23,10 +23,9 @@ def read_table(uri: str, task: str, where: str | None, min_score: float) -> Data
         Refused: no row has segments, `where` is no condition, or a label is a thing in some rows and none in others.
         MasklakeError: there is no table.
     """
-    condition = "status = 'ok'" + (f" AND ({where})" if where else "")
     table = reading.open_table(uri)
     check_condition(table, where)
-    rows = table.newest(task=task, columns=["image_uri", "height", "width", "segments"], where=condition)
+    rows = table.newest(task=task, columns=["image_uri", "height", "width", "segments"], where=Choice(where=where).condition())
     skipped: Counter[str] = Counter()
     labels: dict[str, bool] = {}
     order: dict[str, int] = {}

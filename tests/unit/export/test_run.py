@@ -58,7 +58,7 @@ def test_rows_of_several_models_are_told_and_can_be_chosen_from(tmp_path: Path) 
     ("settings", "message"),
     [
         ({"where": "colour = 'red'"}, "--where colour = 'red': is not a condition on the table's columns: .*colour"),
-        ({"where": "dt ="}, "--where dt =: is not a condition"),
+        ({"where": "dt ="}, "--where dt =: it must be one SQL condition"),
         ({"where": "dt = 'never'"}, "no row with status ok fits --task instance, nor one of another task; see --where"),
         ({"model": "no such"}, "no row with status ok fits"),
         ({"min_score": 1.5}, "--min-score 1.5: must be between 0 and 1"),

@@ -152,7 +152,7 @@ def held(count: int) -> Iterator[pa.RecordBatch]:
 
 MEASURE = """
 import resource, sys, tempfile
-from masklake.images import plan
+from masklake.segment import plan
 from tests.unit.segment.test_plan import KEYS, digest, held, synthetic
 plan._MEMORY = "100MB"
 images, fingerprints = int(sys.argv[1]), {"panoptic": "p1"}
