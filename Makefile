@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # Half of the tests' time is waiting for servers and clusters: two files at once take little more than half as long.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help install demo test faults lint cluster cluster-down benchmark constraints
+.PHONY: help install demo check test faults lint cluster cluster-down benchmark constraints
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ $(STAMP): pyproject.toml infra/constraints.txt
 
 demo: install  ## embedded S3 server, generated images, the job three times, pictures and quality (about 3 minutes)
 	$(BIN)/masklake demo --output demo-out
+
+check: lint  ## lint, types, contracts and the fast unit tests: under two minutes on two cores
+	$(BIN)/python -m pytest tests/unit -m 'not slow' -n 2 --dist worksteal
 
 test: lint  ## format, lint, types, import contracts, all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -85,3 +85,9 @@ def rows(
     failure: dict[str, Answer] = {"panoptic": ImageFailure(ErrorCode.MODEL_FAILED, "no")}
     answers: list[Mapping[str, Answer]] = [failure if uri in failed else answer for uri in uris]
     return build_rows(images(uris, **columns), answers, stamp(run_id, minute, order), partition_by)
+
+
+def decoded(counts: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask [height, width] of compressed run lengths, as pycocotools reads them."""
+    mask: NDArray[np.bool_] = coco_mask.decode({"size": list(size), "counts": counts}).astype(np.bool_)
+    return mask

@@ -94,36 +94,6 @@ def encode_runs(runs: Runs, count: int, size: tuple[int, int]) -> list[Encoded]:
     ]
 
 
-def decode(counts: bytes, size: tuple[int, int]) -> Bools:
-    """Decode a compressed string to a mask [H, W] of `size` (height, width); raises ValueError where it does not fit that size."""
-    height, width = size
-    lengths = run_lengths(counts)
-    if lengths.sum() != height * width or (lengths < 0).any():
-        raise ValueError(f"run lengths add up to {int(lengths.sum())} pixels, the image has {height} x {width} = {height * width}")
-    ones = np.arange(len(lengths)) % 2 == 1
-    return np.repeat(ones, lengths).reshape(width, height).T
-
-
-def run_lengths(counts: bytes) -> Ints:
-    """The uncompressed counts (lengths of alternating runs, zeros first) of a compressed string; ValueError where it is cut off."""
-    chars = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
-    if chars.size == 0:
-        return np.zeros(0, np.int64)
-    if chars.min() < 0 or chars.max() > 63 or chars[-1] & 32:
-        raise ValueError("not a complete compressed run-length string")
-    ends = np.flatnonzero((chars & 32) == 0)
-    begins = np.concatenate((np.zeros(1, np.int64), ends[:-1] + 1))
-    groups = ends - begins + 1
-    if groups.max() > _MAX_GROUPS:
-        raise ValueError("a run length of more than 32 bits")
-    place = np.arange(chars.size) - np.repeat(begins, groups)
-    values = np.add.reduceat((chars & 31) << (5 * place), begins)
-    values -= ((chars[ends] & 16) >> 4) << (5 * groups)  # the last group's top bit is the sign
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
-
-
 def _counts_strings(segment: Ints, start: Ints, end: Ints, shares: tuple[Ints, Ints], pixels: int) -> list[bytes]:
     """The compressed strings of all segments. A segment of r runs has 2 r + 1 slots here; its last one, the zeros after its last
     run, is left out of the string where there are none."""

@@ -169,11 +169,6 @@ def summary(facts: RunFacts, totals: RunTotals, **more: Any) -> dict[str, Any]:
     }
 
 
-def summary_line(facts: RunFacts, totals: RunTotals, **more: Any) -> str:
-    """The summary as the last line of a job's standard output: one JSON object, ASCII, without a line break."""
-    return json.dumps(summary(facts, totals, **more), default=str)
-
-
 def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Most frequent first; equally frequent ones by name."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from masklake.inference import checkpoint, preprocess, rle
+from masklake.inference import checkpoint, preprocess
 from masklake.inference.families import FAMILIES, ClassMap, Queries
 from masklake.inference.options import Options
 from masklake.inference.segmenter import ModelInput, Segment, Segmenter
+from tests.answers import decoded
 from tests.shared import shared_folder
 from tests.unit.inference import tiny_checkpoints
 from tests.unit.inference.tiny_checkpoints import FAMILY_NAMES, MASK_FAMILIES
@@ -174,7 +175,7 @@ def test_eomt_slides_a_window_as_transformers_does(tmp_path: Path) -> None:
 def id_map(segments: list[Segment], size: tuple[int, int]) -> NDArray[np.int64]:
     classes = np.full(size, -1)
     for segment in segments:
-        classes[rle.decode(segment.counts, size)] = segment.label_id
+        classes[decoded(segment.counts, size)] = segment.label_id
     return classes
 
 
@@ -237,6 +238,7 @@ def test_real_deeplab_weights_find_what_is_in_real_photographs() -> None:
     assert hits / checked > 0.7
 
 
+@pytest.mark.slow
 def test_oneformer_can_be_compiled_on_both_sides_of_its_task_token(checkpoints: dict[str, Path]) -> None:
     opened = open_segmenter(checkpoints["oneformer"], "oneformer")
     values = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

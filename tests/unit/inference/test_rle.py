@@ -1,4 +1,4 @@
-"""Run-length coding equals pycocotools byte for byte, in both directions."""
+"""Run-length coding equals pycocotools byte for byte."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ def reference(mask: Bools) -> rle.Encoded:
     return rle.Encoded(encoded["counts"], int(coco.area(encoded)), (x, y, width, height))
 
 
-def assert_both_ways(mask: Bools) -> None:
+def assert_right(mask: Bools) -> None:
     encoded = rle.encode_mask(mask)
     assert encoded == reference(mask)
-    assert np.array_equal(rle.decode(encoded.counts, mask.shape), mask)
     assert np.array_equal(coco.decode({"size": list(mask.shape), "counts": encoded.counts}).astype(bool), mask)
 
 
@@ -33,7 +32,7 @@ def test_random_masks_of_many_sizes_and_densities() -> None:
     rng = np.random.default_rng(1)
     for _ in range(800):
         height, width = rng.integers(1, 40, 2)
-        assert_both_ways(rng.random((height, width)) < rng.choice([0.02, 0.3, 0.5, 0.9, 0.99]))
+        assert_right(rng.random((height, width)) < rng.choice([0.02, 0.3, 0.5, 0.9, 0.99]))
 
 
 def test_blocks_with_long_runs_use_several_characters_for_a_count() -> None:
@@ -44,13 +43,13 @@ def test_blocks_with_long_runs_use_several_characters_for_a_count() -> None:
         for _ in range(int(rng.integers(1, 5))):
             top, left = rng.integers(0, height), rng.integers(0, width)
             mask[top : top + int(rng.integers(1, height + 1)), left : left + int(rng.integers(1, width + 1))] ^= True
-        assert_both_ways(mask)
+        assert_right(mask)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (3, 5), (480, 640)])
 def test_empty_and_full_masks(size: tuple[int, int]) -> None:
-    assert_both_ways(blank(*size))
-    assert_both_ways(~blank(*size))
+    assert_right(blank(*size))
+    assert_right(~blank(*size))
 
 
 def test_empty_and_full_masks_worked_out_by_hand() -> None:
@@ -63,7 +62,7 @@ def test_empty_and_full_masks_worked_out_by_hand() -> None:
 def test_one_pixel_in_a_corner(corner: tuple[int, int]) -> None:
     mask = blank(5, 4)
     mask[corner] = True
-    assert_both_ways(mask)
+    assert_right(mask)
 
 
 def test_masks_of_more_than_2_to_the_24_pixels() -> None:
@@ -72,8 +71,7 @@ def test_masks_of_more_than_2_to_the_24_pixels() -> None:
     encoded = rle.encode_mask(mask)
     assert encoded.area == 4200 * 4100 - 1
     assert encoded == reference(mask)
-    assert int(rle.decode(encoded.counts, mask.shape).sum()) == encoded.area
-    assert_both_ways(blank(4200, 4100))
+    assert_right(blank(4200, 4100))
 
 
 def test_all_segments_of_an_id_map_at_once() -> None:
@@ -94,18 +92,3 @@ def test_neighbouring_runs_of_one_id_are_joined() -> None:
     starts, values = np.array([0, 2, 4, 5]), np.array([1, 1, 0, 1])
     joined = rle.encode_id_runs(starts, values, 1, (2, 3))[0]
     assert joined == reference(np.array([[1, 1, 0], [1, 1, 1]], np.bool_))
-
-
-def test_reads_what_pycocotools_writes() -> None:
-    rng = np.random.default_rng(4)
-    for _ in range(300):
-        height, width = rng.integers(1, 60, 2)
-        mask = rng.random((height, width)) < rng.random()
-        counts = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
-        assert np.array_equal(rle.decode(counts, (height, width)), mask)
-
-
-@pytest.mark.parametrize("counts", [b"", b"5", b"P", b"\x01", b"7"])
-def test_counts_that_do_not_fit_the_size_are_refused(counts: bytes) -> None:
-    with pytest.raises(ValueError, match="run"):
-        rle.decode(counts, (2, 3))

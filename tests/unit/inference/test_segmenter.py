@@ -202,6 +202,7 @@ class Brightness(torch.nn.Module):
         return SimpleNamespace(logits=torch.stack([-brightness, brightness], dim=1))
 
 
+@pytest.mark.slow
 def test_a_compiled_model_sees_full_batches_and_answers_as_it_does_otherwise() -> None:
     inputs = [picture(seed) for seed in range(3)]
     compiled = Segmenter(Brightness(), describe(), torch.device("cpu"), batch_size=2, compiled=True)
@@ -209,6 +210,7 @@ def test_a_compiled_model_sees_full_batches_and_answers_as_it_does_otherwise() -
     assert compiled.segment(inputs) == open_fake(FakeModel()).segment(inputs)
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_compiler_is_refused_before_any_image(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.compiler.reset()
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
