@@ -77,8 +77,8 @@ def test_a_backbone_is_taken_over_and_one_that_does_not_fit_is_refused(tmp_path:
 
 
 def test_a_segmentation_checkpoint_gives_its_backbone_to_another_family() -> None:
-    """The demo model's, a Mask2Former, to the small OneFormer that `infra/finetune/oneformer-scenes.yaml` trains."""
-    demo, prepared = MODEL, ROOT / "infra" / "finetune"
+    """The demo model's, a Mask2Former, to the small OneFormer that `jobs/settings/finetune/oneformer-scenes.yaml` trains."""
+    demo, prepared = MODEL, ROOT / "jobs" / "settings" / "finetune"
     begin = models.start(None, prepared / "oneformer-small.json", demo, prepared / "letters-tokenizer")
     state = models.build(begin, LABELS, frozenset({0}), seed=2).module.state_dict()
     old = load_file(demo / "model.safetensors")
@@ -90,7 +90,7 @@ def test_a_segmentation_checkpoint_gives_its_backbone_to_another_family() -> Non
 @pytest.mark.shared_data
 def test_the_resnet_18_of_imagenet_fits_the_configuration_for_camvid() -> None:
     folder = shared_folder("models", "resnet18-imagenet")
-    begin = models.start(None, ROOT / "infra" / "finetune" / "mask2former-resnet18.json", folder, None)
+    begin = models.start(None, ROOT / "jobs" / "settings" / "finetune" / "mask2former-resnet18.json", folder, None)
     learner = models.build(begin, LABELS, frozenset(), seed=0)
     old = load_file(folder / "model.safetensors")
     name = "encoder.stages.3.layers.1.layer.1.convolution.weight"
@@ -154,7 +154,7 @@ def test_texts_name_the_segments_in_the_order_of_the_classes_and_are_filled_up()
 
 def test_the_queries_of_a_oneformer_from_scratch_differ_without_dropout() -> None:
     """With transformers' own first values of its query embeddings, all queries see and say nearly the same: the spread is 0.0004."""
-    prepared = ROOT / "infra" / "finetune"
+    prepared = ROOT / "jobs" / "settings" / "finetune"
     begin = models.start(None, prepared / "oneformer-small.json", None, prepared / "letters-tokenizer")
     module = models.build(begin, LABELS, frozenset({0}), seed=0).module.eval()
     task = torch.zeros(1, module.config.task_seq_len, dtype=torch.int64)

@@ -220,7 +220,7 @@ def test_cocos_own_panoptic_sample_is_read_as_its_json_says() -> None:
 def test_camvid_is_read_with_its_eleven_classes() -> None:
     folder = shared_folder("data", "camvid", "val")
     names = ["Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"]
-    labels = Path(__file__).parents[3] / "infra" / "finetune" / "camvid-labels.json"
+    labels = Path(__file__).parents[3] / "jobs" / "settings" / "finetune" / "camvid-labels.json"
     settings = DataConfig(
         format="label-maps",
         data=str(folder / "masks"),
