@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from masklake import config
 from masklake.training import settings as training
 from tests.lakes import ROOT
 
 FOLDER = ROOT / "jobs" / "settings"
-LOADERS = {
+LOADERS: dict[str, Callable[[list[str]], BaseModel]] = {
     "segment": lambda arguments: config.load(arguments, "masklake segment"),
     "finetune": lambda arguments: config.resolve(arguments, training.PROGRAM),
 }
