@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from masklake import config
 from masklake.evaluation import run
 from masklake.evaluation.report import Report
-from masklake.evaluation.settings import Settings
-from masklake.schema import Task
+from masklake.evaluation.settings import PROGRAM, EvaluateConfig
 from masklake.table.append import Table
 from masklake.table.rows import Answer, build_rows
 from masklake.table.write import write_rows
@@ -60,5 +60,7 @@ def label_maps(folder: Path, maps: Mapping[str, NDArray[Any]], names: Iterable[s
 
 def evaluate(table: str | Path, truth: str | Path, said: list[str] | None = None, task: str | None = None, **settings: Any) -> Report:
     """Evaluate as the job does; what it says is added to `said`."""
-    asked = Settings(table=str(table), truth=str(truth), task=None if task is None else Task(task), **settings)
+    given = {"table": str(table), "truth": str(truth), **({} if task is None else {"task": task}), **settings}
+    asked = config.checked(PROGRAM, {"given": {name: value for name, value in given.items() if value is not None}})
+    assert isinstance(asked, EvaluateConfig)
     return run.evaluate(asked, (said if said is not None else []).append)

@@ -25,7 +25,7 @@ def scenes(folder: Path) -> Path:
 def settings(scenes: Path, output: Path, model: Path, **more: Any) -> FinetuneConfig:
     given: dict[str, Any] = {
         "format": "coco-panoptic",
-        "data": str(scenes / "panoptic.json"),
+        "truth": str(scenes / "panoptic.json"),
         "images": str(scenes / "images"),
         "validation_share": 0.3,
         "model": str(model),
@@ -63,7 +63,7 @@ def feed(prepared: Prepared, team: Team, first: int, stop: int | None = None) ->
         for index in range(team.rank, prepared.settings.micros, team.size):
             places = batches.places(recipe, step, index)
             chosen = [examples[each] for each in batches.examples_at(len(examples), recipe, places)]
-            yield batches.make(recipe, places, chosen)
+            yield batches.make(recipe, places, chosen, prepared.training.reader.load)
 
 
 def train(given: FinetuneConfig, stop: int | None = None, team: Team | None = None) -> list[dict[str, Any]]:

@@ -223,6 +223,8 @@ class Program:
     """Title -> the model whose fields are the group's flags."""
     description: str
     epilog: str
+    laid_out: bool = False
+    """Whether description and epilog are lines as they shall be shown, and not paragraphs."""
 
 
 def load(argv: Sequence[str], prog: str) -> Config:
@@ -242,12 +244,20 @@ def resolve(argv: Sequence[str], program: Program) -> BaseModel:
     fields = program.settings.model_fields
     flags = vars(_parser(program).parse_args(argv))
     file = flags.pop("config", None)
-    sources = {f"in {file}": _read_yaml(file), "in the environment": _environment(fields), "on the command line": flags}
+    return checked(program, {f"in {file}": _read_yaml(file), "in the environment": _environment(fields), "on the command line": flags})
+
+
+def checked(program: Program, sources: Mapping[str, Mapping[str, Any]]) -> BaseModel:
+    """The settings of one run from what each source says, a later one before an earlier one; the sources' names are what messages say.
+
+    Raises:
+        Refused: as `resolve`.
+    """
     merged = {name: value for source in sources.values() for name, value in source.items()}
     try:
         return program.settings(**merged)
     except ValidationError as error:
-        raise Refused("\n".join(_explain(item, sources, fields) for item in error.errors())) from None
+        raise Refused("\n".join(_explain(item, sources, program.settings.model_fields) for item in error.errors())) from None
 
 
 def _environment(fields: Mapping[str, FieldInfo]) -> dict[str, str]:
@@ -271,14 +281,14 @@ def _read_yaml(file: str | None) -> dict[str, Any]:
     return {str(name).replace("-", "_"): value for name, value in content.items()}
 
 
-def _explain(item: ErrorDetails, sources: dict[str, dict[str, Any]], fields: Mapping[str, FieldInfo]) -> str:
+def _explain(item: ErrorDetails, sources: Mapping[str, Mapping[str, Any]], fields: Mapping[str, FieldInfo]) -> str:
     """One sentence: the setting, its value, where that came from, and what would be right."""
     message = item["msg"].removeprefix("Value error, ")
     if not item["loc"]:
         return message
     name = str(item["loc"][0])
     flag = "--" + name.replace("_", "-")
-    where = next((place for place in reversed(sources) if name in sources[place]), "")
+    where = next((place for place in reversed(list(sources)) if name in sources[place]), "")
     if item["type"] == "missing":
         return f"{flag} is missing: {fields[name].description}"
     if item["type"] == "extra_forbidden":
@@ -296,6 +306,7 @@ def _parser(program: Program) -> argparse.ArgumentParser:
         epilog=program.epilog,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter if program.laid_out else argparse.HelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags and environment variables override it")
     for title, model in program.groups.items():

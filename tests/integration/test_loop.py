@@ -63,7 +63,7 @@ def test_fine_tuning_on_a_look_of_its_own_makes_the_next_table_better(tmp_path: 
     assert segmented(str(MODEL))["images"] == SCENES
     before = evaluated()
     trained = finetune(
-        *("--format", "coco-panoptic", "--data", str(labelled / "panoptic.json"), "--images", str(labelled / "images")),
+        *("--format", "coco-panoptic", "--truth", str(labelled / "panoptic.json"), "--images", str(labelled / "images")),
         *("--model", str(MODEL), "--output", mine, "--steps", str(STEPS), "--validate-every", str(STEPS)),
         *("--rate", "5e-4", "--backbone-rate", "1", "--schedule", "one-cycle", "--scale-min", "1", "--scale-max", "1", "--clip", "5"),
     )

@@ -8,9 +8,10 @@ import subprocess
 import pytest
 
 from jobs import make_scenes
-from masklake.commands import cli, compact, erase, evaluate, export, publish
+from masklake.commands import cli, compact, erase, export, publish
 from masklake.config import Config
 from masklake.errors import ErrorCode
+from masklake.evaluation.settings import EvaluateConfig
 from masklake.schema import SEGMENT, TABLE
 from masklake.training.settings import FinetuneConfig
 from tests.lakes import ROOT
@@ -62,12 +63,11 @@ def test_every_flag_is_a_setting() -> None:
         compact.settings_parser(),
         erase.settings_parser(),
         export._parser(),
-        evaluate._parser(),
         publish._parser(),
         make_scenes._parser(),
     )
     of_others = "".join(parser.format_help() for parser in parsers)
-    of_runs = {name.replace("_", "-") for name in (*Config.model_fields, *FinetuneConfig.model_fields)}
+    of_runs = {name.replace("_", "-") for name in (*Config.model_fields, *FinetuneConfig.model_fields, *EvaluateConfig.model_fields)}
     assert flags <= of_runs | set(re.findall(r"--([a-z-]+)", of_others))
 
 

@@ -24,7 +24,7 @@ from masklake.demo.lake import broken_files, upload_broken, upload_scenes, uploa
 from masklake.demo.seaweedfs import SeaweedFS
 from masklake.evaluation import run
 from masklake.evaluation.report import Report
-from masklake.evaluation.settings import Settings
+from masklake.evaluation.settings import EvaluateConfig
 
 BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
 TRUTH, EVALUATION = "s3://lake/truth/scenes.json", "s3://lake/evaluation"
@@ -86,7 +86,7 @@ def _segment(title: str) -> dict[str, Any]:
 def _judge(images: int) -> Report:
     """The quality of what the table holds, against the truth the scenes were painted from; the page and the figures go beside the table."""
     upload_truth(TRUTH, IMAGES, range(images))
-    return run.evaluate(Settings(table=TABLE, truth=TRUTH, output=EVALUATION), say)
+    return run.evaluate(EvaluateConfig(table=TABLE, truth=TRUTH, output=EVALUATION), say)
 
 
 def _bring_home(output: Path, report_uri: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from masklake import config, storage
 from masklake.commands.ending import end_with, leave, say
 from masklake.training.settings import PROGRAM, FinetuneConfig
+from masklake.truth.open import found_in_words
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,11 +71,13 @@ class Pace:
 
 def _tell_data(prepared: Any) -> None:
     """What is learned from, and what of it is left out."""
+    from masklake.training import finetune
+
     training, held_out = prepared.training, prepared.held_out
+    say(found_in_words(training.truth))
     say(f"{len(training.examples)} examples of {len(training.labels)} classes to learn from, {len(held_out.examples)} held out")
-    for data, name in ((training, ""), (held_out, "held out: ")):
-        for what, count in data.skipped.items():
-            say(f"{name}left out: {count} {what}")
+    for what, count in finetune.left_out(prepared).items():
+        say(f"left out: {count} {what}")
     if not held_out.examples:
         say("nothing is held out: the last weights are kept, whatever they are worth")
 

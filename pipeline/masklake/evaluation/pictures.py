@@ -65,16 +65,17 @@ def _image(uri: str, size: tuple[int, int]) -> NDArray[np.uint8] | None:
 
 def true_segments(image: TruthImage, scoring: Scoring) -> Iterator[Segment]:
     """Truth as segments of the table, with the classes' indices for label ids; smaller instances first."""
+    found = scoring.coding.read(image)
     if scoring.task is Task.INSTANCE:
-        found = sorted(instances(image, scoring.classes), key=lambda each: int(coco_mask.area(each.mask)))
-        for number, each in enumerate(found, 1):
+        objects = sorted(instances(found, scoring.classes), key=lambda each: int(coco_mask.area(each.mask)))
+        for number, each in enumerate(objects, 1):
             yield _segment(number, each.class_id, each.mask["counts"], scoring)
         return
     if scoring.task is Task.PANOPTIC:
-        truth = regions(image, scoring.classes)
+        truth = regions(found, scoring.classes)
         ids, labels = truth.ids, dict(truth.labels)
     else:
-        ids = class_map(image, scoring.format, scoring.classes, scoring.ignore_index) - NONE
+        ids = class_map(found, scoring.classes.of_category) - NONE
         labels = {index - NONE: index for index in range(len(scoring.classes))}
     codes, places = np.unique(ids, return_inverse=True)
     present = [code for code in codes.tolist() if code in labels]

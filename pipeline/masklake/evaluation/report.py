@@ -11,7 +11,7 @@ from typing import Any
 
 from masklake.evaluation.pairs import Pairing
 from masklake.evaluation.scoring import Scoring, Tally
-from masklake.evaluation.settings import Settings
+from masklake.evaluation.settings import EvaluateConfig
 from masklake.quality.instance import InstanceStats
 from masklake.quality.panoptic import PanopticStats, Quality
 from masklake.quality.semantic import SemanticStats
@@ -30,7 +30,7 @@ UNITS = {Task.PANOPTIC: "segments", Task.SEMANTIC: "pixels", Task.INSTANCE: "ins
 _NAMED = 5  # images or labels that a sentence names
 
 
-def report(settings: Settings, truth: Truth, scoring: Scoring, pairing: Pairing, tally: Tally) -> Report:
+def report(settings: EvaluateConfig, truth: Truth, scoring: Scoring, pairing: Pairing, tally: Tally) -> Report:
     """Everything that is known at the end."""
     scores, by_class = _figures(scoring, tally)
     judged = scoring.classes.judged
@@ -65,7 +65,7 @@ def report(settings: Settings, truth: Truth, scoring: Scoring, pairing: Pairing,
                 "table_only": pairing.without_truth,
                 "matched_by_file_name_alone": pairing.by_name_alone,
             },
-            "table": settings.table,
+            "table": settings.table_uri,
             "truth": truth.uri,
             "truth_format": truth.format,
             "where": settings.where,

@@ -17,14 +17,14 @@ from masklake.evaluation import pictures, report
 from masklake.evaluation.page import render_page
 from masklake.evaluation.pairs import Pair, groups, pair
 from masklake.evaluation.scoring import Scoring, Tally, score_group
-from masklake.evaluation.settings import Settings
+from masklake.evaluation.settings import EvaluateConfig
 from masklake.schema import Task
 from masklake.table.keys import sql_text
 from masklake.table.read import MaskTable
 from masklake.table.selection import check_condition, mixtures
-from masklake.truth.classes import Classes, judged_classes, read_mapping
-from masklake.truth.formats import TASKS, Format, Truth
-from masklake.truth.open import open_truth
+from masklake.truth.classes import classes_for, read_mapping
+from masklake.truth.formats import Truth
+from masklake.truth.open import found_in_words, open_truth
 
 IN_PROCESS = 1000
 """So many images of truth are scored without starting Ray, unless a cluster is named."""
@@ -32,7 +32,7 @@ IN_PROCESS = 1000
 JSON, PAGE = "evaluation.json", "evaluation.html"
 
 
-def evaluate(settings: Settings, say: Callable[[str], None], show: Callable[[str], None] = lambda text: None) -> report.Report:
+def evaluate(settings: EvaluateConfig, say: Callable[[str], None], show: Callable[[str], None] = lambda text: None) -> report.Report:
     """Score what is stored in a table; returns the report, which is also written as JSON and as a page where an output is named.
 
     Args:
@@ -45,49 +45,48 @@ def evaluate(settings: Settings, say: Callable[[str], None], show: Callable[[str
         MasklakeError: the evaluation broke off.
     """
     storage.check_input(settings.table, "--table")
-    if settings.output is not None:
-        storage.check_output(settings.output)
-    truth = open_truth(settings.truth, settings.truth_format, settings.labels, settings.ignore_index)
+    if settings.output_uri is not None:
+        storage.check_output(settings.output_uri)
+    truth = open_truth(settings)
+    say(found_in_words(truth))
+    for what, count in truth.left_out.items():
+        say(f"left out of the truth: {count} {what}")
     task = _task(settings, truth)
-    classes = _classes(settings, truth, task)
+    mapping = read_mapping(settings.categories) if settings.categories else {}
     try:
-        return _evaluate(settings, truth, Scoring(task, truth.format, classes, truth.ignore_index, settings.worst), say, show)
+        return _evaluate(settings, truth, Scoring(task, truth.coding, classes_for(truth, task, mapping), settings.worst), say, show)
     except (DeltaError, duckdb.Error, pa.ArrowException, OSError) as error:  # a file of the table is gone, the disk is full, ...
         raise MasklakeError(f"the evaluation broke off: {' '.join(str(error).split())}; run it again when that is cured") from error
 
 
-def _evaluate(settings: Settings, truth: Truth, scoring: Scoring, say: Callable[[str], None], show: Callable[[str], None]) -> report.Report:
-    table = reading.open_table(settings.table)
+def _evaluate(
+    settings: EvaluateConfig, truth: Truth, scoring: Scoring, say: Callable[[str], None], show: Callable[[str], None]
+) -> report.Report:
+    table = reading.open_table(settings.table_uri)
     choice = settings.choice(scoring.task)
     check_condition(table, settings.where)
     pairing = pair(table, choice, truth)
-    say(f"{len(truth.images)} images of truth ({truth.format}), {len(pairing.answered)} of them with an answer in {settings.table}")
+    say(f"{len(truth.images)} images of truth ({truth.format}), {len(pairing.answered)} of them with an answer in {settings.table_uri}")
     for line in mixtures(pairing.answers):
         say(line)
     tally = _tally(groups(table, choice, pairing), scoring, len(truth.images), settings.ray_address, show)
     found = report.report(settings, truth, scoring, pairing, tally) | {"table_version": table.delta.version()}
     for line in report.remarks(found):
         say(line)
-    if settings.output is not None:
-        storage.write_bytes(f"{settings.output}/{JSON}", report.as_json(found).encode())
+    if settings.output_uri is not None:
+        storage.write_bytes(f"{settings.output_uri}/{JSON}", report.as_json(found).encode())
         uris = {judged.uri: judged for judged in tally.worst}
         page = render_page(found, pictures.worst(_rows(table, settings, scoring.task, list(uris)), uris, truth, scoring))
-        storage.write_bytes(f"{settings.output}/{PAGE}", page.encode())
+        storage.write_bytes(f"{settings.output_uri}/{PAGE}", page.encode())
     return found
 
 
-def _task(settings: Settings, truth: Truth) -> Task:
-    allowed = TASKS[truth.format]
+def _task(settings: EvaluateConfig, truth: Truth) -> Task:
+    allowed = truth.coding.tasks
     task = settings.task or allowed[0]
     if task not in allowed:
         raise Refused(f"--task {task}: a truth in {truth.format} judges --task {' or '.join(allowed)}")
     return task
-
-
-def _classes(settings: Settings, truth: Truth, task: Task) -> Classes:
-    mapping = read_mapping(settings.categories) if settings.categories else {}
-    background = truth.format is Format.INSTANCES and task is Task.SEMANTIC
-    return judged_classes(truth.categories, mapping, apart=task is Task.PANOPTIC, background=background)
 
 
 def _tally(groups_of_pairs: Iterator[list[Pair]], scoring: Scoring, images: int, address: str | None, show: Callable[[str], None]) -> Tally:
@@ -107,7 +106,7 @@ def _tally(groups_of_pairs: Iterator[list[Pair]], scoring: Scoring, images: int,
     return merged
 
 
-def _rows(table: MaskTable, settings: Settings, task: Task, uris: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _rows(table: MaskTable, settings: EvaluateConfig, task: Task, uris: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of these images, once more."""
     if uris:
         listed = ", ".join(map(sql_text, uris))

@@ -19,8 +19,9 @@ from masklake.quality.semantic import SemanticStats
 from masklake.schema import Task
 from masklake.table.masks import id_map
 from masklake.truth.classes import Classes
-from masklake.truth.formats import Format, TruthImage
-from masklake.truth.regions import class_map, classes_of_ids, fetched, instances, regions
+from masklake.truth.formats import Coding, Drawn, Painted
+from masklake.truth.pictures import fetched
+from masklake.truth.regions import class_map, classes_of_ids, instances, regions, size_of
 
 Segments = Sequence[Mapping[str, Any]]
 
@@ -30,9 +31,8 @@ class Scoring:
     """What is judged, and how; `worst` images are kept."""
 
     task: Task
-    format: Format
+    coding: Coding
     classes: Classes
-    ignore_index: int | None
     worst: int
 
 
@@ -109,7 +109,9 @@ def score_image(scoring: Scoring, pair: Pair) -> Tally:
         Refused, MasklakeError: as `score_group`.
     """
     judge = {Task.PANOPTIC: _panoptic, Task.SEMANTIC: _semantic, Task.INSTANCE: _instance}[scoring.task]
-    size, then = judge(scoring, pair.image)
+    truth = scoring.coding.read(pair.image)
+    size = size_of(truth)
+    then = judge(scoring, truth, pair.image.order)
     row, miss = pair.row, pair.miss
     if row is not None and (row["height"], row["width"]) != size:
         miss = f"its size is {row['width']} x {row['height']} in the table, and {size[1]} x {size[0]} in the truth"
@@ -140,8 +142,8 @@ class _Then(Protocol):
     def __call__(self, segments: Segments) -> _Found: ...
 
 
-def _panoptic(scoring: Scoring, image: TruthImage) -> tuple[tuple[int, int], _Then]:
-    truth = regions(image, scoring.classes)
+def _panoptic(scoring: Scoring, found: Painted | Drawn, _order: int) -> _Then:
+    truth = regions(found, scoring.classes)
     height, width = truth.ids.shape
 
     def then(segments: Segments) -> _Found:
@@ -153,11 +155,11 @@ def _panoptic(scoring: Scoring, image: TruthImage) -> tuple[tuple[int, int], _Th
         true = Counter(index for segment_id, index in truth.labels.items() if segment_id not in truth.crowds)
         return stats, semantic.compare(*maps, len(scoring.classes)), true, stats.pooled()
 
-    return (height, width), then
+    return then
 
 
-def _semantic(scoring: Scoring, image: TruthImage) -> tuple[tuple[int, int], _Then]:
-    truth = class_map(image, scoring.format, scoring.classes, scoring.ignore_index)
+def _semantic(scoring: Scoring, found: Painted | Drawn, _order: int) -> _Then:
+    truth = class_map(found, scoring.classes.of_category)
     height, width = truth.shape
 
     def then(segments: Segments) -> _Found:
@@ -165,13 +167,12 @@ def _semantic(scoring: Scoring, image: TruthImage) -> tuple[tuple[int, int], _Th
         stats = semantic.compare(prediction, truth, len(scoring.classes))
         return stats, stats, Counter(), stats.result().miou  # the matrix says what is true
 
-    return (height, width), then
+    return then
 
 
-def _instance(scoring: Scoring, image: TruthImage) -> tuple[tuple[int, int], _Then]:
-    assert image.size is not None
-    truth = instances(image, scoring.classes)
-    height, width = image.size
+def _instance(scoring: Scoring, found: Painted | Drawn, order: int) -> _Then:
+    truth = instances(found, scoring.classes)
+    height, width = size_of(found)
 
     def then(segments: Segments) -> _Found:
         detections = [
@@ -179,11 +180,11 @@ def _instance(scoring: Scoring, image: TruthImage) -> tuple[tuple[int, int], _Th
             for segment in segments
             if (index := scoring.classes.of_label(segment["label"])) is not None
         ]
-        stats = instance.compare(detections, truth, image.order)
+        stats = instance.compare(detections, truth, order)
         confusion = SemanticStats(instance.confusion(detections, truth, len(scoring.classes)))
         return stats, confusion, Counter(each.class_id for each in truth if not each.crowd), stats.pooled()
 
-    return (height, width), then
+    return then
 
 
 def predicted_classes(segments: Segments, classes: Classes, size: tuple[int, int]) -> NDArray[np.int32]:

@@ -1,56 +1,112 @@
-"""What an evaluation is asked for, checked before any work."""
+"""What an evaluation is asked for: every setting once, as a flag, an environment variable and a YAML key."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from masklake import storage
-from masklake.errors import Refused
+from masklake.config import ENV_PREFIX, Program
 from masklake.schema import Task
 from masklake.table.selection import Choice
-from masklake.truth.formats import Format
+from masklake.truth.settings import TruthConfig
+
+_ABOUT = """\
+Score what is stored in a table of masks against ground truth. The newest row with status ok of each image is taken.
+
+ground truth (--truth):
+  coco-panoptic   a JSON, and PNGs in the folder beside it that has its name   PQ, SQ, RQ (--task panoptic), AP of things, mIoU
+  coco-instances  a JSON: polygons, run lengths, crowds                        AP, AP50, AP75 (--task instance), mIoU (--task semantic)
+  label-maps      a folder of single-channel PNGs of label ids                 mIoU, frequency-weighted IoU, pixel accuracy
+What `masklake export` writes is read as well; give its folder. The same settings name what `masklake finetune` learns from.
+"""
+_RULES = """\
+names of classes:
+  Truth's name and the table's label are one class where they are the same, whatever their case. --categories names a YAML file for the
+  rest, a line for each of truth's names; several may have one label:
+      couch: sofa
+      truck: car
+      book: null           # not judged: void
+      "*": background      # every name that is not in the file; then nothing matches by itself
+  Of coco-instances, pixels that no instance covers are judged by --task semantic only where the file names them (background: background).
+  What does not match is listed, and counts: a class of truth that is no segment's label is missed wherever it occurs. Segments with a label
+  that truth does not have are taken away: they are no false positives, and what they cover is missed.
+
+images:
+  Truth's file_name is the end of the image's URI; or, where there is one of each, the file name alone. Label maps are named as the image,
+  with .png for its ending or after it. An image of truth without a row, with an error, or of another size counts as missed with all that is
+  in it. Images of the table without truth are not scored.
+
+label maps:
+  Their values are named by --labels, else by labels.json, labels.csv or labels.txt in the folder or above it: {"0": "sky"}, a list of
+  names, a CSV with id and name, or lines like "0 sky". Pixels of --ignore-index are not judged.
+
+figures:
+  PQ is that of panopticapi, AP that of pycocotools; both count every class of truth that occurs. The figures do not depend on how the
+  images are divided among tasks. More than 1,000 images, or any with --ray-address, are scored on Ray.
+
+--output gets evaluation.json (all figures, names and the confusion matrix) and evaluation.html (the same to look at, and the worst images).
+"""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """One evaluation. `table` and `output` are folders in canonical form.
+class ChoiceConfig(BaseModel):
+    """What is judged."""
 
-    Raises:
-        Refused: a setting is out of range, or the output would lie in the table.
-    """
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
-    table: str
-    truth: str
-    output: str | None = None
-    """Gets `evaluation.json` and `evaluation.html`; None: nothing is written."""
-    truth_format: Format | None = None
-    """None: found out."""
-    task: Task | None = None
-    """Whose rows; None: the first that the truth can judge."""
-    categories: str | None = None
-    """A mapping from truth's names to the table's labels."""
-    labels: str | None = None
-    """Of label maps, the file that names their values."""
-    ignore_index: int | None = None
-    """Of label maps, the value that is not judged."""
-    where: str | None = None
-    model: str | None = None
-    fingerprint: str | None = None
-    worst: int = 12
-    """So many images of the lowest scores are shown."""
-    ray_address: str | None = None
+    table: str = Field(min_length=1, description="the table's folder (s3://, file://, a path)")
+    task: Task | None = Field(None, description="whose rows: panoptic, instance or semantic (default: the first that the truth can judge)")
+    where: str | None = Field(
+        None, min_length=1, description="rows that fit this SQL condition on the table's columns, such as \"dt = '2026-11-22'\""
+    )
+    model: str | None = Field(None, min_length=1, description="rows of this model, as the table's column `model` names it")
+    fingerprint: str | None = Field(None, min_length=1, description="rows of this fingerprint: one model and its settings")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "table", storage.normalise(self.table).rstrip("/"))
-        if self.worst < 0:
-            raise Refused(f"--worst {self.worst}: must be 0 or more")
-        if self.ignore_index is not None and self.ignore_index < 0:
-            raise Refused(f"--ignore-index {self.ignore_index}: must be 0 or more, as pixels are")
-        if self.output is not None:
-            object.__setattr__(self, "output", storage.normalise(self.output).rstrip("/"))
-            if f"{self.output}/".startswith(f"{self.table}/"):
-                raise Refused(f"--output {self.output}: lies in the table's folder: give the evaluation a folder of its own")
+
+class ResultConfig(BaseModel):
+    """Where, and what comes of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    output: str | None = Field(None, min_length=1, description="folder for evaluation.json and evaluation.html, which are replaced")
+    worst: int = Field(12, ge=0, description="images of the lowest scores on the page")
+    ray_address: str | None = Field(None, min_length=1, description="score on this Ray cluster; `local` starts one here")
+
+
+class EvaluateConfig(ChoiceConfig, TruthConfig, ResultConfig):
+    """All settings of `masklake evaluate`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @property
+    def table_uri(self) -> str:
+        """The table's folder in canonical form."""
+        return storage.normalise(self.table).rstrip("/")
+
+    @property
+    def output_uri(self) -> str | None:
+        """The output in canonical form."""
+        return None if self.output is None else storage.normalise(self.output).rstrip("/")
+
+    @model_validator(mode="after")
+    def _output_apart(self) -> EvaluateConfig:
+        if f"{self.output_uri}/".startswith(f"{self.table_uri}/"):
+            raise ValueError(f"--output {self.output}: lies in the table's folder: give the evaluation a folder of its own")
+        return self
 
     def choice(self, task: Task) -> Choice:
         """Which rows are meant."""
         return Choice(task, self.where, self.model, self.fingerprint)
+
+
+PROGRAM = Program(
+    "masklake evaluate",
+    EvaluateConfig,
+    {"what is judged": ChoiceConfig, "the ground truth": TruthConfig, "the result": ResultConfig},
+    _ABOUT,
+    _RULES
+    + f"""
+Every setting is also a YAML key (--config) and an environment variable ({ENV_PREFIX}TABLE, ...).
+exit codes: 0 done, 1 failed, 2 refused.
+""",
+    laid_out=True,
+)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from masklake.inference import preprocess
 from masklake.inference.families import ALL_TASKS, INSTANCE, SEMANTIC
 from masklake.training.augment import Augmentation, draw_window, show
-from masklake.training.examples import BadExample, Example, Sample, load
+from masklake.training.examples import MEND, BadExample, Example, Sample, by_label
 
 _ORDER, _SHOWN, _TASK, POINTS = range(4)  # streams of random numbers
 
@@ -75,8 +75,8 @@ def examples_at(count: int, recipe: Recipe, positions: range) -> list[int]:
     return [int(orders[position // count][position % count]) for position in positions]
 
 
-def make(recipe: Recipe, positions: range, examples: Sequence[Example], read: Callable[[Example], Sample] = load) -> MicroBatch:
-    """Load and augment the examples of one micro-batch; `examples` are those of `examples_at`, in order.
+def make(recipe: Recipe, positions: range, examples: Sequence[Example], read: Callable[[Example], Sample]) -> MicroBatch:
+    """Load, by `read`, and augment the examples of one micro-batch; `examples` are those of `examples_at`, in order.
 
     Raises:
         BadExample: one cannot be learned from, and the recipe does not skip those.
@@ -88,13 +88,13 @@ def make(recipe: Recipe, positions: range, examples: Sequence[Example], read: Ca
             sample = read(example)
         except BadExample as error:
             if not recipe.skip_bad:
-                raise BadExample(f"{error}; mend it, or give --bad-examples skip") from None
+                raise BadExample(f"{error}; {MEND}") from None
             skipped.append(str(error))
             continue
         window = draw_window(sample.pixels.shape[:2], recipe.augmentation, random(recipe.seed, _SHOWN, position))
         task = str(random(recipe.seed, _TASK, position).choice(recipe.tasks)) if recipe.tasks else ""
-        seen = show(without_crowd(sample), window, recipe.augmentation.plan.resample)
-        shown.append((for_task(seen, task, recipe.thing_ids) if task else seen, task, example.image))
+        seen = show(sample, window, recipe.augmentation.plan.resample)
+        shown.append((for_task(seen, task, recipe.thing_ids), task, example.image))
     return _stacked(shown, skipped, recipe)
 
 
@@ -107,17 +107,18 @@ def without_crowd(sample: Sample) -> Sample:
 def for_task(sample: Sample, task: str, thing_ids: frozenset[int]) -> Sample:
     """The segments that `task` asks for, as OneFormer derives them from panoptic truth (arXiv:2211.06220, section 3.1).
 
-    For semantic work, one per class; for instance work, the things.
+    For semantic work, one per class, crowds among them; for instance work, the things; without a task, all. Of these two, no crowds.
     """
-    assert task in ALL_TASKS
+    assert task in ("", *ALL_TASKS)
+    if task == SEMANTIC:
+        labels = np.full(sample.pixels.shape[:2], -1, np.int32)
+        for mask, label in zip(sample.masks, sample.label_ids, strict=True):
+            labels[mask] = label
+        return Sample(sample.pixels, *by_label(labels))
+    sample = without_crowd(sample)
     if task == INSTANCE:
         kept = np.isin(sample.label_ids, list(thing_ids))
         return Sample(sample.pixels, sample.masks[kept], sample.label_ids[kept], sample.crowd[kept])
-    if task == SEMANTIC:
-        labels = np.unique(sample.label_ids)
-        masks = [sample.masks[sample.label_ids == label].any(axis=0) for label in labels]
-        stacked = np.stack(masks) if masks else sample.masks[:0]
-        return Sample(sample.pixels, stacked, labels, np.zeros(len(labels), np.bool_))
     return sample
 
 

@@ -17,22 +17,27 @@ import torch
 
 from masklake import storage
 from masklake.errors import Refused
+from masklake.evaluation.scoring import Scoring
 from masklake.inference import source as model_source
 from masklake.inference.families import ALL_TASKS, FAMILIES, INSTANCE, PANOPTIC, SEMANTIC
 from masklake.inference.preprocess import ResizePlan, plan_from_processor
 from masklake.inference.segmenter import Segmenter
 from masklake.inference.source import ModelSource
+from masklake.schema import Task
 from masklake.training import models, result, sources
 from masklake.training.augment import Augmentation
 from masklake.training.batches import Recipe
-from masklake.training.examples import BadExample, DataSet, Example, Sample, Size, load
+from masklake.training.examples import MEND, BadExample, DataSet, Example, Size, load_image
 from masklake.training.loop import Feed, Tell, Training
 from masklake.training.models import Learner, Start
 from masklake.training.oneformer import TextInputs
 from masklake.training.settings import DataConfig, FinetuneConfig, LearningConfig, ModelConfig
 from masklake.training.state import State, Store
 from masklake.training.team import Team
-from masklake.training.validate import Scores, judge
+from masklake.training.validate import HeldOut, Scores, judge
+from masklake.truth.classes import classes_for, read_mapping
+from masklake.truth.open import found_in_words
+from masklake.truth.settings import TruthConfig
 
 _SCORES = {PANOPTIC: "pq", SEMANTIC: "miou", INSTANCE: "ap"}  # of the first that a model does, the best weights are told
 _DIGESTED = ("validation_images_most",)  # of the work's settings, those that change what is kept as the best
@@ -65,7 +70,7 @@ class Prepared:
     @property
     def asked(self) -> dict[str, Any]:
         """What decides the weights that come out: a state of other values is not gone on from."""
-        named = [name for model in (DataConfig, ModelConfig, LearningConfig) for name in model.model_fields]
+        named = [name for model in (TruthConfig, DataConfig, ModelConfig, LearningConfig) for name in model.model_fields]
         values = self.settings.model_dump(mode="json")
         return {name: values[name] for name in [*named, *_DIGESTED]} | {"micro_batch_size": self.settings.micro, "data_digest": self.digest}
 
@@ -106,7 +111,7 @@ def prepare(settings: FinetuneConfig) -> Prepared:
         plan = plan_from_processor(preprocessor)
     except ValueError as error:
         raise Refused(f"--model {settings.model}: its preprocessor settings cannot be used: {error}") from None
-    training, held_out = sources.read(settings)
+    training, held_out = sources.read(settings, FAMILIES[begin.family].tasks == (SEMANTIC,))
     tasks = _tasks(begin.family, training)
     if settings.norm == "auto":
         settings = settings.model_copy(update={"norm": "frozen" if begin.pretrained_backbone else "train"})
@@ -137,7 +142,7 @@ def _size(text: str | None) -> Size | None:
 
 def _tasks(family: str, data: DataSet) -> tuple[str, ...]:
     """What a model with these labels can do, as `checkpoint.describe` will find."""
-    if not data.thing_ids or FAMILIES[family].tasks == (SEMANTIC,):
+    if data.reader.by_class:
         return (SEMANTIC,)
     return (INSTANCE,) if len(data.thing_ids) == len(data.labels) else ALL_TASKS
 
@@ -162,7 +167,8 @@ def plan(prepared: Prepared) -> dict[str, Any]:
         "held_out": len(prepared.held_out.examples),
         "classes": {label: training.counts.get(index, 0) for index, label in training.labels.items()},
         "things": [training.labels[index] for index in sorted(training.thing_ids)],
-        "left_out": dict(training.skipped) | {f"held out: {what}": count for what, count in prepared.held_out.skipped.items()},
+        "truth": found_in_words(training.truth),
+        "left_out": left_out(prepared),
         "input": prepared.plan.describe(),
         "crop": list(prepared.crop),
         "parameters": sum(parameter.numel() for parameter in parameters),
@@ -173,6 +179,15 @@ def plan(prepared: Prepared) -> dict[str, Any]:
         "steps_done": done,
         "epochs": round(settings.steps * settings.batch_size / len(training.examples), 2),
     }
+
+
+def left_out(prepared: Prepared) -> dict[str, int]:
+    """Why something of the data is not learned from, or not judged by -> how often."""
+    told = {what: count for what, count in prepared.training.skipped.items() if count}
+    told |= {f"held out: {what}": count for what, count in prepared.held_out.skipped.items() if count}
+    if unknown := sources.unknown_classes(prepared.training, prepared.held_out):
+        told[f"held out: classes that the training has not, which count as missed ({', '.join(unknown[:20])})"] = len(unknown)
+    return told
 
 
 def _shortened(names: tuple[str, ...]) -> list[str]:
@@ -239,12 +254,12 @@ def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, te
     texts = None
     if learner.family == "oneformer" and begin.tokenizer is not None:
         texts = TextInputs(begin.tokenizer, learner.module.config, prepared.training.labels)
-    mine = list(enumerate(held_out))[team.rank :: team.size]
+    mine, scorings = list(enumerate(held_out))[team.rank :: team.size], _scorings(prepared)
     training = Training(
         learner,
         settings,
         feed,
-        judge=lambda: _judge(segmenter, begin.tokenizer, mine, team, settings.bad_examples == "skip"),
+        judge=lambda: _judge(segmenter, begin.tokenizer, mine, scorings, team, settings.bad_examples == "skip"),
         store=Store(settings.output, prepared.asked),
         texts=texts,
         team=team,
@@ -258,11 +273,24 @@ def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, te
         tell({"event": "finished", "step": state.step, "best": state.best})
 
 
-def _judge(segmenter: Segmenter, tokenizer: Path | None, mine: list[tuple[int, Example]], team: Team, skip_bad: bool) -> dict[str, float]:
+def _scorings(prepared: Prepared) -> dict[str, Scoring]:
+    """How held-out images are scored: by all classes of their truth, as an evaluation does."""
+    truth, settings = prepared.held_out.truth, prepared.settings
+    mapping = read_mapping(settings.categories) if settings.categories else {}
+    return {task: Scoring(Task(task), truth.coding, classes_for(truth, Task(task), mapping), worst=0) for task in prepared.tasks}
+
+
+def _judge(
+    segmenter: Segmenter,
+    tokenizer: Path | None,
+    mine: list[tuple[int, Example]],
+    scorings: dict[str, Scoring],
+    team: Team,
+    skip_bad: bool,
+) -> dict[str, float]:
     segmenter.module.eval()
     with _answering(segmenter, tokenizer or Path()):
-        scores = sum(team.gather(judge(segmenter, _samples(mine, skip_bad))), Scores())
-    return scores.result(segmenter.description.thing_ids)
+        return sum(team.gather(judge(segmenter, scorings, _images(mine, skip_bad), skip_bad)), Scores()).result()
 
 
 @contextmanager
@@ -286,13 +314,13 @@ def _answering(segmenter: Segmenter, tokenizer: Path) -> Iterator[None]:
             setattr(module.config, name, value)
 
 
-def _samples(examples: list[tuple[int, Example]], skip_bad: bool) -> Iterator[tuple[int, Sample]]:
+def _images(examples: list[tuple[int, Example]], skip_bad: bool) -> Iterator[HeldOut]:
     for place, example in examples:
         try:
-            yield place, load(example)
+            yield HeldOut(place, example.image, load_image(example.image).pixels, example.truth)
         except BadExample as error:
             if not skip_bad:
-                raise BadExample(f"{error}; mend it, or give --bad-examples skip") from None
+                raise BadExample(f"{error}; {MEND}") from None
 
 
 def _publish(prepared: Prepared, begin: Start, learner: Learner, store: Store, state: State) -> None:

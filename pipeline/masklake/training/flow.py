@@ -15,7 +15,7 @@ import pickle
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ from masklake.cluster import cluster, quiet
 from masklake.errors import MasklakeError, Refused
 from masklake.training import batches, finetune
 from masklake.training.batches import MicroBatch, Recipe
-from masklake.training.examples import Example
+from masklake.training.examples import Example, Sample
 from masklake.training.finetune import Prepared
 from masklake.training.loop import Tell
 from masklake.training.settings import FinetuneConfig
@@ -155,7 +155,8 @@ def _work(given: dict[str, Any]) -> None:
         torch.set_num_threads(given["threads"])
 
     def feed(first: int) -> Iterator[MicroBatch]:
-        return _feed(given["training"], prepared.recipe, prepared.sizes[0], team, range(first, prepared.settings.steps))
+        read = prepared.training.reader.load
+        return _feed(given["training"], prepared.recipe, prepared.sizes[0], read, team, range(first, prepared.settings.steps))
 
     def tell(line: dict[str, Any]) -> None:
         ray.get(messages.put.remote(line))
@@ -202,7 +203,7 @@ def _rests() -> list[type]:
     return [Rest]
 
 
-def _feed(training: Any, recipe: Recipe, count: int, team: Team, steps: range) -> Iterator[MicroBatch]:
+def _feed(training: Any, recipe: Recipe, count: int, read: Callable[[Example], Sample], team: Team, steps: range) -> Iterator[MicroBatch]:
     """This worker's micro-batches of these steps, in order; made ahead by tasks of Ray Data anywhere on the cluster."""
     quiet()
     context = DataContext.get_current()
@@ -214,7 +215,7 @@ def _feed(training: Any, recipe: Recipe, count: int, team: Team, steps: range) -
         positions = batches.places(recipe, place["step"], place["index"])
         chosen = [pickle.loads(examples[each].as_py()) for each in batches.examples_at(count, recipe, positions)]  # noqa: S301 - our own
         try:
-            return {"made": pickle.dumps(batches.make(recipe, positions, chosen))}
+            return {"made": pickle.dumps(batches.make(recipe, positions, chosen, read))}
         except MasklakeError as error:  # as an exception, Ray would wrap it in its own, without the reason
             return {"made": pickle.dumps(error)}
 

@@ -1,16 +1,20 @@
-"""Examples from a table of masks: a model's own answers, all of them or those that score well (self-training)."""
+"""A table of masks as truth: a model's own answers, all of them or those that score well (self-training)."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from masklake import reading
 from masklake.errors import Refused
+from masklake.schema import Task
 from masklake.table.selection import Choice, check_condition
-from masklake.training.examples import DataSet, Example, Runs, count_labels
+from masklake.truth.coco_instances import CocoMasks
+from masklake.truth.formats import Category, Format, Listed, Truth, TruthImage
 
 
-def read_table(uri: str, task: str, where: str | None, min_score: float) -> DataSet:
+def read_table(uri: str, task: Task, where: str | None, min_score: float) -> Truth:
     """The newest successful answer of each image to `task`, as truth.
 
     Args:
@@ -25,28 +29,43 @@ def read_table(uri: str, task: str, where: str | None, min_score: float) -> Data
     """
     table = reading.open_table(uri)
     check_condition(table, where)
-    rows = table.newest(task=task, columns=["image_uri", "height", "width", "segments"], where=Choice(where=where).condition())
-    skipped: Counter[str] = Counter()
-    labels: dict[str, bool] = {}
-    order: dict[str, int] = {}
-    found: list[tuple[str, tuple[int, int], list[tuple[bytes, str]]]] = []
+    columns = ["image_uri", "height", "width", "segments"]
+    rows = list(table.newest(task=task, columns=columns, where=Choice(where=where).condition()))
+    rows.sort(key=lambda row: row["image_uri"])  # rows come in no particular order
+    left_out: Counter[str] = Counter()
     for row in rows:
-        segments = [segment for segment in row["segments"] if segment["score"] >= min_score]
-        skipped[f"segments that score below {min_score:g}"] += len(row["segments"]) - len(segments)
-        for segment in segments:
-            if labels.setdefault(segment["label"], segment["isthing"]) != segment["isthing"]:
-                raise Refused(f"{uri}: the label {segment['label']!r} is a thing in some rows and none in others: choose rows with --where")
-            order[segment["label"]] = min(order.get(segment["label"], segment["label_id"]), segment["label_id"])
-        if segments:
-            found.append((row["image_uri"], (row["height"], row["width"]), [(each["counts"], each["label"]) for each in segments]))
-        else:
-            skipped["images without segments"] += 1
-    if not found:
+        kept = [segment for segment in row["segments"] if segment["score"] >= min_score]
+        left_out[f"segments that score below {min_score:g}"] += len(row["segments"]) - len(kept)
+        row["segments"] = kept
+    labels = _labels(uri, rows)
+    if not labels:
         raise Refused(f"{uri}: no successful {task} row with segments" + (" fits --where and --min-score" if where or min_score else ""))
-    ids = {label: index for index, label in enumerate(sorted(labels, key=lambda label: (order[label], label)))}
-    found.sort(key=lambda each: each[0])  # rows come in no particular order
-    examples = tuple(
-        Example(image, Runs(size, tuple((counts, ids[label], False) for counts, label in segments))) for image, size, segments in found
+    ids = {label: number for number, label in enumerate(labels)}
+    return Truth(
+        Format.TABLE,
+        f"{task} rows of {uri}",
+        tuple(Category(ids[label], label, thing) for label, thing in labels.items()),
+        tuple(
+            TruthImage(order, row["image_uri"], uri=row["image_uri"], size=(row["height"], row["width"]), segments=tuple(_listed(row, ids)))
+            for order, row in enumerate(rows)
+        ),
+        CocoMasks((task,), objects_only=task is Task.INSTANCE),
+        left_out=+left_out,
     )
-    things = frozenset(ids[label] for label, thing in labels.items() if thing)
-    return DataSet({i: label for label, i in ids.items()}, things, examples, count_labels(examples), +skipped, f"{task} rows of {uri}")
+
+
+def _labels(uri: str, rows: list[dict[str, Any]]) -> dict[str, bool]:
+    """Whether each label is a thing, in the order of the label ids."""
+    things: dict[str, bool] = {}
+    order: dict[str, int] = {}
+    for segment in (segment for row in rows for segment in row["segments"]):
+        if things.setdefault(segment["label"], segment["isthing"]) != segment["isthing"]:
+            raise Refused(f"{uri}: the label {segment['label']!r} is a thing in some rows and none in others: choose rows with --where")
+        order[segment["label"]] = min(order.get(segment["label"], segment["label_id"]), segment["label_id"])
+    return {label: things[label] for label in sorted(things, key=lambda label: (order[label], label))}
+
+
+def _listed(row: Mapping[str, Any], ids: Mapping[str, int]) -> Iterator[Listed]:
+    for each in row["segments"]:
+        mask = {"size": [row["height"], row["width"]], "counts": each["counts"]}
+        yield Listed(each["segment_id"], ids[each["label"]], area=float(each["area"]), mask=mask)

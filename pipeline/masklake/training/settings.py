@@ -6,17 +6,11 @@ import re
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from masklake.config import ENV_PREFIX, Names, Program, Share
+from masklake.config import ENV_PREFIX, Program, Share
 from masklake.schema import Task
-
-
-def _numbers(value: object) -> object:
-    """Accept `0,255` wherever whole numbers are meant."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return (value,) if isinstance(value, int) else value
+from masklake.truth.settings import TruthConfig
 
 
 def _known_size(value: str | None) -> str | None:
@@ -29,20 +23,10 @@ Size = Annotated[str | None, AfterValidator(_known_size)]
 
 
 class DataConfig(BaseModel):
-    """What is learned from."""
+    """What of the ground truth is learned from, and what is held out."""
 
     model_config = ConfigDict(frozen=True)
 
-    format: Literal["coco-panoptic", "coco-instances", "label-maps", "table"] = Field(description="what --data is")
-    data: str = Field(
-        min_length=1,
-        description="coco-*: the JSON file; label-maps: the folder of PNGs; table: a table of masks, whose own rows are learned from",
-    )
-    images: str | None = Field(None, description="folder of the images (coco-*: default where the JSON's coco_url says; table: not needed)")
-    masks: str | None = Field(None, description="coco-panoptic: folder of the PNGs (default: named as the JSON without .json)")
-    labels: str | None = Field(None, description='label-maps: JSON or YAML file of the label of each value, {"0": "sky", ...}')
-    ignore_index: Annotated[tuple[int, ...], BeforeValidator(_numbers)] = Field((255,), description="label-maps: values that mean nothing")
-    thing_labels: Names = Field((), description="label-maps: labels that are things (default: none, the model learns semantic work alone)")
     task: Task = Field(Task.PANOPTIC, description="table: whose rows")
     where: str | None = Field(None, min_length=1, description="table: only rows that fit this SQL condition on its columns")
     min_score: Share = Field(0.0, description="table: only segments that score at least this")
@@ -52,12 +36,23 @@ class DataConfig(BaseModel):
     bad_examples: Literal["refuse", "skip"] = Field(
         "refuse", description="an image or truth that cannot be read, or do not fit each other: end the run, or skip and count it"
     )
-    validation_data: str | None = Field(None, description="as --data, held out for validation (default: a share of --data)")
-    validation_images: str | None = Field(None, description="as --images, for --validation-data (default: --images)")
-    validation_masks: str | None = Field(None, description="as --masks, for --validation-data")
-    validation_share: float = Field(
-        0.1, ge=0, lt=1, description="without --validation-data: the share held out, by a hash of the image's URI"
+    empty_images: Literal["skip", "learn"] = Field(
+        "skip", description="images without objects: leave them out of training, as Detectron2 does, or learn that nothing is there"
     )
+    validation_truth: str | None = Field(
+        None, min_length=1, description="as --truth, held out for validation (default: a share of --truth's images)"
+    )
+    validation_images: str | None = Field(None, min_length=1, description="as --images, for --validation-truth (default: --images)")
+    validation_masks: str | None = Field(None, min_length=1, description="as --masks, for --validation-truth")
+    validation_share: float = Field(
+        0.1, ge=0, lt=1, description="without --validation-truth: the share held out, by a hash of the image's URI"
+    )
+
+
+class SourceConfig(TruthConfig, DataConfig):
+    """All that says what is learned from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelConfig(BaseModel):
@@ -133,7 +128,7 @@ class WorkConfig(BaseModel):
     dry_run: bool = Field(False, description="say what would be trained, and start nothing")
 
 
-class FinetuneConfig(DataConfig, ModelConfig, LearningConfig, WorkConfig):
+class FinetuneConfig(SourceConfig, ModelConfig, LearningConfig, WorkConfig):
     """All settings of `masklake finetune`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -167,10 +162,8 @@ class FinetuneConfig(DataConfig, ModelConfig, LearningConfig, WorkConfig):
 
     @model_validator(mode="after")
     def _data_is_whole(self) -> FinetuneConfig:
-        if self.format == "label-maps" and (self.images is None or self.labels is None):
-            raise ValueError("--format label-maps needs --images, the folder of the images, and --labels, the label of each value")
-        if self.validation_data is None and (self.validation_images or self.validation_masks):
-            raise ValueError("--validation-images and --validation-masks go with --validation-data")
+        if self.validation_truth is None and (self.validation_images or self.validation_masks):
+            raise ValueError("--validation-images and --validation-masks go with --validation-truth")
         return self
 
     @model_validator(mode="after")
@@ -187,10 +180,16 @@ class FinetuneConfig(DataConfig, ModelConfig, LearningConfig, WorkConfig):
 PROGRAM = Program(
     "masklake finetune",
     FinetuneConfig,
-    {"the data": DataConfig, "the model": ModelConfig, "the learning": LearningConfig, "the run": WorkConfig},
-    "Fine-tune a segmentation model, or train one from scratch, on COCO panoptic, COCO instances, label maps, or the rows of a table of "
-    "masks. The result is a checkpoint folder for `masklake segment --model`. Run the same command again to go on "
-    "after an interruption: it ends with the same weights.",
+    {
+        "the ground truth": TruthConfig,
+        "the data": DataConfig,
+        "the model": ModelConfig,
+        "the learning": LearningConfig,
+        "the run": WorkConfig,
+    },
+    "Fine-tune a segmentation model, or train one from scratch, on ground truth (the same settings name what `masklake evaluate` judges "
+    "by), or on the rows of a table of masks. The result is a checkpoint folder for `masklake segment --model`. Run the same command again "
+    "to go on after an interruption: it ends with the same weights.",
     f"Every setting is also a YAML key (--config) and an environment variable ({ENV_PREFIX}STEPS, ...). "
     "Exit codes: 0 done, 1 failed, 2 refused.",
 )

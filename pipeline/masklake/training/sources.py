@@ -1,36 +1,53 @@
-"""The data of a run: read as it is configured, split into what is learned and what is held out, with one set of labels."""
+"""The data of a run: ground truth with its images, split into what is learned and what is held out, with one set of labels."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from masklake import storage
 from masklake.errors import Refused
-from masklake.training import coco, label_map_folder, lake
-from masklake.training.examples import DataSet, count_labels
-from masklake.training.settings import DataConfig
+from masklake.schema import Task
+from masklake.training import lake
+from masklake.training.examples import MEND, DataSet, Example, Reader
+from masklake.training.settings import SourceConfig
+from masklake.truth.classes import classes_for, read_mapping
+from masklake.truth.formats import BACKGROUND_ID, BadTruth, Drawn, Format, Truth, TruthImage
+from masklake.truth.match import match
+from masklake.truth.open import open_truth
+from masklake.truth.pictures import fetched
+from masklake.truth.place import images_below
+from masklake.truth.settings import TruthConfig
+
+_AT_ONCE = 8  # pictures that are decoded at the same time
+_TOGETHER = 64  # pictures that are fetched at the same time
 
 
-def read(settings: DataConfig) -> tuple[DataSet, DataSet]:
-    """What is trained on and what is held out, with the same labels: those that the training examples show.
+def read(settings: SourceConfig, semantic: bool) -> tuple[DataSet, DataSet]:
+    """What is trained on and what is held out. Labels are those that the training examples show.
+
+    Args:
+        settings: of the run.
+        semantic: whether the model does semantic work alone.
 
     Raises:
         Refused: the data cannot be read, nothing is left to train on, or a class has no examples and `empty_classes` refuses that.
     """
-    whole = _read_one(settings, "--data", settings.data, settings.images, settings.masks)
-    if settings.validation_data is not None:
-        training = whole
-        images = settings.validation_images or settings.images
-        held_out = _read_one(settings, "--validation-data", settings.validation_data, images, settings.validation_masks)
-    else:
+    whole = _data_set(settings, "--truth", semantic)
+    if settings.validation_truth is None:
         training, held_out = split(whole, settings.validation_share)
+    else:
+        given = {"truth": settings.validation_truth, "masks": settings.validation_masks}
+        images = settings.validation_images or settings.images
+        other = settings.model_copy(update={**given, "images": images})
+        training, held_out = whole, _data_set(other, "--validation-truth", semantic)
+    training = _without_empty_images(training, settings.empty_images)
     if not training.examples:
-        raise Refused(f"--data {settings.data}: no example is left to train on ({_told(training)})")
-    training = _without_empty(training, settings.empty_classes)
-    return training, _with_labels_of(held_out, training)
+        raise Refused(f"--truth {settings.truth}: no example is left to train on ({_told(training)})")
+    return _without_empty_classes(training, settings.empty_classes), held_out
 
 
 def split(data: DataSet, share: float) -> tuple[DataSet, DataSet]:
@@ -39,56 +56,122 @@ def split(data: DataSet, share: float) -> tuple[DataSet, DataSet]:
     parts = []
     for wanted in (False, True):
         examples = tuple(example for example, out in zip(data.examples, held, strict=True) if out == wanted)
-        parts.append(replace(data, examples=examples, counts=count_labels(examples), skipped=data.skipped if not wanted else {}))
+        parts.append(replace(data, examples=examples, skipped=data.skipped if not wanted else {}))
     return parts[0], parts[1]
 
 
-def _read_one(settings: DataConfig, setting: str, data: str, images: str | None, masks: str | None) -> DataSet:
-    images = images and storage.normalise(images)
-    masks = masks and storage.normalise(masks)
-    readers: dict[str, Callable[[], DataSet]] = {
-        "coco-panoptic": lambda: coco.read_panoptic(storage.normalise(data), images, masks, setting),
-        "coco-instances": lambda: coco.read_instances(storage.normalise(data), images, setting),
-        "label-maps": lambda: label_map_folder.read_folder(
-            data, images or "", settings.labels or "", settings.ignore_index, settings.thing_labels
-        ),
-        "table": lambda: lake.read_table(data, settings.task, settings.where, settings.min_score),
-    }
-    found = readers[settings.format]()
-    if not found.examples:
-        raise Refused(f"{setting} {data}: has no example ({_told(found)})")
-    return found
+def _data_set(settings: SourceConfig, setting: str, semantic: bool) -> DataSet:
+    truth = _truth(settings, setting)
+    semantic = semantic or not any(category.isthing for category in truth.categories)
+    mapping = read_mapping(settings.categories) if settings.categories else {}
+    classes = classes_for(truth, Task.SEMANTIC if semantic else Task.PANOPTIC, mapping)
+    meaning = {category: index for category, index in classes.of_category.items() if index is not None}
+    skipped = Counter(truth.left_out)
+    pairs = list(_with_images(truth, settings.images, setting, skipped))
+    reader = Reader(truth.coding, meaning, by_class=semantic)
+    examples = tuple(_shown(pairs, reader, settings.bad_examples == "skip", skipped))
+    if not examples:
+        raise Refused(f"{setting} {settings.truth}: has no example ({_in_words(skipped)})")
+    labels = {index: each.label for index, each in enumerate(classes.judged)}
+    things = frozenset(index for index, each in enumerate(classes.judged) if each.isthing)
+    return DataSet(labels, things, examples, reader, replace(truth, images=()), +skipped)
 
 
-def _without_empty(data: DataSet, rule: str) -> DataSet:
-    empty = [label for index, label in data.labels.items() if not data.counts.get(index)]
+def _truth(settings: SourceConfig, setting: str) -> Truth:
+    is_table = "_delta_log/" in storage.list_names(settings.truth) if settings.format is Format.AUTO else settings.format is Format.TABLE
+    if is_table:
+        return lake.read_table(settings.truth, settings.task, settings.where, settings.min_score)
+    return open_truth(TruthConfig(**{name: getattr(settings, name) for name in TruthConfig.model_fields}), setting)
+
+
+def _with_images(truth: Truth, images: str | None, setting: str, skipped: Counter[str]) -> Iterator[tuple[TruthImage, str]]:
+    """Each image of truth that is there, with its URI: below `--images`, else where truth says, else where its format has them."""
+    known = all(str(image.uri).startswith(("s3://", "file://")) for image in truth.images)
+    folder = images or (None if known else truth.images_at)
+    if folder is None:
+        if not known:
+            raise Refused(f"--images is missing: {setting} {truth.uri} does not say where its images are")
+        yield from ((image, storage.normalise(str(image.uri))) for image in truth.images)
+        return
+    uris = images_below(folder, "--images")
+    matched = match(truth.images, uris, f"below {folder}")
+    if not matched.images:
+        example = truth.images[0].name if truth.images else "nothing"
+        raise Refused(f"{setting} {truth.uri}: none of its {len(truth.images)} images is below {folder}: it has {example!r}, say")
+    skipped[f"images of the truth that are not below {folder}"] = len(matched.missing)
+    skipped["images without truth"] = len(uris) - len(matched.images)
+    yield from sorted(((image, uri) for uri, image in matched.images.items()), key=lambda pair: pair[0].order)
+
+
+def _shown(pairs: list[tuple[TruthImage, str]], reader: Reader, skip: bool, skipped: Counter[str]) -> Iterator[Example]:
+    """The examples with the labels of what is on them; where only pictures tell, each is read once, and what is wrong is told at once."""
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        for first in range(0, len(pairs), _TOGETHER):
+            some = pairs[first : first + _TOGETHER]
+            images = [image for image, _ in some]
+            looked_at = images if reader.coding.listed else fetched(images)
+            for (image, uri), found in zip(some, threads.map(lambda each: _segments(each, reader), looked_at), strict=True):
+                if isinstance(found, BadTruth):
+                    if not skip:
+                        raise Refused(f"{found}; {MEND}")
+                    skipped["images whose truth cannot be read"] += 1
+                    continue
+                if not reader.by_class:
+                    skipped["crowd regions"] += sum(crowd for _, crowd in found)
+                yield Example(uri, image, _labels(found, reader))
+
+
+def _segments(image: TruthImage, reader: Reader) -> list[tuple[int, bool]] | BadTruth:
+    """Category and crowd of each segment."""
+    if reader.coding.listed:
+        return [(each.category_id, each.crowd) for each in image.segments]
+    try:
+        found = reader.coding.read(image)
+    except BadTruth as error:
+        return error
+    segments = found.objects if isinstance(found, Drawn) else found.segments
+    return [(each.category_id, each.crowd) for each in segments]
+
+
+def _labels(segments: list[tuple[int, bool]], reader: Reader) -> tuple[int, ...]:
+    labels = [reader.meaning[category] for category, crowd in segments if category in reader.meaning and (reader.by_class or not crowd)]
+    if not reader.by_class:
+        return tuple(labels)
+    return tuple(sorted({*labels, *([reader.meaning[BACKGROUND_ID]] if BACKGROUND_ID in reader.meaning else [])}))
+
+
+def _without_empty_images(data: DataSet, rule: str) -> DataSet:
+    """Without images that show nothing, or with them: where nothing is known of an image, there is nothing to be learned from it."""
+    if rule == "learn" and data.reader.coding.objects_only and not data.reader.by_class:
+        return data
+    kept = tuple(example for example in data.examples if example.shown)
+    skipped = Counter(data.skipped) + Counter({"images without objects": len(data.examples) - len(kept)})
+    return replace(data, examples=kept, skipped=dict(skipped))
+
+
+def _without_empty_classes(data: DataSet, rule: str) -> DataSet:
+    counts = data.counts
+    empty = [label for index, label in data.labels.items() if not counts.get(index)]
     if not empty or rule == "keep":
         return data
     if rule == "refuse":
         raise Refused(f"--empty-classes refuse: no training example shows {', '.join(empty)}")
-    kept = [index for index in data.labels if data.counts.get(index)]
-    return _relabelled(
-        replace(data, skipped={**data.skipped, f"classes without examples ({', '.join(empty[:20])})": len(empty)}),
-        {old: new for new, old in enumerate(kept)},
-        {new: data.labels[old] for new, old in enumerate(kept)},
-        frozenset(new for new, old in enumerate(kept) if old in data.thing_ids),
+    new = {old: place for place, old in enumerate(index for index in data.labels if counts.get(index))}
+    return replace(
+        data,
+        labels={place: data.labels[old] for old, place in new.items()},
+        thing_ids=frozenset(place for old, place in new.items() if old in data.thing_ids),
+        examples=tuple(replace(each, shown=tuple(new[label] for label in each.shown)) for each in data.examples),
+        reader=replace(data.reader, meaning={category: new[old] for category, old in data.reader.meaning.items() if old in new}),
+        skipped={**data.skipped, f"classes without examples ({', '.join(empty[:20])})": len(empty)},
     )
 
 
-def _with_labels_of(held_out: DataSet, training: DataSet) -> DataSet:
-    """The held-out examples in the training's labels, by name; what those do not have is left out, and counted."""
-    by_name = {label: index for index, label in training.labels.items()}
-    unknown = [label for index, label in held_out.labels.items() if label not in by_name and held_out.counts.get(index)]
-    if unknown:
-        told = f"held-out classes that the training has not ({', '.join(unknown[:20])})"
-        held_out = replace(held_out, skipped={**held_out.skipped, told: len(unknown)})
-    new_ids = {index: by_name[label] for index, label in held_out.labels.items() if label in by_name}
-    return _relabelled(held_out, new_ids, training.labels, training.thing_ids)
-
-
-def _relabelled(data: DataSet, new_ids: dict[int, int], labels: Mapping[int, str], things: frozenset[int]) -> DataSet:
-    examples = tuple(example.relabelled(new_ids) for example in data.examples)
-    return replace(data, labels=labels, thing_ids=things, examples=examples, counts=count_labels(examples))
+def unknown_classes(training: DataSet, held_out: DataSet) -> list[str]:
+    """The labels that held-out examples show and the training has not: they count as missed."""
+    counts = held_out.counts
+    known = set(training.labels.values())
+    return [label for index, label in held_out.labels.items() if label not in known and counts.get(index)]
 
 
 def _hashed(text: str) -> float:
@@ -97,4 +180,8 @@ def _hashed(text: str) -> float:
 
 
 def _told(data: DataSet) -> str:
-    return ", ".join(f"{count} {what}" for what, count in Counter(data.skipped).items()) or "nothing was skipped"
+    return _in_words(data.skipped)
+
+
+def _in_words(skipped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in skipped.items() if count) or "nothing was left out"

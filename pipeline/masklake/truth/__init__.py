@@ -1,9 +1,10 @@
-"""Ground truth: what people say is on the images, in the formats they say it in.
+"""Ground truth: what people say is on the images, in the formats they say it in. Read by `evaluate` and `finetune` alike.
 
-    open (which format, coco or label_maps) -> Truth: categories, and one TruthImage per image
-    classes                                    truth's categories and the table's labels, matched by name
-    match                                      truth's images and the table's, matched by file name
-    regions, instances                         one image's truth as an id map or masks; run wherever the image is judged
+    settings -> open (place: what is there; which format claims it) -> Truth: categories, and one TruthImage per image
+    coco_panoptic, coco_instances, label_maps   the formats, a module each
+    classes                                     truth's categories and labels, matched by name
+    match                                       truth's images and those of a table or folder, matched by file name
+    pictures, masks -> regions                  one image's truth as an id map, class map, instances or masks; run wherever the image is
 
 Knows nothing of Ray, models and the table's rows.
 """

@@ -11,7 +11,8 @@ import yaml
 
 from masklake import storage
 from masklake.errors import Refused
-from masklake.truth.formats import BACKGROUND, BACKGROUND_ID, Category
+from masklake.schema import Task
+from masklake.truth.formats import BACKGROUND, BACKGROUND_ID, Category, Truth
 
 EVERYTHING_ELSE = "*"
 
@@ -83,7 +84,27 @@ class _NamesAreText(yaml.SafeLoader):
     }
 
 
-def judged_classes(categories: Sequence[Category], mapping: Mapped, apart: bool = False, background: bool = False) -> Classes:
+def classes_for(truth: Truth, task: Task, mapping: Mapped) -> Classes:
+    """The classes that a task is judged by, or learned from: of instances the things alone.
+
+    What no object covers has a class in semantic work only, and where the mapping names it.
+
+    Raises:
+        Refused: as `judged_classes`.
+    """
+    categories = truth.categories
+    if task is Task.INSTANCE:
+        categories = tuple(category for category in categories if category.isthing is not False)
+        if not categories:
+            raise Refused(f"--task instance: none of the classes of {truth.uri} is a thing; see --thing-labels")
+    background = truth.coding.objects_only and task is Task.SEMANTIC
+    known = [category.name for category in truth.categories]
+    return judged_classes(categories, mapping, apart=task is Task.PANOPTIC, background=background, known=known)
+
+
+def judged_classes(
+    categories: Sequence[Category], mapping: Mapped, apart: bool = False, background: bool = False, known: Collection[str] = ()
+) -> Classes:
     """Decide what is judged: what the mapping says, and by its own name every category that it does not name.
 
     Several categories may become one class.
@@ -93,14 +114,15 @@ def judged_classes(categories: Sequence[Category], mapping: Mapped, apart: bool 
         mapping: as `read_mapping` gives it; may be empty.
         apart: whether things and stuff must not share a class: a panoptic score keeps them apart.
         background: whether there are pixels that no instance covers; they are judged only where the mapping names `background`.
+        known: further names that the mapping may have.
 
     Raises:
         Refused: the mapping names what truth does not have, or puts things and stuff together.
     """
-    known = {category.name for category in categories} | {BACKGROUND}
+    names = {category.name for category in categories} | {BACKGROUND, *known}
     for name in mapping:
-        if name != EVERYTHING_ELSE and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+        if name != EVERYTHING_ELSE and name not in names:
+            near = difflib.get_close_matches(name, names, 1)
             raise Refused(f"--categories: {name!r} is no category of the truth" + (f"; it has {near[0]!r}" if near else ""))
     if background and BACKGROUND in mapping and BACKGROUND not in {category.name for category in categories}:
         categories = [*categories, Category(BACKGROUND_ID, BACKGROUND, False)]
@@ -129,4 +151,4 @@ def _judged(label: str, members: Collection[Category], given: bool, apart: bool)
     if apart and len(kinds) > 1:
         names = ", ".join(category.name for category in members)
         raise Refused(f"--categories: {label!r} would stand for things and stuff at once ({names}): give them labels apart")
-    return JudgedClass(label, kinds == {True}, tuple(category.name for category in members), given)
+    return JudgedClass(label, kinds == {True}, tuple(dict.fromkeys(category.name for category in members)), given)

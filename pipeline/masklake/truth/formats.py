@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from masklake.errors import Refused
+from masklake.quality.instance import RunLengths
 from masklake.schema import Task
 
 
 class Format(StrEnum):
     """How ground truth is written down."""
 
+    AUTO = "auto"
     PANOPTIC = "coco-panoptic"
     INSTANCES = "coco-instances"
     LABEL_MAPS = "label-maps"
+    TABLE = "table"
 
 
-TASKS: Mapping[Format, tuple[Task, ...]] = {
-    Format.PANOPTIC: (Task.PANOPTIC, Task.SEMANTIC),
-    Format.INSTANCES: (Task.INSTANCE, Task.SEMANTIC),
-    Format.LABEL_MAPS: (Task.SEMANTIC,),
-}
-"""The tasks that a truth can judge, the first of them by default."""
+Size = tuple[int, int]
+"""Height, width in pixels."""
 
 BACKGROUND = "background"
 """The name of pixels that no instance covers. They are judged only where the mapping names it: truth does not say what is there."""
 
 BACKGROUND_ID = -1
 """Their category; no file's."""
+
+
+class BadTruth(Refused):
+    """One image's truth cannot be read, or contradicts itself."""
 
 
 @dataclass(frozen=True)
@@ -42,30 +49,109 @@ class Category:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """A segment that a file lists. `mask` is COCO's (polygons, run lengths) where the file has it; `area`, in pixels, as the file says."""
+
+    id: int
+    category_id: int
+    crowd: bool = False
+    area: float | None = None
+    mask: Any = None
+
+
+@dataclass(frozen=True)
 class TruthImage:
     """One image's truth, not yet read.
 
-    `order` is its place among all; `name` is how truth names the image (a relative path), `stem` that the name has no extension. `size` is
-    (height, width) in pixels where the format says it, `picture` the URI of its PNG, `data` the PNG once it is read, `segments` its COCO
-    annotations or `segments_info`.
+    `order` is its place among all; `name` is how truth names the image (a relative path), `stem` that the name has no extension. `uri` is
+    where truth says that the image is, `size` its (height, width) in pixels where truth says it, `pictures` the URIs of its PNGs, `data`
+    their bytes once they are read, `segments` what a file lists of it.
     """
 
     order: int
     name: str
     stem: bool = False
     uri: str | None = None
-    size: tuple[int, int] | None = None
-    picture: str | None = None
-    data: bytes | None = field(default=None, repr=False)
-    segments: tuple[Mapping[str, Any], ...] = ()
+    size: Size | None = None
+    pictures: tuple[str, ...] = ()
+    data: tuple[bytes, ...] | None = field(default=None, repr=False)
+    segments: tuple[Listed, ...] = ()
+
+    def in_image(self, size: Size) -> TruthImage:
+        """The same of an image that is known to be of this size, for formats that write places as shares of it."""
+        return self if self.pictures or self.size is not None else replace(self, size=size)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A segment of an id map."""
+
+    category_id: int
+    crowd: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """An image's truth whose segments do not overlap: `ids` int32 [H, W] is the place of each pixel's segment among `segments`, from 1 on,
+    and 0 where nothing is known."""
+
+    ids: NDArray[np.int32]
+    segments: tuple[Region, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """One object with its own mask; `area` in pixels, as the file says it, else the mask's."""
+
+    category_id: int
+    mask: RunLengths
+    area: float
+    crowd: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """An image's truth whose masks may overlap; what none of them covers has no object."""
+
+    size: Size
+    objects: tuple[Drawing, ...]
+
+
+class Coding(Protocol):
+    """How images' truth is written down: what turns a `TruthImage` into arrays. Small and picklable; `read` is run anywhere."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that it can judge, the first of them by default."""
+
+    @property
+    def listed(self) -> bool:
+        """Whether `TruthImage.segments` are what is on an image; else only its pictures tell."""
+
+    @property
+    def objects_only(self) -> bool:
+        """Whether pixels without a segment are known to be of no object; else nothing is known of them."""
+
+    def read(self, image: TruthImage) -> Painted | Drawn:
+        """The arrays of one image.
+
+        Raises:
+            BadTruth: it cannot be read, or contradicts itself.
+        """
 
 
 @dataclass(frozen=True)
 class Truth:
-    """`uri` is the file or folder that was read; `ignore_index` the value of label maps' pixels that are not judged."""
+    """A ground truth, its images not yet read.
+
+    `uri` is the file or folder that was read; `images_at` the folder of the images where the format knows it; `left_out` counts what the
+    file holds and nobody can use, by why.
+    """
 
     format: Format
     uri: str
     categories: tuple[Category, ...]
     images: tuple[TruthImage, ...]
-    ignore_index: int | None = None
+    coding: Coding
+    images_at: str | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)

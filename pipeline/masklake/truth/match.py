@@ -1,4 +1,4 @@
-"""Truth's images and the table's, matched by what they are called."""
+"""Truth's images and the table's, or a folder's, matched by what they are called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from masklake.truth.formats import TruthImage
 
 @dataclass(frozen=True)
 class Matched:
-    """`images` gives a URI of the table its truth; `missing` are truth's images that the table lacks; `by_name_alone` counts matches whose
+    """`images` gives a URI its truth; `missing` are truth's images that are not among the URIs; `by_name_alone` counts matches whose
     folders differ."""
 
     images: Mapping[str, TruthImage]
@@ -20,8 +20,8 @@ class Matched:
     by_name_alone: int
 
 
-def match(images: Sequence[TruthImage], uris: Collection[str]) -> Matched:
-    """Find each image of truth among the URIs of the table.
+def match(images: Sequence[TruthImage], uris: Collection[str], of: str = "of the table") -> Matched:
+    """Find each image of truth among the URIs of the table, or of a folder; `of` says in words whose they are.
 
     The URI that truth gives itself decides (`coco_url`, as exports write it); then a URI that ends in truth's whole name; then one whose
     file name alone is the same, where it is the only one in both. Of label maps, which have another ending, the name without it counts.
@@ -48,8 +48,8 @@ def match(images: Sequence[TruthImage], uris: Collection[str]) -> Matched:
                 whole, by_name_alone = candidates, by_name_alone + 1
             if len(whole) > 1:
                 raise Refused(
-                    f"--truth: {image.name!r} could be {len(whole)} images of the table, such as {whole[0]} and {whole[1]}: "
-                    "choose by --where, or use the paths below the lake in the truth"
+                    f"--truth: {image.name!r} could be {len(whole)} images {of}, such as {whole[0]} and {whole[1]}: "
+                    "choose a part of them, or use the paths below the lake in the truth"
                 )
             uri = whole[0] if whole else None
         if uri is None:

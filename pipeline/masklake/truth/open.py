@@ -1,55 +1,76 @@
-"""A truth by its URI: a COCO JSON, a folder of label maps, or the folder of an export."""
+"""A truth by what `--truth` names: its format found out, or as asked for."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
-from masklake import storage
 from masklake.errors import Refused
-from masklake.truth import coco, label_maps
+from masklake.truth import coco_instances, coco_panoptic, label_maps
 from masklake.truth.formats import Format, Truth
+from masklake.truth.place import Place
+from masklake.truth.settings import TruthConfig
 
-_OF_EXPORTS = ("panoptic.json", "instances.json")
+
+class Kind(Protocol):
+    """A format: a module of this package. A new one is one module, its name in `Format`, and its place in `KINDS`."""
+
+    FORMAT: Format
+    USES: frozenset[str]
+    """The settings of `TruthConfig` that it heeds, besides those of every format."""
+
+    def claims(self, place: Place) -> str | None:
+        """What of the place is of this format, in words; None where nothing is."""
+
+    def open_truth(self, place: Place, settings: TruthConfig) -> Truth:
+        """The truth's categories and images; pictures are read later.
+
+        Raises:
+            Refused: something is wrong with it.
+        """
 
 
-def open_truth(uri: str, wanted: Format | None = None, labels: str | None = None, ignore_index: int | None = None) -> Truth:
+KINDS: tuple[Kind, ...] = (coco_panoptic, coco_instances, label_maps)
+"""The first that claims a place is its format."""
+
+_EVERY = frozenset({"truth", "format", "images", "categories"})
+
+
+def open_truth(settings: TruthConfig, setting: str = "--truth") -> Truth:
     """Read a truth's categories and the names of its images.
 
     Args:
-        uri: a JSON file, or a folder: one that `masklake export` wrote, one with a single JSON in it, or one of PNGs.
-        wanted: its format; None: found out.
-        labels: of label maps, the file of names.
-        ignore_index: of label maps, the value of pixels that are not judged.
+        settings: where it is, and how it is written.
+        setting: what the user named it by.
 
     Raises:
-        Refused: there is nothing, or it is not of a format known here.
+        Refused: there is nothing, it is not of the format asked for or of any known here, or the format has no use for a setting.
     """
-    storage.check_input(uri, "--truth")
-    name = storage.normalise(uri)
-    found: dict[str, Any] | None = None
-    if name.endswith(".json") or (name := _in_folder(name.rstrip("/") + "/", wanted)).endswith(".json"):
-        found = coco.read_json(name)
-        detected = coco.format_of(found)
-    else:
-        detected = Format.LABEL_MAPS
-    if wanted is not None and wanted is not detected and not (found is not None and not found["annotations"]):
-        raise Refused(f"--truth-format {wanted}: {name} looks like {detected}")
-    if found is None:
-        return label_maps.from_folder(name, labels, ignore_index)
-    for setting, value in (("--labels", labels), ("--ignore-index", ignore_index)):
-        if value is not None:
-            raise Refused(f"{setting} {value}: is for label maps, and {name} is {detected}")
-    return coco.from_json(found, name, wanted or detected)
+    place = Place(settings.truth, setting)
+    kind = _kind(place, settings.format)
+    for name, field in TruthConfig.model_fields.items():
+        value = getattr(settings, name)
+        if value != field.default and name not in kind.USES | _EVERY:
+            told = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise Refused(f"--{name.replace('_', '-')} {told}: is not for {kind.FORMAT}, as which {place.uri} is read")
+    return kind.open_truth(place, settings)
 
 
-def _in_folder(folder: str, wanted: Format | None) -> str:
-    """What to read of a folder: a JSON, or the folder of PNGs."""
-    there = storage.list_names(folder)
-    if wanted is not Format.LABEL_MAPS:
-        known = [name for name in _OF_EXPORTS if name in there]
-        jsons = known or [name for name in there if name.endswith(".json") and not name.startswith("_")]
-        if len(jsons) > 1:
-            raise Refused(f"--truth {folder}: holds {' and '.join(jsons[:3])}: name the file")
-        if jsons and jsons[0] != "labels.json":
-            return folder + jsons[0]
-    return folder + "label-maps/" if "label-maps/" in there else folder
+def found_in_words(truth: Truth) -> str:
+    """What was found, as a sentence for the user."""
+    return f"{truth.uri} is read as {truth.format}: {len(truth.images)} images, {len(truth.categories)} classes"
+
+
+def _kind(place: Place, wanted: Format) -> Kind:
+    if wanted is Format.AUTO:
+        found = next((kind for kind in KINDS if kind.claims(place) is not None), None)
+        if found is None:
+            known = ", ".join(kind.FORMAT for kind in KINDS)
+            raise place.refused(f"holds no ground truth that is known here ({known}); `--help` tells what these are")
+        return found
+    for kind in KINDS:
+        if kind.FORMAT is wanted:
+            if kind.claims(place) is None:
+                other = next((each.FORMAT for each in KINDS if each.claims(place) is not None), None)
+                raise Refused(f"--format {wanted}: {place.uri} looks like {other}" if other else f"--format {wanted}: {place.uri} is none")
+            return kind
+    raise Refused(f"--format {wanted}: is what `masklake finetune` can learn from, and no ground truth")

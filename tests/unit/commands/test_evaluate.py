@@ -28,8 +28,8 @@ def test_the_job_ends_with_a_table_a_code_and_a_json_line(tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--truth-format", "yolo"], "argument --truth-format: invalid choice: 'yolo'"),
-        (["--ignore-index", "none"], "argument --ignore-index: invalid int value: 'none'"),
+        (["--format", "painting"], "--format painting (on the command line): input should be 'auto', 'coco-panoptic'"),
+        (["--ignore-index", "none"], "--ignore-index none (on the command line): input should be a valid integer"),
         (["--truth", "/no/such/file.json"], "--table"),
         ([], "--table"),
     ],

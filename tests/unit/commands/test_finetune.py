@@ -24,15 +24,18 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (MODEL, "--data is missing"),
-        (["--data", "a.json"], "--model starts from a checkpoint, --model-config-file from scratch: give one of them"),
-        (["--data", "a.json", "--model", "nowhere"], "--model nowhere: no such folder"),
-        (["--data", "a.json", "--model-config-file", "config.json"], "--size is missing"),
-        (["--data", "a.json", *MODEL, "--images", "i"], "a.json"),
-        (["--data", "a.json", *MODEL, "--batch-size", "6", "--micro-batch-size", "4"], "--batch-size 6 must be a multiple"),
-        (["--data", "a.json", *MODEL, "--rate", "0"], "--rate 0 (on the command line): input should be greater than 0"),
-        (["--data", "a.json", *MODEL, "--size", "big"], "--size big (on the command line): must be HEIGHTxWIDTH"),
-        (["--data", "a.json", *MODEL, "--format", "label-maps"], "--format label-maps needs --images"),
+        (MODEL, "--truth is missing"),
+        (["--truth", "a.json"], "--model starts from a checkpoint, --model-config-file from scratch: give one of them"),
+        (["--truth", "a.json", "--model", "nowhere"], "--model nowhere: no such folder"),
+        (["--truth", "a.json", "--model-config-file", "config.json"], "--size is missing"),
+        (["--truth", "a.json", *MODEL, "--images", "i"], "a.json"),
+        (["--truth", "a.json", *MODEL, "--batch-size", "6", "--micro-batch-size", "4"], "--batch-size 6 must be a multiple"),
+        (["--truth", "a.json", *MODEL, "--rate", "0"], "--rate 0 (on the command line): input should be greater than 0"),
+        (["--truth", "a.json", *MODEL, "--size", "big"], "--size big (on the command line): must be HEIGHTxWIDTH"),
+        (
+            ["--truth", "a.json", *MODEL, "--validation-images", "i"],
+            "--validation-images and --validation-masks go with --validation-truth",
+        ),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +47,7 @@ def test_a_wrong_setting_is_refused_by_name(arguments: list[str], expected: str,
 
 def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes, output = trainings.scenes(tmp_path), tmp_path / "out"
-    data = ["--data", str(scenes / "panoptic.json"), "--images", str(scenes / "images"), "--output", str(output)]
+    data = ["--truth", str(scenes / "panoptic.json"), "--images", str(scenes / "images"), "--output", str(output)]
     code, last, _ = run(["--format", "coco-panoptic", *MODEL, *data, "--freeze-backbone", "--dry-run"], capsys)
     assert code == 0
     assert last["outcome"] == "planned"
@@ -61,7 +64,7 @@ def test_a_folder_that_holds_another_checkpoint_is_refused(tmp_path: Path, capsy
     scenes = trainings.scenes(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.json").write_text("{}")
-    data = ["--data", str(scenes / "panoptic.json"), "--images", str(scenes / "images"), "--output", str(tmp_path / "out")]
+    data = ["--truth", str(scenes / "panoptic.json"), "--images", str(scenes / "images"), "--output", str(tmp_path / "out")]
     code, _, told = run(["--format", "coco-panoptic", *MODEL, *data], capsys)
     assert code == 2
     assert "holds a checkpoint already" in told

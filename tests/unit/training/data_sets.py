@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from masklake.training.settings import DataConfig
+from masklake.training.settings import SourceConfig
 
 CATEGORIES = [
     {"id": 17, "name": "cat", "isthing": 1},
@@ -32,7 +32,7 @@ def ids_png(path: Path, ids: NDArray[Any]) -> None:
     Image.fromarray(np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)).save(path)
 
 
-def panoptic(folder: Path, ids: NDArray[Any], segments: list[dict[str, int]]) -> DataConfig:
+def panoptic(folder: Path, ids: NDArray[Any], segments: list[dict[str, int]]) -> SourceConfig:
     """One image with its panoptic truth."""
     height, width = ids.shape
     image(folder / "images" / "a.png", height, width)
@@ -46,7 +46,7 @@ def panoptic(folder: Path, ids: NDArray[Any], segments: list[dict[str, int]]) ->
     return config(folder, "coco-panoptic", folder / "panoptic.json")
 
 
-def instances(folder: Path, size: tuple[int, int], annotations: list[dict[str, Any]]) -> DataConfig:
+def instances(folder: Path, size: tuple[int, int], annotations: list[dict[str, Any]]) -> SourceConfig:
     """Two images, the second without annotations."""
     height, width = size
     for name in ("a.png", "b.png"):
@@ -60,7 +60,7 @@ def instances(folder: Path, size: tuple[int, int], annotations: list[dict[str, A
     return config(folder, "coco-instances", folder / "instances.json")
 
 
-def label_maps(folder: Path, maps: dict[str, NDArray[np.uint8]], labels: Any, **settings: Any) -> DataConfig:
+def label_maps(folder: Path, maps: dict[str, NDArray[np.uint8]], labels: Any, **settings: Any) -> SourceConfig:
     """An image for each map."""
     for name, values in maps.items():
         image(folder / "images" / f"{name}.png", *values.shape)
@@ -71,7 +71,7 @@ def label_maps(folder: Path, maps: dict[str, NDArray[np.uint8]], labels: Any, **
     return config(folder, "label-maps", folder / "masks", labels=str(folder / "labels.json"), **settings)
 
 
-def config(folder: Path, format_: str, data: Path, **settings: Any) -> DataConfig:
+def config(folder: Path, format_: str, truth: Path, **settings: Any) -> SourceConfig:
     """Settings that read this folder's images, and hold out nothing."""
     given = {"images": str(folder / "images"), "validation_share": 0.0, **settings}
-    return DataConfig(format=format_, data=str(data), **given)
+    return SourceConfig(format=format_, truth=str(truth), **given)

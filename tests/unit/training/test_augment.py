@@ -12,7 +12,8 @@ from masklake.errors import MasklakeError
 from masklake.inference.preprocess import ResizePlan
 from masklake.training import batches
 from masklake.training.augment import Augmentation, Window, draw_window, show
-from masklake.training.examples import BadExample, Example, Runs, Sample
+from masklake.training.examples import BadExample, Example, Sample
+from masklake.truth.formats import TruthImage
 
 PLAN = ResizePlan("exact", (40, 60), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 VARIED = Augmentation(PLAN, (32, 32), flip=0.5, scale_min=0.5, scale_max=2.0)
@@ -68,7 +69,7 @@ def test_masks_out_of_sight_are_left_out_and_a_smaller_image_leaves_room() -> No
     shown = show(sample, Window((0, 0, 30, 10), (10, 30), False), Image.Resampling.BILINEAR)
     assert len(shown.masks) == 0
     recipe = replace(RECIPE, augmentation=replace(VARIED, scale_min=0.5, scale_max=0.5, flip=0))
-    made = batches.make(recipe, range(1), [Example("a", Runs((80, 120), ()))], lambda _: sample)
+    made = batches.make(recipe, range(1), [Example("a", TruthImage(0, "a"))], lambda _: sample)
     assert made.pixel_values.shape == (1, 3, 32, 32)  # 20 x 30 are filled
     assert not made.pixel_values[:, :, 20:].any()
     assert not made.pixel_values[:, :, :, 30:].any()
@@ -92,7 +93,7 @@ def test_every_epoch_shows_each_example_once_in_another_order() -> None:
 
 def test_a_micro_batch_is_the_same_whenever_it_is_made_and_another_epoch_varies_it() -> None:
     sample = picture_of_masks()
-    examples = [Example(name, Runs((80, 120), ())) for name in "ab"]
+    examples = [Example(name, TruthImage(0, name)) for name in "ab"]
     first, again, later = (batches.make(RECIPE, places, examples, lambda _: sample) for places in (range(2), range(2), range(20, 22)))
     assert np.array_equal(first.pixel_values, again.pixel_values)
     assert all(np.array_equal(one, two) for one, two in zip(first.masks, again.masks, strict=True))
@@ -105,7 +106,7 @@ def test_a_bad_example_ends_the_run_or_is_skipped_and_named() -> None:
             raise BadExample("bad: broken")
         return picture_of_masks()
 
-    examples = [Example(name, Runs((80, 120), ())) for name in ("good", "bad")]
+    examples = [Example(name, TruthImage(0, name)) for name in ("good", "bad")]
     with pytest.raises(MasklakeError, match="bad: broken; mend it, or give --bad-examples skip"):
         batches.make(RECIPE, range(2), examples, read)
     made = batches.make(replace(RECIPE, skip_bad=True), range(2), examples, read)
@@ -113,9 +114,11 @@ def test_a_bad_example_ends_the_run_or_is_skipped_and_named() -> None:
     assert made.skipped == ["bad: broken"]
 
 
-def test_crowd_regions_are_not_learned_from() -> None:
+def test_crowd_regions_are_not_learned_from_as_objects() -> None:
     sample = replace(picture_of_masks(), crowd=np.array([False, True]))
-    assert batches.without_crowd(sample).label_ids.tolist() == [4]
+    assert batches.for_task(sample, "", frozenset()).label_ids.tolist() == [4]
+    assert batches.for_task(sample, "instance", frozenset({2, 4})).label_ids.tolist() == [4]
+    assert batches.for_task(sample, "semantic", frozenset()).label_ids.tolist() == [2, 4]  # their pixels are of their class all the same
 
 
 def test_a_task_takes_its_part_of_the_truth() -> None:

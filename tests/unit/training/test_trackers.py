@@ -15,7 +15,7 @@ from masklake.training.trackers import figures_of, tracking
 
 
 def settings(tmp_path: Path, **more: Any) -> FinetuneConfig:
-    return FinetuneConfig(format="coco-panoptic", data="a.json", model="m", output=str(tmp_path / "out"), **more)
+    return FinetuneConfig(format="coco-panoptic", truth="a.json", model="m", output=str(tmp_path / "out"), **more)
 
 
 def line(step: int, loss: float) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def test_a_package_that_is_not_installed_is_named_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("masklake.training.settings.find_spec", lambda name: None)
-    arguments = ["--format", "coco-panoptic", "--data", "a.json", "--model", "m", "--output", str(tmp_path), "--mlflow", "mine"]
+    arguments = ["--format", "coco-panoptic", "--truth", "a.json", "--model", "m", "--output", str(tmp_path), "--mlflow", "mine"]
     assert finetune.main(arguments) == 2
     written = capsys.readouterr()
     assert "--mlflow mine needs the package mlflow, which is not installed: pip install mlflow" in written.err

@@ -1,65 +1,86 @@
-"""The scores of a validation, by numbers worked out by hand."""
+"""A validation gives the figures of an evaluation; which scores are the best."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools import mask as coco_mask
+from numpy.typing import NDArray
 
-from masklake.inference.segments import Segment
+from masklake.evaluation.scoring import Scoring
+from masklake.schema import Task
 from masklake.training.curves import svg
-from masklake.training.examples import Sample
-from masklake.training.validate import Scores, better, compare_objects, compare_pixels
+from masklake.training.examples import BadExample
+from masklake.training.validate import HeldOut, Scores, better, score
+from masklake.truth.classes import classes_for
+from masklake.truth.open import open_truth
+from masklake.truth.settings import TruthConfig
+from tests.evaluations import LAKE, commit, evaluate, label_maps, named, segments_of
 
-TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 9]])
-ANSWER = np.array([[0, 1, 1, 1], [0, 0, 9, 1]])
-
-
-def of(ids: np.ndarray, label: int) -> Segment:
-    mask = ids == label
-    counts = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
-    return Segment(label + 1, label, str(label), False, 1.0, int(mask.sum()), (0, 0, 1, 1), counts)
-
-
-def sample() -> Sample:
-    masks = np.stack([TRUTH == 0, TRUTH == 1])
-    return Sample(np.zeros((2, 4, 3), np.uint8), masks, np.array([0, 1]), np.zeros(2, bool))
+TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 255]])
+ANSWER = np.array([[0, 1, 1, 1], [0, 0, 255, 1]])
+NAMES = ("sky", "road")
 
 
-def test_the_confusion_counts_pixels_with_truth_and_those_without_an_answer() -> None:
-    counts = compare_pixels([of(ANSWER, 0), of(ANSWER, 1)], sample(), 2)
-    assert counts.confusion.tolist() == [[3, 1, 0], [0, 2, 1]]
-    assert counts.result().miou == pytest.approx((3 / 4 + 2 / 4) / 2)
+def answer(ids: NDArray[Any]) -> list[Any]:
+    return segments_of(ids, {each: (NAMES[each], False) for each in np.unique(ids).tolist() if each != 255})
 
 
-def test_statistics_of_images_add_up() -> None:
-    counts = compare_pixels([of(ANSWER, 0), of(ANSWER, 1)], sample(), 2)
-    total = sum([Scores(pixels=counts), Scores(), Scores(pixels=counts)], Scores())
-    assert total.result(frozenset()) == {"miou": pytest.approx(0.625)}
+def held_out(folder: str, size: tuple[int, int] = (2, 4)) -> tuple[Scoring, HeldOut]:
+    truth = open_truth(TruthConfig(truth=folder))
+    scoring = Scoring(Task.SEMANTIC, truth.coding, classes_for(truth, Task.SEMANTIC, {}), worst=0)
+    return scoring, HeldOut(0, LAKE + "a.jpg", np.zeros((*size, 3), np.uint8), truth.images[0])
 
 
-def test_an_instance_answer_is_judged_by_its_things_and_scores() -> None:
-    """Label 1 is a thing and found at an IoU of 2/4, which is enough at the first of COCO's ten thresholds alone; label 0 is no thing.
-    Another answer of a higher score, where nothing is, halves the precision at that threshold.
-    """
-    near = of(np.array([[9, 9, 1, 1], [9, 9, 9, 1]]), 1)
-    one = compare_objects([near], sample(), frozenset({1}), 0)
-    assert Scores(objects=one).result(frozenset({1})) == {"ap": pytest.approx(0.1)}
-    wrong = of(np.array([[1, 9, 9, 9], [9, 9, 9, 9]]), 1)
-    two = compare_objects([wrong, replace(near, score=0.5)], sample(), frozenset({1}), 1)
-    assert Scores(objects=two).result(frozenset({1})) == {"ap": pytest.approx(0.05)}
-    # Of both images together, by falling score: right, wrong, right. Up to half of the recall the precision is 1, beyond it 2/3.
-    together = (Scores(objects=one) + Scores(objects=two)).result(frozenset({1}))["ap"]
-    assert together == pytest.approx((51 + 50 * 2 / 3) / 101 / 10)
+def test_a_validation_has_the_figure_of_an_evaluation(tmp_path: Path) -> None:
+    """Of sky 3 of 4 pixels, none taken for it; of road 2 of 3, and one of sky taken for it: (3/4 + 2/4) / 2."""
+    folder = label_maps(tmp_path / "truth", {"a.png": TRUTH}, NAMES)
+    scoring, image = held_out(folder)
+    stats = score(scoring, image, [_row(each) for each in answer(ANSWER)])
+    assert Scores({"semantic": stats}).result() == {"miou": pytest.approx(0.625)}
+    assert (Scores() + Scores({"semantic": stats}) + Scores({"semantic": stats})).result() == {"miou": pytest.approx(0.625)}
+    table = commit(tmp_path / "masks", "semantic", {LAKE + "a.jpg": (answer(ANSWER), (2, 4))})
+    assert evaluate(table, folder)["scores"]["miou"] == pytest.approx(0.625)
+
+
+def _row(segment: Any) -> dict[str, Any]:
+    return {name: getattr(segment, name) for name in ("segment_id", "label_id", "label", "isthing", "score", "area", "bbox", "counts")}
+
+
+def test_a_truth_of_another_size_than_the_image_is_a_bad_example(tmp_path: Path) -> None:
+    scoring, image = held_out(label_maps(tmp_path / "truth", {"a.png": TRUTH}, NAMES), (4, 4))
+    with pytest.raises(BadExample, match=r"a\.jpg: its size is 4 x 4 in the table, and 4 x 2 in the truth"):
+        score(scoring, image, [])
+
+
+def test_an_instance_is_judged_by_its_score(tmp_path: Path) -> None:
+    """Found at an IoU of 2/4, which is enough at the first of COCO's ten thresholds alone; a false one that scores higher halves that."""
+    folder = label_maps(tmp_path / "truth", {"a.png": TRUTH}, NAMES)
+    truth = open_truth(TruthConfig(truth=folder, thing_labels=("road",)))
+    scoring = Scoring(Task.INSTANCE, truth.coding, classes_for(truth, Task.INSTANCE, {}), worst=0)
+    image = HeldOut(0, LAKE + "a.jpg", np.zeros((2, 4, 3), np.uint8), truth.images[0])
+    near = _row(named(1, np.array([[0, 0, 1, 1], [0, 0, 0, 1]], bool), "road", score=0.5))
+    wrong = _row(named(2, np.array([[1, 0, 0, 0], [0, 0, 0, 0]], bool), "road", score=0.9))
+    assert Scores({"instance": score(scoring, image, [near])}).result() == {"ap": pytest.approx(0.1)}
+    assert Scores({"instance": score(scoring, image, [wrong, near])}).result() == {"ap": pytest.approx(0.05)}
 
 
 def test_the_best_is_the_highest_score_that_is_a_number() -> None:
     assert better({"pq": 0.1}, None, "pq")
     assert better({"pq": 0.2, "miou": 0}, {"pq": 0.1, "miou": 1}, "pq")
-    assert not better({"pq": 0.1}, {"pq": 0.1}, "pq")
+    assert not better({"pq": 0.1, "miou": 1}, {"pq": 0.2, "miou": 0}, "pq")
     assert not better({"pq": float("nan")}, None, "pq")
+    assert not better({"miou": 0.5}, None, "pq")
+
+
+def test_of_equal_scores_the_next_one_decides_and_then_the_later() -> None:
+    assert better({"pq": 0, "miou": 0.963, "ap": 0}, {"pq": 0, "miou": 0.669, "ap": 0}, "pq")
+    assert not better({"pq": 0, "miou": 0.669, "ap": 1}, {"pq": 0, "miou": 0.963, "ap": 0}, "pq")
+    assert better({"pq": 0, "miou": 0.5, "ap": 0.2}, {"pq": 0, "miou": 0.5, "ap": 0.1, "step": 10}, "pq")
+    assert better({"pq": 0.1}, {"pq": 0.1}, "pq")
+    assert better({"miou": 0.1, "ap": float("nan")}, {"miou": 0.1, "ap": float("nan")}, "miou")
 
 
 def test_curves_are_drawn_of_losses_and_scores() -> None:
