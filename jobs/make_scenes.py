@@ -32,9 +32,13 @@ def _write(arguments: argparse.Namespace) -> dict[str, Any]:
     count = arguments.scenes
     if count is None:
         count = len(HELD_OUT) if arguments.held_out else _SCENES
-    if arguments.held_out and count > len(HELD_OUT):
-        raise Refused(f"--scenes {count}: there are {len(HELD_OUT)} held-out scenes")
-    seeds = HELD_OUT[:count] if arguments.held_out else range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + count)
+    if arguments.first < 0:
+        raise Refused(f"--first {arguments.first}: is a number of scenes, 0 or more")
+    if arguments.held_out and arguments.first + count > len(HELD_OUT):
+        first = f"--first {arguments.first}, " if arguments.first else ""
+        raise Refused(f"{first}--scenes {count}: there are {len(HELD_OUT)} held-out scenes")
+    begin = arguments.first + (HELD_OUT.start if arguments.held_out else FIRST_TRAINING_SEED)
+    seeds = range(begin, begin + count)
     done = write_coco_panoptic(output, seeds, arguments.side, lambda written: tell(f"{written}/{count} scenes"))
     return {"outcome": "written", "output": output, "scenes": done}
 
@@ -46,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, help="folder for the data set (s3://, file://, a path)")
     parser.add_argument("--held-out", action="store_true", help="those that nothing here is trained on, to judge by")
     parser.add_argument("--scenes", type=int, help=f"how many (default: {_SCENES}; all that are held out)")
+    parser.add_argument("--first", type=int, default=0, help="leave out so many before them: scenes that another set does not have")
     parser.add_argument("--side", type=int, default=160, help="shorter side of a scene, pixels (default: %(default)s)")
     return parser
 

@@ -40,6 +40,7 @@ from masklake.truth.open import found_in_words
 from masklake.truth.settings import TruthConfig
 
 _SCORES = {PANOPTIC: "pq", SEMANTIC: "miou", INSTANCE: "ap"}  # of the first that a model does, the best weights are told
+_OF_THE_LOSS = ("class_weight", "no_object_weight", "points")
 _DIGESTED = ("validation_images_most",)  # of the work's settings, those that change what is kept as the best
 
 
@@ -106,6 +107,7 @@ def prepare(settings: FinetuneConfig) -> Prepared:
     tokenizer = _resolved(settings.tokenizer, "--tokenizer")
     config_file = Path(settings.model_config_file) if settings.model_config_file else None
     begin = models.start(_fetched(model), config_file, _fetched(backbone), _fetched(tokenizer))
+    begin = models.with_loss(begin, {name: getattr(settings, name) for name in _OF_THE_LOSS})
     preprocessor = models.preprocessor(begin, _size(settings.size))
     try:
         plan = plan_from_processor(preprocessor)

@@ -6,7 +6,7 @@ The four families differ in the names of a few parts, which `PARTS` has.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,17 @@ class Parts:
     backbone: str
     nothing_row: bool = True
     """Whether the head's last row is "no object"."""
+    loss: Mapping[str, str] = field(default_factory=dict)
+    """Setting of the loss -> its name in the family's configuration."""
 
 
 _ENCODER = "model.pixel_level_module.encoder."
+_POINT_LOSS = {"class_weight": "class_weight", "no_object_weight": "no_object_weight", "points": "train_num_points"}
+_DENSE_LOSS = {"class_weight": "cross_entropy_weight", "no_object_weight": "no_object_weight"}
 PARTS: Mapping[str, Parts] = {
-    "mask2former": Parts("class_predictor", _ENCODER),
-    "maskformer": Parts("class_predictor", _ENCODER),
-    "oneformer": Parts("model.transformer_module.decoder.class_embed", _ENCODER),
+    "mask2former": Parts("class_predictor", _ENCODER, loss=_POINT_LOSS),
+    "maskformer": Parts("class_predictor", _ENCODER, loss=_DENSE_LOSS),
+    "oneformer": Parts("model.transformer_module.decoder.class_embed", _ENCODER, loss=_POINT_LOSS),
     "segformer": Parts("decode_head.classifier", "segformer.", nothing_row=False),
 }
 
@@ -93,6 +97,21 @@ def start(folder: Path | None, config_file: Path | None, backbone: Path | None, 
     if found.family == "oneformer" and (found.tokenizer is None or not any(found.tokenizer.glob("tokenizer*.json"))):
         raise Refused("--tokenizer is missing: OneFormer learns from texts, give a folder with a CLIP tokenizer (tokenizer.json)")
     return found
+
+
+def with_loss(begin: Start, asked: Mapping[str, float | None]) -> Start:
+    """The same with these settings of the loss, by the names of `Parts.loss`; None leaves the configuration's own.
+
+    Raises:
+        Refused: the family's loss has no such setting.
+    """
+    names = PARTS[begin.family].loss
+    given = {name: value for name, value in asked.items() if value is not None}
+    if unknown := [name for name in given if name not in names]:
+        flag = f"--{unknown[0].replace('_', '-')}"
+        have = ", ".join(f"--{name.replace('_', '-')}" for name in names) or "none of them"
+        raise Refused(f"{flag} {given[unknown[0]]:g}: the loss of {begin.family} has no such setting (it has {have}); leave it out")
+    return replace(begin, config={**begin.config, **{names[name]: value for name, value in given.items()}})
 
 
 def build(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int], seed: int) -> Learner:

@@ -92,6 +92,13 @@ class LearningConfig(BaseModel):
     warmup_steps: int = Field(10, ge=0, description="steps in which the rate rises to its peak (one-cycle: at least a tenth of --steps)")
     weight_decay: float = Field(0.05, ge=0, description="of weights; biases, norms and embeddings have none")
     clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
+    class_weight: float | None = Field(
+        None, ge=0, description="of the class loss; Mask2Former and OneFormer match by it as well (default: the model's configuration)"
+    )
+    no_object_weight: float | None = Field(
+        None, gt=0, description='of "no object" in the class loss (default: the model\'s configuration; published: 0.1 with 100 queries)'
+    )
+    points: int | None = Field(None, ge=1, description="of a mask that the loss looks at (default: the model's configuration)")
     flip: Share = Field(0.5, description="share of the images that are mirrored")
     scale_min: float = Field(0.8, gt=0, description="smallest factor of the scale jitter")
     scale_max: float = Field(1.25, gt=0, description="largest factor of the scale jitter; both 1: none")

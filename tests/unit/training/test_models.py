@@ -106,6 +106,30 @@ def test_a_family_that_is_not_trained_here_is_refused(tmp_path: Path) -> None:
         models.build(models.start(None, tmp_path / "config.json", None, None), LABELS, frozenset(), 0)
 
 
+@pytest.mark.parametrize("family", ["mask2former", "maskformer", "oneformer"])
+def test_the_weights_of_the_loss_are_settings(family: str, tmp_path: Path) -> None:
+    """Of a checkpoint too, whose own configuration says otherwise; the new one says what it was trained with."""
+    begin = models.start(trainings.model(family, tmp_path), None, None, None)
+    changed = models.with_loss(begin, {"class_weight": 3.0, "no_object_weight": 0.5, "points": None})
+    old, new = (models.build(each, LABELS, frozenset({0}), 0).module for each in (begin, changed))
+    assert old.criterion.empty_weight.tolist() == pytest.approx([1, 1, 1, 0.1])
+    assert new.criterion.empty_weight.tolist() == pytest.approx([1, 1, 1, 0.5])
+    assert new.config.no_object_weight == 0.5
+    assert new.criterion.matcher.cost_class == (1.0 if family == "maskformer" else 3.0)  # as transformers builds them
+    assert new.criterion.weight_dict["loss_cross_entropy"] == 3.0
+    assert models.with_loss(begin, {"class_weight": None, "points": None}) == begin
+
+
+def test_the_points_of_the_loss_are_a_setting_where_it_has_points(tmp_path: Path) -> None:
+    begin = models.start(trainings.model("mask2former", tmp_path / "points"), None, None, None)
+    module = models.build(models.with_loss(begin, {"points": 77}), LABELS, frozenset({0}), 0).module
+    assert module.criterion.num_points == module.criterion.matcher.num_points == 77
+    for family, have in (("maskformer", "--class-weight, --no-object-weight"), ("segformer", "none of them")):
+        other = models.start(trainings.model(family, tmp_path / family), None, None, None)
+        with pytest.raises(Refused, match=rf"--points 77: the loss of {family} has no such setting \(it has {have}\); leave it out"):
+            models.with_loss(other, {"points": 77})
+
+
 def test_a_frozen_backbone_has_no_gradient_and_the_backbone_has_its_own_rate(tmp_path: Path) -> None:
     begin = models.start(None, MODEL / "config.json", None, None)
     learner = models.build(begin, LABELS, frozenset(), 0)
