@@ -12,6 +12,7 @@ from typing import Any
 
 from masklake import storage
 from masklake.commands.ending import say
+from masklake.table.definition import check_log
 from masklake.upkeep.upkeep import UpkeepTable
 from masklake.upkeep.vacuum import vacuum
 
@@ -65,6 +66,7 @@ def opened(settings: argparse.Namespace, job: str) -> Iterator[UpkeepTable]:
         Refused: there is none, or it may not be written to.
     """
     storage.check_output(settings.table, "--table")
+    check_log(settings.table, "--table")
     job_id = f"{job}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     with UpkeepTable.job(settings.table, job_id, settings.dry_run) as table:
         yield table

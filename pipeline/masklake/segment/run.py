@@ -48,6 +48,7 @@ from masklake.segment.report import RunFacts, RunTotals
 from masklake.segment.stages import Work, Written
 from masklake.table import overlap, runs, write
 from masklake.table.append import Table
+from masklake.table.definition import check_log
 from masklake.table.keys import KEYS, Wanted
 from masklake.table.rows import RunStamp
 
@@ -122,6 +123,7 @@ def segment(config: Config, listener: Listener) -> Summary:
     where = None if config.where is None else conditions.parse(config.where)
     storage.check_input(config.input)
     storage.check_output(config.output)
+    check_log(config.output)
     if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
         config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
     with ExitStack() as afterwards, cluster_when_asked(config.ray_address) as cluster:

@@ -27,10 +27,11 @@ from fsspec.utils import glob_translate
 from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.storage import s3
 from masklake.storage.checks import refuse_unless
+from masklake.storage.connections import connection
 from masklake.storage.faults import StorageError, failure, with_retries
-from masklake.storage.files import PAGE, Span, StoredFile
+from masklake.storage.files import PAGE, Span, StoredFile, cache_root
 from masklake.storage.stores import LocalStore, Store
-from masklake.storage.uris import as_folder, glob_root, is_glob, normalise
+from masklake.storage.uris import as_folder, glob_root, is_glob, normalise, split_s3
 
 __all__ = [
     "CONCURRENCY",
@@ -58,6 +59,7 @@ __all__ = [
     "read_bytes",
     "read_many",
     "read_spans",
+    "refuse_unless",
     "stat_many",
     "upload_file",
     "write_bytes",
@@ -234,8 +236,7 @@ def cached_folder(uri: str) -> Path:
     folder = as_folder(uri)
     files = sorted((file for page in list_files(folder) for file in page), key=lambda file: file.uri)
     content = repr([(file.uri, file.etag, file.size) for file in files])
-    cache = Path(os.environ.get("MASKLAKE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "masklake")
-    target = cache / "folders" / hashlib.sha256(content.encode()).hexdigest()[:32]
+    target = cache_root() / "folders" / hashlib.sha256(content.encode()).hexdigest()[:32]
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="partial-") as partial:
@@ -268,12 +269,13 @@ def check_output(uri: str, setting: str = "--output") -> None:
 
 def delta_options(uri: str) -> dict[str, str]:
     """What delta-rs needs to open a table at this URI with the endpoint and credentials used here; contains secrets, never log it."""
-    return s3.delta_options() if normalise(uri).startswith("s3://") else {}
+    name = normalise(uri)
+    return connection().delta_options(split_s3(name)[0]) if name.startswith("s3://") else {}
 
 
 def iceberg_options() -> dict[str, str]:
     """What pyiceberg needs to open files on S3 with the endpoint and credentials used here; contains secrets, never log it."""
-    return s3.iceberg_options()
+    return connection().iceberg_options()
 
 
 def delta_uri(uri: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import botocore.exceptions as boto
 
 from masklake.errors import Refused
+from masklake.storage.connections import connection
 from masklake.storage.faults import detail, error_code, is_transient, service_error, with_retries
-from masklake.storage.s3 import endpoint_shown
 from masklake.storage.uris import normalise, split_s3
 
 CHECK_SECONDS = 9.0
@@ -36,6 +36,10 @@ _CURES = {
     "IllegalLocationConstraintException": _OTHER_REGION,
 }
 _NO_CREDENTIALS = "there are no credentials for {endpoint}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_UNTRUSTED = (
+    "{endpoint} shows a certificate that is not trusted here ({detail}): "
+    "name the file of its authority in AWS_CA_BUNDLE, or as ca_bundle in the AWS profile"
+)
 _UNREACHABLE = "{endpoint} does not answer ({detail}): correct AWS_ENDPOINT_URL, or see to the network"
 
 
@@ -76,16 +80,17 @@ def _in_words(uri: str, verb: str, error: Exception) -> str:
     if not uri.startswith(("s3://", "s3a://", "s3n://")) or (answer is None and isinstance(error, FileNotFoundError)):
         return _file_in_words(verb, error)
     bucket = split_s3(uri)[0]
-    facts = {"bucket": bucket, "endpoint": endpoint_shown(), "detail": detail(error), "verb": verb}
+    facts = {"bucket": bucket, "endpoint": connection().shown, "detail": detail(error), "verb": verb}
     if answer is not None and error_code(answer) in _CURES:
         return _CURES[error_code(answer)].format(**facts)
-    if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
-        return _NO_CREDENTIALS.format(**facts)
-    if isinstance(error, boto.ParamValidationError):
-        return _CURES["InvalidBucketName"].format(**facts)
-    if is_transient(error) or isinstance(error, ValueError):  # ValueError: the endpoint is no URL
-        return _UNREACHABLE.format(**facts)
-    return f"{facts['endpoint']} answered: {facts['detail']}"
+    causes = (
+        (isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)), _NO_CREDENTIALS),
+        (isinstance(error, boto.ParamValidationError), _CURES["InvalidBucketName"]),
+        (isinstance(error, boto.SSLError) or "certificate" in str(error), _UNTRUSTED),  # delta-rs has no exception of its own for it
+        (is_transient(error) or isinstance(error, ValueError), _UNREACHABLE),  # ValueError: the endpoint is no URL
+    )
+    cure = next((sentence for applies, sentence in causes if applies), "{endpoint} answered: {detail}")
+    return cure.format(**facts)
 
 
 def _file_in_words(verb: str, error: Exception) -> str:

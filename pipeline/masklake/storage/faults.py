@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -36,6 +37,7 @@ _TRANSIENT_ERRNOS = {errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, e
 _ABSENT_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, boto.ParamValidationError, Refused, ValueError)
 _ABSENT_ERRNOS = {errno.ENAMETOOLONG, errno.ELOOP}
 _LONGEST_DETAIL = 200
+_DELTA_ARROW = re.compile("(?:\x1b\\[[0-9;]*m)?\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS}(?:\x1b\\[[0-9;]*m)?")
 _T = TypeVar("_T")
 
 
@@ -130,4 +132,5 @@ def detail(error: BaseException) -> str:
         text = f"{error_code(answer)} {answer.response.get('Error', {}).get('Message', '')}"
     else:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return " ".join(text.split())[:_LONGEST_DETAIL]
+    *_, cause = _DELTA_ARROW.split(text)  # delta-rs tells the way to a cause as well
+    return " ".join(cause.split())[:_LONGEST_DETAIL]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 PAGE = 1000
 """Files in one page of a listing; also what S3 gives at most."""
@@ -27,3 +29,8 @@ class Span:
     start: int
     length: int
     etag: str | None = None
+
+
+def cache_root() -> Path:
+    """The folder of what is kept on this machine between runs: MASKLAKE_CACHE, else XDG_CACHE_HOME/masklake, else ~/.cache/masklake."""
+    return Path(os.environ.get("MASKLAKE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "masklake")

@@ -11,14 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
-from urllib.parse import urlsplit
 
-import botocore.session
 import s3fs
-from botocore.credentials import RefreshableCredentials
 from fsspec.asyn import sync
 
 from masklake.storage.answers import session_for_listing
+from masklake.storage.connections import connection, environment
 from masklake.storage.faults import ChangedError, TooLargeError, with_retries
 from masklake.storage.files import PAGE, Span, StoredFile
 from masklake.storage.ranged import RangedFile
@@ -32,11 +30,6 @@ _PART_BYTES, _MOST_PARTS = 32 * 1024 * 1024, 10_000  # of a file that is uploade
 _LISTERS = 16
 _ENOUGH = 128  # prefixes to list: with as many, no more are split into their folders
 _SAMPLED_FOLDERS, _SPARSE_FOLDER = 8, 60  # folders with fewer objects are listed faster by one long listing than by one request each
-_DEFAULT_REGION = "us-east-1"
-_ENVIRONMENT = (
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"),
-    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"),
-)
 
 
 @dataclass(frozen=True)
@@ -53,20 +46,21 @@ class S3Store(Store):
     """The verbs on S3; URIs are `s3://bucket/key`. Errors are Python's, as s3fs translates them, caused by botocore's."""
 
     def __init__(self) -> None:
-        endpoint = endpoint_url()
+        way = connection()
         # Optional checksums of newer botocores are unknown to many servers that speak S3; TCP and ETags guard what travels here.
         checksums = (
-            {} if endpoint is None else dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
+            {} if way.endpoint is None else dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
         )
         self.fs = s3fs.S3FileSystem(
             session=session_for_listing(),
-            endpoint_url=endpoint,
-            client_kwargs={"region_name": region()},
+            endpoint_url=way.endpoint,
+            client_kwargs={"region_name": way.region, "verify": way.ca_bundle},
             config_kwargs={
                 "connect_timeout": _CONNECT_SECONDS,
                 "read_timeout": _READ_SECONDS,
                 "max_pool_connections": _CONNECTIONS,
                 "retries": {"total_max_attempts": 1},
+                "s3": {"addressing_style": "virtual"} if way.virtual else {},
                 **checksums,
             },
             use_listings_cache=False,
@@ -232,58 +226,3 @@ def s3_store() -> S3Store:
 def _store_of(_process: int, _environment: tuple[str | None, ...]) -> S3Store:
     # A forked child must not share its parent's event loop, nor changed credentials an older client.
     return S3Store()
-
-
-def environment() -> tuple[str | None, ...]:
-    """The variables that decide which store answers, and to whom."""
-    return tuple(os.environ.get(name) for name in _ENVIRONMENT)
-
-
-def endpoint_url() -> str | None:
-    """The endpoint of a store that is not AWS's own."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-
-
-def endpoint_shown() -> str:
-    """The endpoint for a message: without what may be secret in it."""
-    parts = urlsplit(endpoint_url() or "https://s3.amazonaws.com")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def region() -> str:
-    """The region from the environment or the AWS profile; AWS's first where neither names one."""
-    named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return named or botocore.session.Session().get_config_variable("region") or _DEFAULT_REGION
-
-
-def delta_options() -> dict[str, str]:
-    """What delta-rs needs to open a table on this store with the same endpoint and credentials; contains secrets.
-
-    Credentials that renew themselves (an instance's or a pod's role) are left to delta-rs, which finds and renews them as well.
-    """
-    options = {"aws_region": region(), "aws_conditional_put": "etag"}
-    if endpoint := endpoint_url():
-        options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
-    return options | _lasting_credentials("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-
-
-def iceberg_options() -> dict[str, str]:
-    """The same for pyiceberg: properties of a catalog, of which it stores none; contains secrets."""
-    options = {"s3.region": region()}
-    if endpoint := endpoint_url():
-        options["s3.endpoint"] = endpoint
-    return options | _lasting_credentials("s3.access-key-id", "s3.secret-access-key", "s3.session-token")
-
-
-def _lasting_credentials(access_key: str, secret_key: str, token: str) -> dict[str, str]:
-    """The credentials under these names; none where there are none, or they renew themselves."""
-    credentials = _credentials(environment())
-    if credentials is None or isinstance(credentials, RefreshableCredentials):
-        return {}
-    found = {access_key: credentials.access_key, secret_key: credentials.secret_key, token: credentials.token}
-    return {name: value for name, value in found.items() if value}
-
-
-@functools.lru_cache(maxsize=8)
-def _credentials(_environment: tuple[str | None, ...]) -> Any:
-    return botocore.session.Session().get_credentials()

@@ -12,6 +12,23 @@ from masklake import storage
 from masklake.errors import Refused
 from masklake.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY, table_schema
 
+_HASTY = {"connect_timeout": "4s", "timeout": "4s", "max_retries": "1", "retry_timeout": "4s"}
+
+
+def check_log(uri: str, setting: str = "--output") -> None:
+    """See within seconds whether delta-rs, which writes the table's log, reaches the store.
+
+    Its client is not the one that reads and writes files: certificates, endpoint and keys come to it by other ways.
+
+    Raises:
+        Refused: it does not; the message names the `setting`.
+    """
+
+    def look() -> None:
+        DeltaTable.is_deltatable(storage.delta_uri(uri), {**storage.delta_options(uri), **_HASTY})
+
+    storage.refuse_unless(setting, uri, "list", look)
+
 
 def create(uri: str, partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRIED) -> None:
     """Make an empty table.
