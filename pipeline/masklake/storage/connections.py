@@ -123,7 +123,7 @@ def _resolve(_environment: tuple[str | None, ...]) -> Connection:
 def _endpoint(session: botocore.session.Session, profile: dict[str, Any]) -> str | None:
     """As AWS's reference guide orders them: service-specific before general, the environment before the profile."""
     named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    services = _section(session.full_config, "services").get(profile.get("services"), {})
+    services = _section(_section(session.full_config, "services"), str(profile.get("services")))
     named = named or _section(services, "s3").get("endpoint_url") or profile.get("endpoint_url")
     return None if session.get_config_variable("ignore_configured_endpoint_urls") else named or None
 
