@@ -31,6 +31,7 @@ from jobs.benchmarks.listed_store import LAYOUTS
 from masklake import storage  # the job: what a run's driver has in memory anyway
 from masklake.images.discover import discover
 from masklake.images.pages import page
+from masklake.images.source import Input
 from masklake.segment import run as job
 from masklake.segment.digests import digest
 from masklake.segment.plan import WorkList, make_plan
@@ -54,7 +55,7 @@ def _from_store(arguments: argparse.Namespace) -> dict[str, Any]:
     with _store(arguments.layout, arguments.objects, arguments.latency) as endpoint:
         os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
         each, asked = _seconds_per_page(endpoint), _requests(endpoint)
-        measured = _plan(discover("s3://lake/images/"), arguments)
+        measured = _plan(discover(Input("s3://lake/images/")), arguments)
         requests = _requests(endpoint) - asked
     pages = -(-arguments.objects // storage.PAGE)
     return {

@@ -58,7 +58,7 @@ def _measure(table: Table, arguments: argparse.Namespace) -> dict[str, Any]:
         scope, numbers = f"{LAKE}dt={simulated_table.day(DAYS // 2)}/", np.arange(per_day) + DAYS // 2 * per_day
     else:
         scope, numbers = LAKE, np.arange(arguments.listed) * max(1, arguments.rows // arguments.listed)
-    wanted = Wanted.of_scope({"panoptic": FINGERPRINT}, scope)
+    wanted = Wanted({"panoptic": FINGERPRINT}, scope)
     files = table.key_files(wanted)
     assert files is not None
     with ExitStack() as stack:

@@ -27,7 +27,7 @@ def test_a_plan_is_what_its_definition_says_when_the_cluster_reads_the_table(
 ) -> None:
     monkeypatch.setattr(flow, "_SHARE_ROWS", 200)  # several tasks
     case = random_case(seed, images=400)
-    table, wanted = write_table(case, tmp_path / "masks"), Wanted.of_scope(case.fingerprints, LAKE)
+    table, wanted = write_table(case, tmp_path / "masks"), Wanted(case.fingerprints, LAKE)
     files = table.key_files(wanted)
     assert files
     found = planned(case, flow.done_digests(table.uri, wanted, files), tmp_path / "work")

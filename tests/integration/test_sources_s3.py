@@ -10,6 +10,7 @@ import json
 import tarfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -22,22 +23,23 @@ from masklake.demo.seaweedfs import SeaweedFS
 from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.images.discover import discover
 from masklake.images.fetch import fetch, fetch_by_uri
-from masklake.images.sources import manifests
-from masklake.images.sources.image_tables import ImageColumn
+from masklake.images.source import Input
+from masklake.images.sources import source_of
 from masklake.storage import Span
+from tests.promises import Example, check_promises
 
 MOST = 10**7
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def found(uri: str, **settings: Any) -> dict[str, dict[str, Any]]:
-    return {row["image_uri"]: row for page in discover(uri, **settings) for row in page.to_pylist()}
+    return {row["image_uri"]: row for page in discover(Input(uri, **settings)) for row in page.to_pylist()}
 
 
 def contents(uri: str, **settings: Any) -> dict[str, bytes | ImageFailure]:
     return {
         name: content
-        for page in discover(uri, **settings)
+        for page in discover(Input(uri, **settings))
         for name, content in zip(page["image_uri"].to_pylist(), fetch(page, MOST), strict=True)
     }
 
@@ -100,7 +102,7 @@ def test_rows_of_a_table_are_read_by_ranges(s3: SeaweedFS, bucket: str) -> None:
     pq.write_table(pa.table({"image": values}), sink, row_group_size=20)
     s3.client.put_object(Bucket=bucket, Key="in/dt=1/part-0.parquet", Body=sink.getvalue())
     uri = f"s3://{bucket}/in/dt=1/part-0.parquet#column=image&row="
-    assert contents(f"s3://{bucket}/in", column=ImageColumn("image")) == {f"{uri}{row}": value for row, value in enumerate(values)}
+    assert contents(f"s3://{bucket}/in", bytes_column="image") == {f"{uri}{row}": value for row, value in enumerate(values)}
     assert fetch_by_uri(f"{uri}33") == values[33]
 
 
@@ -188,12 +190,28 @@ def test_an_inventory_is_a_listing_of_the_newest_versions(s3: SeaweedFS, bucket:
             "error_message": None,
             "image_container": None,
             "image_start": None,
+            "image_source": None,
             "image_keys": None,
         }
         for number in (0, 1)
     }
-    assert manifests.scope_of(uri) == "s3://lake/"
+    assert source_of(Input(uri)).fences(Input(uri)) == "s3://lake/"
     assert found(uri, since=NOON.replace(hour=13)) == {}
+
+
+def test_an_inventory_keeps_the_promises_of_every_kind(s3: SeaweedFS, bucket: str, tmp_path: Path) -> None:
+    for name, body in (("dt=1/a.jpg", b"a"), ("dt=1/b c.png", b"b")):
+        s3.client.put_object(Bucket=bucket, Key=name, Body=body)
+    rows = b"".join(f'"{bucket}","dt=1/{name}"\n'.encode() for name in ("a.jpg", "b+c.png", "gone.jpg", "_hidden/d.jpg"))
+    uri = put_inventory(s3, bucket, "CSV", "Bucket, Key", [gzip.compress(rows)], sourceBucket=bucket)
+    lake = f"s3://{bucket}/dt=1"
+
+    def change() -> set[str]:
+        s3.client.put_object(Bucket=bucket, Key="dt=1/a.jpg", Body=b"another a")
+        return {f"{lake}/a.jpg"}
+
+    images, broken = {f"{lake}/a.jpg": b"a", f"{lake}/b c.png": b"b"}, {f"{lake}/gone.jpg": ErrorCode.NOT_FOUND}
+    check_promises(Example(Input(uri), images, broken, change), tmp_path)
 
 
 def test_what_an_inventory_was_not_configured_to_tell_is_asked_for(s3: SeaweedFS, bucket: str) -> None:

@@ -139,7 +139,7 @@ def test_a_plan_is_what_the_table_lacks(bucket: str) -> None:
     listing = page(*names, image_etag=[f"etag of s3://lake/{name}" for name in names])
 
     fingerprints = {"panoptic": FINGERPRINTS["panoptic"]}
-    wanted = Wanted.of_scope(fingerprints, "s3://lake/")
+    wanted = Wanted(fingerprints, "s3://lake/")
 
     def plan(done: Iterator[pa.RecordBatch]) -> list[str]:
         planned = make_plan([listing], done, fingerprints, work_list=WorkList(folder, hive_columns=("dt",)))

@@ -1,14 +1,16 @@
-"""Images to bytes, wherever they lie: objects, members of tar files, rows of tables. Many at once; each failure is a value."""
+"""Images to bytes, wherever they lie: each kind reads its own. Many at once; each failure is a value."""
 
 from __future__ import annotations
+
+from collections import defaultdict
 
 import pyarrow as pa
 
 from masklake import storage
 from masklake.errors import ImageFailure
-from masklake.images.pages import MARK, Place
-from masklake.images.sources import image_tables, shards
-from masklake.images.sources.shards import Indexes
+from masklake.images.indexes import Indexes
+from masklake.images.pages import Place, place_of
+from masklake.images.sources import SOURCES, source_named
 
 
 def fetch(images: pa.Table, max_bytes: int) -> list[bytes | ImageFailure]:
@@ -19,30 +21,24 @@ def fetch(images: pa.Table, max_bytes: int) -> list[bytes | ImageFailure]:
         max_bytes: of a larger image nothing is read where its size is known before.
     """
     found: dict[int, bytes | ImageFailure] = {}
-    uris: dict[int, str] = {}
-    members: dict[int, Place] = {}
-    rows: dict[int, Place] = {}
+    places: dict[str | None, dict[int, Place]] = defaultdict(dict)
     for index, image in enumerate(images.to_pylist()):
-        uri, end = image["image_uri"], image["image_container"]
         if image["error_code"]:
             found[index] = ImageFailure(image["error_code"], image["error_message"])
-        elif end is None:
-            uris[index] = uri
-        elif uri[end:].startswith(MARK):
-            rows[index] = Place(uri, uri[:end], image["image_etag"], image["image_start"])
         else:
-            members[index] = Place(uri, uri[:end], image["image_etag"], image["image_start"], image["image_bytes"])
-    found |= zip(uris, storage.read_many(list(uris.values()), max_bytes), strict=True)
-    found |= zip(members, shards.read_members(list(members.values()), max_bytes), strict=True)
-    found |= zip(rows, image_tables.read_rows(list(rows.values()), max_bytes), strict=True)
+            places[image["image_source"]][index] = place_of(image)
+    for name, of_kind in places.items():
+        found |= zip(of_kind, source_named(name).read(list(of_kind.values()), max_bytes), strict=True)
     return [found[index] for index in range(images.num_rows)]
 
 
 def fetch_by_uri(uri: str, max_bytes: int | None = None, indexes: Indexes | None = None) -> bytes | ImageFailure:
     """The bytes of one image by what the table calls it; of a member of a tar file whose index is not kept, the headers are read first."""
     (content,) = storage.read_many([uri], max_bytes)
-    if isinstance(content, ImageFailure) and (row := image_tables.find(uri)) is not None:
-        (content,) = image_tables.read_rows([row], max_bytes)
-    elif isinstance(content, ImageFailure) and (member := shards.find(uri, indexes)) is not None:
-        (content,) = shards.read_members([member], max_bytes)
+    if not isinstance(content, ImageFailure):
+        return content
+    for source in SOURCES:
+        place = source.find(uri, indexes)
+        if place is not None:
+            return source.read([place], max_bytes)[0]
     return content

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from masklake.errors import Refused
-from masklake.images.pages import MARK, cast_values
+from masklake.images.pages import cast_values, path_of
 
 CARRIED = "carried"
 """The column of the work list that holds what is carried: a struct, so that its names are free."""
@@ -149,10 +149,9 @@ def _told(rows: pa.Table) -> Iterator[dict[str, dict[str, Any]]]:
 
 
 def _folders(rows: pa.Table) -> Iterator[str]:
-    """The folder of each image; of a table's row, that of its file, since a row's name may hold anything."""
+    """The folder of each image."""
     for uri, end in zip(rows["image_uri"].to_pylist(), rows["image_container"].to_pylist(), strict=True):
-        path = uri[:end] if end is not None and uri[end] == MARK[0] else uri
-        yield path.rpartition("/")[0] + "/"
+        yield path_of(uri, end).rpartition("/")[0] + "/"
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,26 +24,43 @@ PAGE_SCHEMA = pa.schema(
         # there, or its row. Its etag is that object's, its size its length.
         pa.field("image_container", pa.int32()),
         pa.field("image_start", pa.int64()),
+        pa.field("image_source", pa.string()),  # the kind that reads it, see `source`; null for an object of its own
         pa.field("image_keys", pa.string()),  # JSON: what a manifest or a table tells beside, see `keys`
     ]
 )
 """A page of discovered images: names as in the table, all null but the URI where nothing is known. Flat, because there are many."""
 
 
-MARK = "#column="
-"""What comes between a file and a row in the URI of a table's row."""
-
-
 @dataclass(frozen=True)
 class Place:
-    """Where an image lies that is part of an object: `start` is its first byte, or, where `length` is None, its row."""
+    """Where an image lies: in an object, from `start` on, which is its first byte there, or its row; or it is the object itself."""
 
     uri: str
     """The image's own."""
     container: str
+    """The object's."""
     etag: str | None
-    start: int
+    """The object's."""
+    start: int = 0
     length: int | None = None
+    """Bytes, where they are known before it is read."""
+
+
+def place_of(image: Mapping[str, Any]) -> Place:
+    """The place of a row of `PAGE_SCHEMA`."""
+    uri, start = image["image_uri"], image["image_start"] or 0
+    return Place(uri, uri[: image["image_container"]], image["image_etag"], start, image["image_bytes"])
+
+
+def path_of(uri: str, container: int | None) -> str:
+    """The path of an image: its URI, or the object's where what follows is no path and may hold anything."""
+    return uri if container is None or uri[container] == "/" else uri[:container]
+
+
+def around(uri: str) -> list[str]:
+    """The names that an object would have in which an image of this URI lies, shortest first."""
+    first = uri.find("/", uri.find("://") + 3)
+    return [uri[: mark.start()] for mark in re.finditer("[/#]", uri) if first < mark.start()]
 
 
 def page(image_uri: Sequence[str] | pa.ChunkedArray, **columns: Sequence[Any] | pa.ChunkedArray | pa.Scalar | None) -> pa.Table:

@@ -140,7 +140,7 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
     database.execute(
         "CREATE TABLE listing (listing_order BIGINT, image_uri VARCHAR, image_etag VARCHAR, image_bytes BIGINT, "
         "image_modified TIMESTAMPTZ, error_code VARCHAR, error_message VARCHAR, image_container INTEGER, image_start BIGINT, "
-        "image_keys VARCHAR)"
+        "image_source VARCHAR, image_keys VARCHAR)"
     )
     names = ", ".join(["listing_order", *_LISTING.names])
     query = f"INSERT INTO listing SELECT {names} FROM incoming" + (f" WHERE {where.sql}" if where else "")  # noqa: S608 - the user's own SQL

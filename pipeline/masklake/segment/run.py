@@ -30,9 +30,9 @@ from masklake.images import conditions, decode
 from masklake.images.conditions import Condition
 from masklake.images.discover import carried_columns, discover
 from masklake.images.fetch import fetch_by_uri
-from masklake.images.sources import manifests
-from masklake.images.sources.image_tables import ImageColumn
-from masklake.images.sources.shards import Indexes
+from masklake.images.indexes import Indexes
+from masklake.images.source import Input
+from masklake.images.sources import source_of
 from masklake.inference import checkpoint
 from masklake.inference import source as model_source
 from masklake.inference.checkpoint import ModelDescription
@@ -155,13 +155,18 @@ class _Run:
         self.config, self.model, self.listener, self._cluster = config, model, listener, cluster
         self.started_at, self._started = datetime.now(UTC), time.monotonic()
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        self.scope = manifests.scope_of(config.input)
-        self._image_column = None if config.bytes_column is None else ImageColumn(config.bytes_column, config.key_column)
-        self.carried = carried_columns(config.input, self._image_column, config.carry)
-        self._since = None if config.since is None else time_of(config.since, self.started_at)
-        self._where = where
-        self._indexes = Indexes(f"{storage.normalise(config.output).rstrip('/')}/_masklake/shards/", kept=not config.dry_run)
         self.table_uri = storage.normalise(config.output).rstrip("/")
+        self._asked = Input(
+            config.input,
+            bytes_column=config.bytes_column,
+            key_column=config.key_column,
+            since=None if config.since is None else time_of(config.since, self.started_at),
+            indexes=Indexes(f"{self.table_uri}/_masklake/shards/", kept=not config.dry_run),
+        )
+        self._source = source_of(self._asked)
+        self.scope = self._source.fences(self._asked)
+        self.carried = carried_columns(self._asked, config.carry, self._source)
+        self._where = where
         self.folder = runs.run_folder(self.table_uri, self.run_id)
         self.totals, self.steady_rate = RunTotals(), 0.0
         self._table: Table | None = None
@@ -173,12 +178,11 @@ class _Run:
         self.listener.update(State("listing"))
         started = time.monotonic()
         fingerprints = self.model.fingerprints
-        scope = None if self.config.bytes_column is None and self.scope.endswith(".parquet") else self.scope
         where_keys = self._where.keys if self._where else ()
         hive_columns = tuple(name for name in self.config.partition_by if name not in TABLE.names)
         planned = make_plan(
-            discover(self.config.input, self._image_column, self._since, (*hive_columns, *where_keys), self._indexes, self.carried),
-            self._done(table, Wanted.of_scope(fingerprints, scope)) if table else None,
+            discover(self._asked, (*hive_columns, *where_keys), self.carried, self._source),
+            self._done(table, Wanted(fingerprints, self._source.may_hold(self._asked))) if table else None,
             fingerprints,
             where=self._where,
             retry_errors=self.config.retry_errors,
@@ -358,7 +362,7 @@ class _Run:
     def _cards(self) -> Iterator[Card]:
         """A few of the run's images, read again, with their masks."""
         for sample in self.totals.samples[: self.config.gallery_images]:
-            content = fetch_by_uri(sample.image_uri, self.config.max_image_bytes, self._indexes)
+            content = fetch_by_uri(sample.image_uri, self.config.max_image_bytes, self._asked.indexes)
             image = content if isinstance(content, ImageFailure) else decode.decode(content, self.config.max_pixels)
             if isinstance(image, ImageFailure):
                 continue  # it was there a moment ago; a picture less is no reason to fail a finished run

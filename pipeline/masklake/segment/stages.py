@@ -79,7 +79,7 @@ def load_group(work: Work, index: int) -> Iterator[pa.Table]:
     started = time.perf_counter()
     contents = fetch(group, work.max_image_bytes)
     fetch_seconds = (time.perf_counter() - started) / max(1, group.num_rows)
-    group = _with_sizes(group.drop_columns(["image_container", "image_start"]), contents)
+    group = _with_sizes(group.drop_columns(["image_container", "image_start", "image_source"]), contents)
     first, size, loaded = 0, 0, []
     for row, content in enumerate(contents):
         loaded.append({**_load_image(content, work), "fetch_seconds": fetch_seconds})

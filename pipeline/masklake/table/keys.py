@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
-from typing import Self
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -17,7 +16,6 @@ from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import PyFileSystem
 
 from masklake import storage
-from masklake.table.runs import scope_prefix
 
 KEYS = pa.schema([(name, pa.string()) for name in ("image_uri", "image_etag", "task", "fingerprint", "status")])
 """The columns that planning reads."""
@@ -32,11 +30,6 @@ class Wanted:
 
     fingerprints: Mapping[str, str]
     prefix: str | None = None
-
-    @classmethod
-    def of_scope(cls, fingerprints: Mapping[str, str], scope: str | None) -> Self:
-        """Those of a normalised input; of a manifest, whose images may be anywhere, where there is no scope."""
-        return cls(fingerprints, None if scope is None else scope_prefix(scope).rstrip("/"))
 
     @property
     def bounds(self) -> tuple[str, str] | None:

@@ -43,7 +43,7 @@ class Marker:
     """The id of the Delta table, which another one at the same place does not have."""
 
 
-def scope_prefix(input_uri: str) -> str:
+def _prefix(input_uri: str) -> str:
     """What every image URI of an input starts with: the folder with its '/', or the part of a glob before its first wildcard.
 
     A single file or a manifest counts as a folder of its own, which overlaps with nothing but itself and the folders above it.
@@ -54,7 +54,7 @@ def scope_prefix(input_uri: str) -> str:
 
 def overlap(left: str, right: str) -> bool:
     """Whether two inputs may hold the same image: they are equal, or one lies inside the other."""
-    first, second = scope_prefix(left), scope_prefix(right)
+    first, second = _prefix(left), _prefix(right)
     return first.startswith(second) or second.startswith(first)
 
 

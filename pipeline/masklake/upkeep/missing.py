@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -13,6 +12,9 @@ import duckdb
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.images.discover import discover
+from masklake.images.pages import around
+from masklake.images.source import Input
+from masklake.images.sources.objects import Objects
 from masklake.storage import StorageError, StoredFile
 from masklake.table.append import Table
 
@@ -43,7 +45,7 @@ def missing_images(table: Table, folder: str) -> list[str]:
             database.register("rows", table.images(folder))
             database.execute("CREATE TABLE known AS SELECT DISTINCT image_uri FROM rows")
             database.execute("CREATE TABLE listed (image_uri VARCHAR)")
-            for page in discover(folder):
+            for page in discover(Input(folder), source=Objects()):
                 database.register("page", page.select(["image_uri"]))
                 database.execute("INSERT INTO listed FROM page")
             if database.execute("SELECT image_uri FROM listed LIMIT 1").fetchone() is None:
@@ -51,9 +53,9 @@ def missing_images(table: Table, folder: str) -> list[str]:
             query = "SELECT image_uri FROM known ANTI JOIN listed USING (image_uri) ORDER BY image_uri"
             unlisted = [uri for (uri,) in database.execute(query).fetchall()]
     absent = [uri for uri, found in _ask(unlisted) if isinstance(found, ImageFailure) and _is_absent(uri, found)]
-    around = {uri: [uri[: mark.start()] for mark in re.finditer("[/#]", uri) if mark.start() > len(folder)] for uri in absent}
-    objects = {uri for uri, found in _ask(sorted({*chain.from_iterable(around.values())})) if isinstance(found, StoredFile)}
-    return [uri for uri in absent if objects.isdisjoint(around[uri])]
+    inside = {uri: [name for name in around(uri) if len(name) > len(folder)] for uri in absent}
+    objects = {uri for uri, found in _ask(sorted({*chain.from_iterable(inside.values())})) if isinstance(found, StoredFile)}
+    return [uri for uri in absent if objects.isdisjoint(inside[uri])]
 
 
 def _ask(uris: Sequence[str]) -> Iterator[tuple[str, StoredFile | ImageFailure]]:

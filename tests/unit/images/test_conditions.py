@@ -13,6 +13,7 @@ from masklake.config import time_of
 from masklake.errors import Refused
 from masklake.images.conditions import parse
 from masklake.images.discover import discover
+from masklake.images.source import Input
 from masklake.segment.plan import Plan, WorkList, make_plan, read_group
 from tests.unit.segment.test_plan import page
 
@@ -112,7 +113,7 @@ def test_since_leaves_out_what_was_modified_before(tmp_path: Path) -> None:
         os.utime(tmp_path / name, (when, when))
 
     def names(since: int) -> list[str]:
-        pages = discover(str(tmp_path), since=datetime.fromtimestamp(since, UTC))
+        pages = discover(Input(str(tmp_path), since=datetime.fromtimestamp(since, UTC)))
         return sorted(uri.rpartition("/")[2] for page in pages for uri in page["image_uri"].to_pylist())
 
     assert names(1_000_000_000) == ["new.jpg", "old.jpg"]

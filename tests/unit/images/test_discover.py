@@ -15,6 +15,7 @@ from masklake.errors import Refused
 from masklake.images.discover import discover
 from masklake.images.keys import hive_keys
 from masklake.images.pages import PAGE_SCHEMA
+from masklake.images.source import Input
 from masklake.segment.plan import WorkList, make_plan, read_group
 from tests.unit.images.sources.test_shards import write_tar
 
@@ -28,7 +29,7 @@ def files(folder: Path, *names: str) -> None:
 
 def found(uri: object) -> dict[str, dict[str, Any]]:
     """Everything discovered, by URI."""
-    pages = list(discover(str(uri)))
+    pages = list(discover(Input(str(uri))))
     assert all(page.schema == PAGE_SCHEMA for page in pages)
     rows = [row for page in pages for row in page.to_pylist()]
     assert len({row["image_uri"] for row in rows}) == len(rows)
@@ -65,6 +66,7 @@ def test_a_row_tells_what_the_store_knows(tmp_path: Path) -> None:
         "error_message": None,
         "image_container": None,
         "image_start": None,
+        "image_source": None,
         "image_keys": None,
     }
     for uri in (tmp_path, tmp_path / "a.jpg", f"{tmp_path}/*.jpg"):
@@ -89,7 +91,7 @@ def test_an_empty_folder_has_no_images(tmp_path: Path) -> None:
 def test_a_long_listing_comes_in_pages(tmp_path: Path) -> None:
     for number in range(2 * storage.PAGE + 1):
         (tmp_path / f"{number}.jpg").touch()
-    assert [page.num_rows for page in discover(str(tmp_path))] == [storage.PAGE, storage.PAGE, 1]
+    assert [page.num_rows for page in discover(Input(str(tmp_path)))] == [storage.PAGE, storage.PAGE, 1]
 
 
 # --- manifests ----------------------------------------------------------------------------------------------------------------------------
@@ -127,7 +129,7 @@ def test_columns_of_a_manifest_take_the_place_of_hive_style_keys_where_asked_for
     write_tar(tmp_path / "dt=1" / "b.tar", {"1.jpg": b"1", "2.jpg": b"2"})
     files(tmp_path, "dt=1/a.jpg")
     path = manifest(tmp_path, uri=["dt=1/a.jpg", "dt=1/b.tar"], camera=[7, 8], dt=["x", None], unused=["", ""])
-    pages = discover(str(path), keys=("camera", "dt", "site"))
+    pages = discover(Input(str(path)), keys=("camera", "dt", "site"))
     make_plan(pages, None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 9, ("camera", "dt", "site")))
     group = read_group(str(tmp_path / "plan"), 0)
     assert group["image_uri"].to_pylist() == [f"file://{tmp_path}/dt=1/{name}" for name in ("a.jpg", "b.tar/1.jpg", "b.tar/2.jpg")]
@@ -149,7 +151,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_a_long_manifest_comes_in_pages(tmp_path: Path) -> None:
     count = 2 * storage.PAGE + 1
     path = manifest(tmp_path, uri=[f"s3://lake/{n}.jpg" for n in range(count)], etag=["e"] * count)
-    assert [page.num_rows for page in discover(str(path))] == [storage.PAGE, storage.PAGE, 1]
+    assert [page.num_rows for page in discover(Input(str(path)))] == [storage.PAGE, storage.PAGE, 1]
 
 
 @pytest.mark.parametrize(

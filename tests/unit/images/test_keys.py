@@ -16,18 +16,18 @@ from deltalake import write_deltalake
 from masklake.errors import Refused
 from masklake.images.discover import carried_columns, discover
 from masklake.images.keys import kind_in_table
-from masklake.images.sources.image_tables import ImageColumn
+from masklake.images.source import Input
 from masklake.segment.plan import WorkList, make_plan, read_group
 from tests.unit.images.sources.test_shards import write_tar
 
-IMAGE = ImageColumn("image")
+IMAGE = "image"
 TIME = pa.timestamp("us", tz="UTC")
 
 
-def carried(folder: Path, uri: object, names: Sequence[str], column: ImageColumn | None = None) -> pa.Table:
+def carried(folder: Path, uri: object, names: Sequence[str], column: str | None = None) -> pa.Table:
     """What the work list of an input carries: a column of image names, then one per name."""
-    columns = carried_columns(str(uri), column, names)
-    pages = discover(str(uri), column, carried=columns)
+    columns = carried_columns(Input(str(uri), column), names)
+    pages = discover(Input(str(uri), column), carried=columns)
     plan = make_plan(pages, None, {"panoptic": "p"}, work_list=WorkList(str(folder / "plan"), 100, carried=columns))
     assert plan.groups == 1
     group = read_group(str(folder / "plan"), 0)
@@ -92,8 +92,8 @@ def test_what_the_manifest_has_not_comes_from_the_path_and_every_member_of_a_tar
 
 def test_a_column_may_be_a_key_and_carried_and_a_name_of_the_work_list(tmp_path: Path) -> None:
     path = manifest(tmp_path, tasks=[1, 2], size=[10, 20])
-    columns = carried_columns(str(path), None, ["tasks", "size"])
-    pages = discover(str(path), keys=("size",), carried=columns)
+    columns = carried_columns(Input(str(path)), ["tasks", "size"])
+    pages = discover(Input(str(path)), keys=("size",), carried=columns)
     make_plan(pages, None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 100, ("size",), columns))
     group = read_group(str(tmp_path / "plan"), 0)
     assert group["size"].to_pylist() == ["10", "20"]
@@ -115,7 +115,7 @@ def test_tables_of_images_carry_columns_and_keys(tmp_path: Path) -> None:
         {"split": None, "taken": None, "site": "2"},
     ]
     with pytest.raises(Refused, match=r"--carry deep: it is struct<a: int64> in .*/in: text, numbers, booleans, dates and times"):
-        carried_columns(str(tmp_path / "in"), IMAGE, ["deep"])
+        carried_columns(Input(str(tmp_path / "in"), IMAGE), ["deep"])
 
 
 def test_of_a_delta_table_the_type_is_the_tables_and_partitions_are_keys(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_of_a_delta_table_the_type_is_the_tables_and_partitions_are_keys(tmp_pat
 
 def test_columns_of_a_table_of_images_are_keys_as_those_of_a_manifest_are(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"1", b"2"], "split": ["train", "test"]}), tmp_path / "a.parquet")
-    pages = discover(str(tmp_path / "a.parquet"), IMAGE, keys=("split", "image"))
+    pages = discover(Input(str(tmp_path / "a.parquet"), IMAGE), keys=("split", "image"))
     make_plan(pages, None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 100, ("split",)))
     assert read_group(str(tmp_path / "plan"), 0)["split"].to_pylist() == ["train", "test"]
 
@@ -148,9 +148,9 @@ def test_a_name_that_is_nowhere_is_refused_once_the_input_was_listed(tmp_path: P
     (tmp_path / "dt=1" / "a.jpg").write_bytes(b"x")
     assert carried(tmp_path, tmp_path, ["dt"])["dt"].to_pylist() == ["1", None]  # the manifest is an object like any other here
     with pytest.raises(Refused, match="--carry day"):
-        list(discover(str(tmp_path), carried=carried_columns(str(tmp_path), None, ["day"])))
+        list(discover(Input(str(tmp_path)), carried=carried_columns(Input(str(tmp_path)), ["day"])))
     (tmp_path / "empty").mkdir()
-    assert list(discover(str(tmp_path / "empty"), carried=carried_columns(str(tmp_path / "empty"), None, ["day"]))) == []
+    assert list(discover(Input(str(tmp_path / "empty")), carried=carried_columns(Input(str(tmp_path / "empty")), ["day"]))) == []
 
 
 def test_a_number_that_no_table_holds_is_refused(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def digest_batches(table: Table, wanted: Wanted) -> Iterator[pa.RecordBatch]:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_plan_is_what_its_definition_says_whichever_way_the_table_is_read(seed: int, tmp_path: Path) -> None:
     case = random_case(seed)
-    table, wanted = write_table(case, tmp_path / "masks"), Wanted.of_scope(case.fingerprints, LAKE)
+    table, wanted = write_table(case, tmp_path / "masks"), Wanted(case.fingerprints, LAKE)
     expected = reference(case)
     assert planned(case, digest(table.done_keys(wanted), KEYS, case.fingerprints), tmp_path / "here") == expected
     assert planned(case, digest_batches(table, wanted), tmp_path / "there") == expected
@@ -34,7 +34,7 @@ def test_a_plan_is_what_its_definition_says_whichever_way_the_table_is_read(seed
 
 def test_a_file_that_cannot_be_read_ends_planning_with_its_own_error(tmp_path: Path) -> None:
     case = random_case(1)
-    table, wanted = write_table(case, tmp_path / "masks"), Wanted.of_scope(case.fingerprints, LAKE)
+    table, wanted = write_table(case, tmp_path / "masks"), Wanted(case.fingerprints, LAKE)
     for path in tmp_path.rglob("part-*.parquet"):
         path.unlink()
     with pytest.raises(FileNotFoundError, match="part-run-1"):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from masklake.demo.lake import broken_files
 from masklake.images.discover import discover
+from masklake.images.source import Input
 from masklake.inference import checkpoint
 from masklake.inference.options import Options
 from masklake.inference.source import ModelSource
@@ -37,7 +38,7 @@ def work(tmp_path: Path) -> Work:
     for name, data in broken_files().items():
         (images / name).write_bytes(data)
     fingerprints = {task: f"print-of-{task}" for task in TASKS}
-    planned = make_plan(discover(str(images)), None, fingerprints, work_list=WorkList(str(tmp_path / "plan"), 4))
+    planned = make_plan(discover(Input(str(images))), None, fingerprints, work_list=WorkList(str(tmp_path / "plan"), 4))
     return Work(
         plan_uri=str(tmp_path / "plan"),
         groups=planned.groups,

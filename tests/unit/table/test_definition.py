@@ -156,7 +156,7 @@ def test_carried_columns_come_with_the_first_run_that_carries_them_and_others_re
     assert [row["site"] for row in reading.open_table(str(tmp_path)).newest(where="site > 3 OR split = 'none'")] == [7]
     opened = Table.open(str(tmp_path), BY)
     assert opened
-    assert opened.done_keys(Wanted.of_scope({"panoptic": "f-panoptic"}, None)).read_all().num_rows == 4
+    assert opened.done_keys(Wanted({"panoptic": "f-panoptic"}, None)).read_all().num_rows == 4
 
 
 def test_carried_values_survive_compaction_and_erasure_and_go_out(tmp_path: Path) -> None:

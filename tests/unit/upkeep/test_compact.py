@@ -349,7 +349,7 @@ def test_done_keys_skip_merged_files_by_their_bounds(tmp_path: Path) -> None:
     vacuumed(tmp_path, 0)
     for path in tmp_path.glob("task=panoptic/dt=2026-11-23/*.parquet"):
         path.write_bytes(b"unreadable" * 100)
-    assert table.done_keys(Wanted.of_scope(FINGERPRINTS, LAKE + "dt=2026-11-22/")).read_all().num_rows == 2
+    assert table.done_keys(Wanted(FINGERPRINTS, LAKE + "dt=2026-11-22/")).read_all().num_rows == 2
 
 
 def test_the_markers_of_upkeep_are_nobodys_overlap(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate
+from functools import lru_cache, partial
+from itertools import accumulate, chain
 from urllib.parse import unquote
 
 import numpy as np
@@ -23,16 +23,57 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
-from masklake.images.keys import NOT_ASKED, Asked, kind_in_table
-from masklake.images.pages import MARK, Place, page
+from masklake.images.indexes import Indexes
+from masklake.images.keys import NOT_ASKED, Asked, hive_keys, kind_in_table
+from masklake.images.listing import listed, one_file
+from masklake.images.opening import Opening, opened
+from masklake.images.pages import Place, page
+from masklake.images.source import Input, Source
 from masklake.storage import StorageError, StoredFile
 
-SUFFIX = ".parquet"
-
+_NAME = "table"
+_SUFFIX = ".parquet"
+_MARK = "#column="  # between a file and a row in the URI of an image
 _ROW = "row"
 _ROWS_AT_ONCE = 16  # decoded together; all of a row group would be too many
 _READ_BYTES = 1024 * 1024  # of a column at a time
 _UNKNOWN_TO_US = {"deletionVectors", "columnMapping"}  # Delta features that change what a file's rows mean
+
+
+class ImageTables(Source):
+    """Parquet files or a Delta table, where the input is said to have images in a column."""
+
+    name = _NAME
+
+    def claims(self, asked: Input) -> bool:
+        """Whatever is said to have such a column."""
+        return asked.bytes_column is not None
+
+    def may_hold(self, asked: Input) -> str | None:
+        """The files' URIs; a Delta table's log may name files anywhere."""
+        files = _delta_paths(asked.uri) or ()
+        return None if any("://" in path for path in files) else super().may_hold(asked)
+
+    def columns(self, asked: Input, names: Sequence[str]) -> pa.Schema:
+        """Those of a Delta table; of Parquet files, as many are looked at as it takes to find each name, in the file or in its path."""
+        delta = _delta_at(asked.uri)
+        return _schema_of_files(asked.uri, names) if delta is None else _schema_of_delta(delta)
+
+    def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:
+        """Every row of every file that is new enough."""
+        column = ImageColumn(asked.bytes_column or "", asked.key_column)
+        files = chain.from_iterable(_files(asked.uri))
+        new = (file for file in files if asked.since is None or file.modified is None or file.modified >= asked.since)
+        return opened(Opening(partial(read_footer, file, column, columns)) for file in new)
+
+    def read(self, places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
+        """The bytes of some rows."""
+        return read_rows(places, max_bytes)
+
+    def find(self, uri: str, indexes: Indexes | None) -> Place | None:
+        """The place of a row."""
+        del indexes
+        return find(uri)
 
 
 @dataclass(frozen=True)
@@ -44,7 +85,7 @@ class ImageColumn:
 
     def uris(self, file: str, keys: Sequence[object]) -> list[str]:
         """URIs of rows by their keys or numbers."""
-        return [f"{file}{MARK}{self.name}&{self.key or _ROW}={key}" for key in keys]
+        return [f"{file}{_MARK}{self.name}&{self.key or _ROW}={key}" for key in keys]
 
 
 @dataclass(frozen=True)
@@ -72,41 +113,53 @@ class ImageFile:
             keys = numbers.tolist() if self.keys is None else self.keys.slice(first, len(numbers)).to_pylist()
             uris = self.column.uris(self.file.uri, keys)
             told = None if self.told is None else self.asked.tell(self.told.slice(first, len(numbers)))
-            yield page(uris, image_container=pa.scalar(len(self.file.uri)), image_start=numbers, image_keys=told, **same)
+            place = {"image_container": pa.scalar(len(self.file.uri)), "image_start": numbers, "image_source": pa.scalar(_NAME)}
+            yield page(uris, image_keys=told, **place, **same)
         if self.failure is not None:
-            yield page([self.file.uri], error_code=[str(self.failure.code)], error_message=[self.failure.message], **same)
+            bad = {"error_code": [str(self.failure.code)], "error_message": [self.failure.message]}
+            yield page([self.file.uri], image_source=pa.scalar(_NAME), **bad, **same)
 
 
-def files_of_delta(uri: str) -> Iterator[list[StoredFile]] | None:
-    """The files of a Delta table's newest version, in pages; None where the folder is none.
+def _files(uri: str) -> Iterator[list[StoredFile]]:
+    """The files of a Delta table, or the Parquet files of a listing.
+
+    Raises:
+        Refused: there are files, and none is Parquet; or the Delta table cannot be read.
+    """
+    paths = _delta_paths(uri)
+    if paths is not None:
+        yield from _stored([path if "://" in path else f"{uri.rstrip('/')}/{path}" for path in paths])
+        return
+    other: str | None = None
+    found = False
+    for some in listed(uri):
+        files = [file for file in some if file.uri.endswith(_SUFFIX)]
+        found = found or bool(files)
+        other = next((file.uri for file in some if not file.uri.endswith(_SUFFIX)), other)
+        yield files
+    if other is not None and not found:
+        raise Refused(f"--input {uri}: with --bytes-column it holds Parquet files; there is none, but {other}")
+
+
+def _delta_paths(uri: str) -> list[str] | None:
+    """The files of a Delta table's newest version, relative to it or as URIs; None where there is no such table.
 
     Raises:
         Refused: it has rows or columns that only a full reader of Delta would understand.
     """
-    table = _open_delta(uri)
+    table = _delta_at(uri)
     if table is None:
         return None
     unknown = _UNKNOWN_TO_US.intersection(table.protocol().reader_features or ())
     if unknown:
         raise Refused(f"--input {uri}: the Delta table uses {', '.join(sorted(unknown))}, which is not read here: rewrite it without")
-    paths = (unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist())
-    return _stored([path if "://" in path else f"{uri.rstrip('/')}/{path}" for path in paths])
+    return [unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()]
 
 
-def schema_of_delta(uri: str) -> pa.Schema | None:
-    """The columns that a Delta table's files hold, which are all but those of its partitioning; None where the folder is none.
-
-    Raises:
-        Refused: it cannot be opened.
-    """
-    table = _open_delta(uri)
-    if table is None:
+def _delta_at(uri: str) -> DeltaTable | None:
+    """The Delta table of this name; None where it is a pattern, a file or another folder."""
+    if storage.is_glob(uri) or one_file(uri) is not None:
         return None
-    partition_by = table.metadata().partition_columns
-    return pa.schema([column for column in pa.schema(table.schema().to_arrow()) if column.name not in partition_by])
-
-
-def _open_delta(uri: str) -> DeltaTable | None:
     try:
         return DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
     except TableNotFoundError:
@@ -115,7 +168,25 @@ def _open_delta(uri: str) -> DeltaTable | None:
         raise Refused(f"--input {uri}: the Delta table cannot be opened: {error}") from None
 
 
-def schema_of_file(uri: str) -> pa.Schema:
+def _schema_of_delta(table: DeltaTable) -> pa.Schema:
+    """The columns that its files hold, which are all but those of its partitioning."""
+    partition_by = table.metadata().partition_columns
+    return pa.schema([column for column in pa.schema(table.schema().to_arrow()) if column.name not in partition_by])
+
+
+def _schema_of_files(uri: str, names: Sequence[str]) -> pa.Schema:
+    found: dict[str, pa.Field] = {}
+    settled: set[str] = set()
+    for file in chain.from_iterable(_files(uri)):
+        columns = [column for column in _schema_of_file(file.uri) if column.name in names and column.name not in settled]
+        found |= {column.name: column for column in columns}
+        settled |= {column.name for column in columns if not pa.types.is_null(column.type)} | hive_keys(file.uri).keys()
+        if settled.issuperset(names):
+            break
+    return pa.schema(list(found.values()))
+
+
+def _schema_of_file(uri: str) -> pa.Schema:
     """The columns of a Parquet file; none where it cannot be read."""
     try:
         with storage.open_file(uri) as source:
@@ -182,7 +253,7 @@ def read_rows(places: Sequence[Place], max_bytes: int | None) -> list[bytes | Im
 
 
 def _read_row(place: Place, max_bytes: int | None) -> bytes | ImageFailure:
-    column = place.uri.removeprefix(place.container + MARK).partition("&")[0]
+    column = place.uri.removeprefix(place.container + _MARK).partition("&")[0]
     try:
         value = _reader(place.container, place.etag, column).value(place.start)
     except StorageError:
@@ -238,7 +309,7 @@ class _Forwards:
 
 def find(uri: str) -> Place | None:
     """The place of an image by its URI; None where it is no row's, or there is no such row."""
-    container, mark, rest = uri.partition(MARK)
+    container, mark, rest = uri.partition(_MARK)
     column, _, pair = rest.partition("&")
     key, _, value = pair.partition("=")
     if not mark or not value:

@@ -25,9 +25,12 @@ import pyarrow.parquet as pq
 
 from masklake import storage
 from masklake.errors import Refused
+from masklake.images.keys import Asked
+from masklake.images.listing import completed, one_file
 from masklake.images.pages import is_hidden, page
+from masklake.images.source import Input, Source
 
-NAME = "/manifest.json"
+_NAME = "/manifest.json"
 
 _COLUMNS = {  # the name in Parquet, and in the CSV's schema
     "key": "Key",
@@ -37,6 +40,29 @@ _COLUMNS = {  # the name in Parquet, and in the CSV's schema
     "last_modified_date": "LastModifiedDate",
     "e_tag": "ETag",
 }
+
+
+class Inventories(Source):
+    """A `manifest.json`. It is another one every day, so it stands for its bucket."""
+
+    name = "inventory"
+
+    def claims(self, asked: Input) -> bool:
+        """A file of this name."""
+        return asked.uri.endswith(_NAME) and one_file(asked.uri) is not None
+
+    def fences(self, asked: Input) -> str:
+        """The bucket."""
+        return f"s3://{open_inventory(asked.uri).bucket}/"
+
+    def may_hold(self, asked: Input) -> str | None:
+        """The bucket's URIs."""
+        return self.fences(asked)
+
+    def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:
+        """The newest versions of its objects; what it was not configured to tell is asked for."""
+        del columns
+        return map(completed, read(open_inventory(asked.uri)))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ time of its change: members' own times are often left out. Members that are no i
 
 from __future__ import annotations
 
-import hashlib
-import io
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +13,18 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from masklake import storage
-from masklake.errors import ErrorCode, ImageFailure
+from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.images.formats import SUFFIXES
+from masklake.images.indexes import Indexes
 from masklake.images.pages import Place, is_hidden, page
+from masklake.images.source import Input, Source
 from masklake.storage import Span, StorageError, StoredFile
 
-SUFFIX = ".tar"
-COMPRESSED = tuple(f".{name}" for name in ("tar.gz", "tgz", "tar.bz2", "tbz2", "tar.xz", "txz", "tar.zst", "tzst", "tar.lz4"))
+_NAME = "tar"
+_SUFFIX = ".tar"
+_COMPRESSED = tuple(f".{name}" for name in ("tar.gz", "tgz", "tar.bz2", "tbz2", "tar.xz", "txz", "tar.zst", "tzst", "tar.lz4"))
 """Names of what cannot be read by offset."""
 
 _GAP = 512 * 1024  # bytes between two images that are read along, rather than asking twice
@@ -41,6 +41,35 @@ _MEMBERS = pa.schema(
         ("error_message", pa.string()),
     ]
 )
+
+
+class Shards(Source):
+    """Tar files, wherever they are listed."""
+
+    name = _NAME
+    opens = (_SUFFIX,)
+
+    def claims(self, asked: Input) -> bool:
+        """Never: a tar that is named outright is listed as any other object.
+
+        Raises:
+            Refused: the tar is compressed.
+        """
+        if asked.uri.endswith(_COMPRESSED):
+            raise Refused(f"--input {asked.uri}: compressed tar files cannot be read by offset: store them as they are before compression")
+        return False
+
+    def open(self, file: StoredFile, asked: Input) -> Shard:
+        """The images of a tar file."""
+        return read_index(file, asked.indexes)
+
+    def read(self, places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
+        """The bytes of some members."""
+        return read_members(places, max_bytes)
+
+    def find(self, uri: str, indexes: Indexes | None) -> Place | None:
+        """The place of a member."""
+        return find(uri, indexes)
 
 
 @dataclass(frozen=True)
@@ -68,37 +97,13 @@ class Shard:
                 error_message=part["error_message"],
                 image_container=pa.scalar(len(self.file.uri)),
                 image_start=part["start"],
+                image_source=pa.scalar(_NAME),
                 **same,
             )
         if self.failure is not None:
             code, message = str(self.failure.code), self.failure.message
-            yield page([self.file.uri], image_bytes=[self.file.size], error_code=[code], error_message=[message], **same)
-
-
-@dataclass(frozen=True)
-class Indexes:
-    """Where what was found in shards is kept for the next run, which so need not read their headers again; only added to if `kept`."""
-
-    folder: str
-    kept: bool = True
-
-    def load(self, file: StoredFile) -> pa.Table | None:
-        """The members of this version of a shard, if they are known."""
-        (data,) = storage.read_many([self._uri(file)])
-        try:
-            return None if isinstance(data, ImageFailure) else pq.read_table(io.BytesIO(data)).cast(_MEMBERS)
-        except pa.ArrowException:  # it is only kept to save time
-            return None
-
-    def save(self, file: StoredFile, members: pa.Table) -> None:
-        """Keep the members of this version of a shard."""
-        if self.kept:
-            sink = io.BytesIO()
-            pq.write_table(members, sink, compression="zstd")
-            storage.write_bytes(self._uri(file), sink.getvalue())
-
-    def _uri(self, file: StoredFile) -> str:
-        return f"{self.folder}{hashlib.sha256(f'{file.etag} {file.uri}'.encode()).hexdigest()[:32]}.parquet"
+            bad = {"image_bytes": [self.file.size], "error_code": [code], "error_message": [message]}
+            yield page([self.file.uri], image_source=pa.scalar(_NAME), **bad, **same)
 
 
 def read_index(file: StoredFile, indexes: Indexes | None = None) -> Shard:
@@ -106,7 +111,7 @@ def read_index(file: StoredFile, indexes: Indexes | None = None) -> Shard:
     (found,) = storage.stat_many([file.uri])
     if isinstance(found, ImageFailure):
         return Shard(file, _MEMBERS.empty_table(), found)
-    known = indexes.load(found) if indexes else None
+    known = indexes.load(found, _MEMBERS) if indexes else None
     if known is not None:
         return Shard(found, known, None)
     members: list[Mapping[str, Any]] = []
@@ -142,16 +147,16 @@ def read_members(places: Sequence[Place], max_bytes: int | None) -> list[bytes |
 
 def find(uri: str, indexes: Indexes | None = None) -> Place | None:
     """The place of an image by its URI; None where there is no such member of a tar file. Reads the shard's headers, unless known."""
-    end = uri.find(f"{SUFFIX}/")
+    end = uri.find(f"{_SUFFIX}/")
     while end >= 0:
-        container, name = uri[: end + len(SUFFIX)], uri[end + len(SUFFIX) + 1 :]
+        container, name = uri[: end + len(_SUFFIX)], uri[end + len(_SUFFIX) + 1 :]
         (file,) = storage.stat_many([container])
         if isinstance(file, StoredFile):
             shard = read_index(file, indexes)
             row = pc.index(shard.members["name"], name).as_py()
             found = shard.members.slice(row, 1).to_pylist() if row >= 0 else []
             return Place(uri, container, shard.file.etag, found[0]["start"], found[0]["length"]) if found else None
-        end = uri.find(f"{SUFFIX}/", end + 1)
+        end = uri.find(f"{_SUFFIX}/", end + 1)
     return None
 
 

@@ -18,11 +18,11 @@ from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.images.discover import discover
 from masklake.images.fetch import fetch, fetch_by_uri
 from masklake.images.pages import PAGE_SCHEMA
+from masklake.images.source import Input
 from masklake.images.sources import image_tables
-from masklake.images.sources.image_tables import ImageColumn
 from masklake.segment.plan import WorkList, make_plan, read_group
 
-IMAGE = ImageColumn("image")
+IMAGE = ("image", None)
 MOST = 10**6
 
 
@@ -32,16 +32,16 @@ def write(path: Path, values: list[Any], kind: pa.DataType | None = None, row_gr
     return path
 
 
-def found(uri: object, column: ImageColumn = IMAGE) -> dict[str, dict[str, Any]]:
-    pages = list(discover(str(uri), column))
+def found(uri: object, column: tuple[str, str | None] = IMAGE) -> dict[str, dict[str, Any]]:
+    pages = list(discover(Input(str(uri), *column)))
     assert all(page.schema == PAGE_SCHEMA for page in pages)
     return {row["image_uri"]: row for page in pages for row in page.to_pylist()}
 
 
-def contents(uri: object, column: ImageColumn = IMAGE, max_bytes: int = MOST) -> dict[str, bytes | ImageFailure]:
+def contents(uri: object, column: tuple[str, str | None] = IMAGE, max_bytes: int = MOST) -> dict[str, bytes | ImageFailure]:
     return {
         name: content
-        for page in discover(str(uri), column)
+        for page in discover(Input(str(uri), *column))
         for name, content in zip(page["image_uri"].to_pylist(), fetch(page, max_bytes), strict=True)
     }
 
@@ -68,9 +68,9 @@ def test_a_struct_of_bytes_and_path_as_hugging_face_writes_it(tmp_path: Path) ->
     empty = ImageFailure(ErrorCode.EMPTY, "the row has no bytes")
     assert list(contents(path).values()) == [b"zero", empty, empty]
     with pytest.raises(Refused, match=r"--key-column image.path: 1 rows of .* have none"):
-        found(path, ImageColumn("image", "image.path"))
+        found(path, ("image", "image.path"))
     path = write(tmp_path / "two.parquet", values[:2], kind)
-    assert list(found(path, ImageColumn("image", "image.path"))) == [
+    assert list(found(path, ("image", "image.path"))) == [
         f"file://{path}#column=image&image.path={name}" for name in ("train/0.jpg", "1.jpg")
     ]
 
@@ -78,10 +78,10 @@ def test_a_struct_of_bytes_and_path_as_hugging_face_writes_it(tmp_path: Path) ->
 def test_a_key_names_the_rows_and_must_tell_them_apart(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [b"zero", b"one"], id=[7, 8], kind_of=["x", "x"])
     uri = f"file://{path}#column=image&id="
-    assert contents(path, ImageColumn("image", "id")) == {f"{uri}7": b"zero", f"{uri}8": b"one"}
+    assert contents(path, ("image", "id")) == {f"{uri}7": b"zero", f"{uri}8": b"one"}
     assert fetch_by_uri(f"{uri}8") == b"one"
     with pytest.raises(Refused, match=r"--key-column kind_of: it does not tell rows apart; .* has 'x' more than once"):
-        found(path, ImageColumn("image", "kind_of"))
+        found(path, ("image", "kind_of"))
 
 
 def test_an_image_is_found_again_by_its_uri_alone(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_prefix_or_pattern_of_files_keeps_its_hive_style_keys(tmp_path: Path) 
     (tmp_path / "in" / "_SUCCESS").touch()
     (tmp_path / "in" / "readme.txt").touch()
     planned = make_plan(
-        discover(str(tmp_path / "in"), ImageColumn("image", "name")),
+        discover(Input(str(tmp_path / "in"), "image", "name")),
         None,
         {"panoptic": "p"},
         work_list=WorkList(str(tmp_path / "plan"), 4, ("dt", "k")),
@@ -123,7 +123,7 @@ def test_the_newest_version_of_a_delta_table(tmp_path: Path) -> None:
     for mode, value in (("overwrite", b"old"), ("overwrite", b"zero"), ("append", b"one")):
         write_deltalake(str(uri), pa.table({"image": [value], "dt": ["ü /1%"]}), partition_by=["dt"], mode=mode)  # type: ignore[call-overload]
     assert sorted(contents(uri).values(), key=str) == [b"one", b"zero"]
-    planned = make_plan(discover(str(uri), IMAGE), None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 4, ("dt",)))
+    planned = make_plan(discover(Input(str(uri), *IMAGE)), None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 4, ("dt",)))
     assert planned.todo_images == 2
     assert read_group(str(tmp_path / "plan"), 0)["dt"].to_pylist() == ["ü /1%"] * 2
 
@@ -132,7 +132,7 @@ def test_rows_are_read_in_order_without_reading_anything_twice(tmp_path: Path, m
     monkeypatch.setattr(image_tables, "_ROWS_AT_ONCE", 3)
     values = [f"value {number}".encode() for number in range(50)]
     path = write(tmp_path / "a.parquet", values, row_group_size=7)
-    (page,) = discover(str(path), IMAGE)
+    (page,) = discover(Input(str(path), *IMAGE))
     for rows in ([0, 1, 2], [3, 20], [21, 22, 49], [5], [48, 6, 13]):  # forwards, then back
         assert fetch(page.take(rows), MOST) == [values[row] for row in rows]
 
@@ -146,7 +146,7 @@ def test_one_file_that_cannot_be_read_is_a_row_and_the_others_are_read(tmp_path:
 
 def test_a_file_that_changed_since_it_was_listed_gives_no_wrong_row(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [b"zero", b"one"])
-    (page,) = discover(str(path), IMAGE)
+    (page,) = discover(Input(str(path), *IMAGE))
     assert fetch(page, MOST) == [b"zero", b"one"]
     write(path, [b"other", b"rows", b"now"])
     image_tables._reader.cache_clear()  # as in another process: an open file goes on with what it was
@@ -167,11 +167,11 @@ def test_damage_within_a_file_is_an_error_of_its_rows(tmp_path: Path) -> None:
 def test_a_table_that_holds_no_images_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "in" / "a.parquet", [b"x"], label=["cat"])
     with pytest.raises(Refused, match=r"--bytes-column picture: .* has no such column; it has image, label"):
-        found(path, ImageColumn("picture"))
+        found(path, ("picture", None))
     with pytest.raises(Refused, match=r"--bytes-column label: it is string in .*, and should be binary"):
-        found(path, ImageColumn("label"))
+        found(path, ("label", None))
     with pytest.raises(Refused, match=r"--key-column id: .* has no such column"):
-        found(path, ImageColumn("image", "id"))
+        found(path, ("image", "id"))
     (tmp_path / "jpegs").mkdir()
     (tmp_path / "jpegs" / "a.jpg").touch()
     with pytest.raises(Refused, match=r"it holds Parquet files; there is none, but .*a\.jpg"):
@@ -180,7 +180,7 @@ def test_a_table_that_holds_no_images_is_refused(tmp_path: Path) -> None:
 
 def test_files_that_are_too_old_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"never read")
-    assert list(discover(str(tmp_path), IMAGE, since=datetime(2100, 1, 1, tzinfo=UTC))) == []
+    assert list(discover(Input(str(tmp_path), *IMAGE, since=datetime(2100, 1, 1, tzinfo=UTC)))) == []
 
 
 def test_a_store_that_fails_in_the_middle_of_a_file_is_told_once_and_asked_again_later(
@@ -188,7 +188,7 @@ def test_a_store_that_fails_in_the_middle_of_a_file_is_told_once_and_asked_again
 ) -> None:
     values = [bytes([number]) * 3000 for number in range(40)]
     path = write(tmp_path / "a.parquet", values, row_group_size=10)
-    (page,) = discover(str(path), IMAGE)
+    (page,) = discover(Input(str(path), *IMAGE))
     opened: list[int] = []
 
     class Failing(io.FileIO):

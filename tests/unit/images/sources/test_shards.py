@@ -15,9 +15,10 @@ from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.images.discover import discover
 from masklake.images.fetch import fetch, fetch_by_uri
+from masklake.images.indexes import Indexes
 from masklake.images.pages import PAGE_SCHEMA
+from masklake.images.source import Input
 from masklake.images.sources import shards
-from masklake.images.sources.shards import Indexes
 from masklake.segment.plan import WorkList, make_plan, read_group
 
 MOST = 10**6
@@ -34,7 +35,7 @@ def write_tar(path: Path, files: Mapping[str, bytes], form: int = tarfile.PAX_FO
 
 
 def found(uri: object) -> dict[str, dict[str, Any]]:
-    pages = list(discover(str(uri)))
+    pages = list(discover(Input(str(uri))))
     assert all(page.schema == PAGE_SCHEMA for page in pages)
     return {row["image_uri"]: row for page in pages for row in page.to_pylist()}
 
@@ -43,7 +44,7 @@ def contents(uri: object, max_bytes: int = MOST) -> dict[str, bytes | ImageFailu
     """What is read of every image that is found."""
     return {
         name: content
-        for page in discover(str(uri))
+        for page in discover(Input(str(uri)))
         for name, content in zip(page["image_uri"].to_pylist(), fetch(page, max_bytes), strict=True)
     }
 
@@ -161,7 +162,7 @@ def test_neighbours_are_read_together_and_distant_images_are_not(tmp_path: Path,
 
 def test_a_shard_that_changed_since_it_was_listed_gives_no_wrong_bytes(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", {"0.jpg": b"0" * 100, "1.jpg": b"1" * 100})
-    (page,) = discover(str(path))
+    (page,) = discover(Input(str(path)))
     write_tar(path, {"other.jpg": b"-" * 3000})
     failure = ImageFailure(ErrorCode.NOT_FOUND, "it has changed since it was listed")
     assert fetch(page, MOST) == [failure, failure]
@@ -184,7 +185,7 @@ def test_the_work_list_keeps_neighbours_of_a_shard_together(tmp_path: Path) -> N
         write_tar(tmp_path / "in" / "dt=2" / f"{shard}.tar", {name: name.encode() for name in names})
     (tmp_path / "in" / "c.jpg").write_bytes(b"plain")
     planned = make_plan(
-        discover(str(tmp_path / "in")), None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 3, ("dt",)), limit=6
+        discover(Input(str(tmp_path / "in"))), None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 3, ("dt",)), limit=6
     )
     assert (planned.images, planned.todo_images, planned.groups) == (7, 6, 2)
     groups = [read_group(str(tmp_path / "plan"), number) for number in range(2)]
@@ -196,7 +197,7 @@ def test_the_work_list_keeps_neighbours_of_a_shard_together(tmp_path: Path) -> N
 
 def test_a_long_shard_comes_in_pages(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", {f"{number}.jpg": b"" for number in range(storage.PAGE + 1)})
-    assert [page.num_rows for page in discover(str(path))] == [storage.PAGE, 1]
+    assert [page.num_rows for page in discover(Input(str(path)))] == [storage.PAGE, 1]
 
 
 def test_what_a_shard_holds_is_known_the_next_time_unless_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,9 +205,9 @@ def test_what_a_shard_holds_is_known_the_next_time_unless_it_changed(tmp_path: P
     write_tar(tmp_path / "torn.tar", {"0.jpg": b"zero"})
     (tmp_path / "torn.tar").write_bytes((tmp_path / "torn.tar").read_bytes()[:600])
     indexes = Indexes(f"{tmp_path}/_indexes/")
-    list(discover(str(path), indexes=Indexes(f"{tmp_path}/_indexes/", kept=False)))
+    list(discover(Input(str(path), indexes=Indexes(f"{tmp_path}/_indexes/", kept=False))))
     assert not (tmp_path / "_indexes").exists()
-    first = [page.to_pylist() for page in discover(str(tmp_path), indexes=indexes)]
+    first = [page.to_pylist() for page in discover(Input(str(tmp_path), indexes=indexes))]
     assert len(list((tmp_path / "_indexes").iterdir())) == 1, "what is damaged is looked at again"
     headers = shards._read_headers
 
@@ -215,9 +216,9 @@ def test_what_a_shard_holds_is_known_the_next_time_unless_it_changed(tmp_path: P
         return headers(source, size, members)
 
     monkeypatch.setattr(shards, "_read_headers", only_the_torn)
-    assert [page.to_pylist() for page in discover(str(tmp_path), indexes=indexes)] == first
+    assert [page.to_pylist() for page in discover(Input(str(tmp_path), indexes=indexes))] == first
     assert fetch_by_uri(f"file://{path}/1.jpg", indexes=indexes) == b"one"
     monkeypatch.undo()
     write_tar(path, {"2.jpg": b"two"})
     assert contents(path) == {f"file://{path}/2.jpg": b"two"}
-    assert [page["image_uri"].to_pylist() for page in discover(str(path), indexes=indexes)] == [[f"file://{path}/2.jpg"]]
+    assert [page["image_uri"].to_pylist() for page in discover(Input(str(path), indexes=indexes))] == [[f"file://{path}/2.jpg"]]

@@ -1,0 +1,34 @@
+"""Images that are objects of their own: below a prefix, matching a pattern, or one by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from masklake import storage
+from masklake.errors import ImageFailure
+from masklake.images.keys import Asked
+from masklake.images.listing import listed
+from masklake.images.pages import Place, page_of_files
+from masklake.images.source import Input, Source
+
+
+class Objects(Source):
+    """Whatever no other kind claims."""
+
+    name = "objects"
+
+    def claims(self, asked: Input) -> bool:
+        """Always: it is asked last."""
+        del asked
+        return True
+
+    def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:
+        """Every visible object."""
+        del columns
+        return (page_of_files(files) for files in listed(asked.uri) if files)
+
+    def read(self, places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
+        """The objects' bytes."""
+        return storage.read_many([place.uri for place in places], max_bytes)
