@@ -97,7 +97,7 @@ def _run(example: Example, table: Table, scratch: Path, run_id: str) -> Plan:
     """Do what is missing, as a run does, with an empty answer for each image."""
     table.begin_run(source_of(example.asked).fences(example.asked), run_id, beat=False)
     plan = _planned(example, table, scratch / run_id)
-    stamp = RunStamp("m", "r", FINGERPRINTS, run_id, datetime(2026, 11, 22, tzinfo=UTC))
+    stamp = RunStamp("m", "r", FINGERPRINTS, run_id, table.run_order, datetime(2026, 11, 22, tzinfo=UTC))
     for index in range(plan.groups):
         group = read_group(str(scratch / run_id), index)
         answers = [{"panoptic": content if isinstance(content, ImageFailure) else ()} for content in fetch(group, MOST)]
