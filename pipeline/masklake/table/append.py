@@ -26,7 +26,7 @@ from masklake import storage
 from masklake.errors import Fenced, MasklakeError
 from masklake.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY
 from masklake.table import log, runs
-from masklake.table.definition import check, check_carried, create, missing_columns, schema_version
+from masklake.table.definition import check, check_carried, create, missing_columns, schema_version, table_id
 from masklake.table.keys import KEYS, KeyFile, Wanted, key_files, sql_condition, sql_text
 from masklake.table.runs import Heartbeat, Marker
 from masklake.table.write import FileRecord, NewFile
@@ -42,6 +42,8 @@ class Table:
         self.uri = uri
         self._delta = delta
         self._seen = int(delta.version())
+        self._last_entry = log.digest(uri, self._seen)  # by which this log is known again
+        self._replaced = False
         self._run: Marker | None = None
         self._polite = False
         self._heartbeat: Heartbeat | None = None
@@ -206,13 +208,16 @@ class Table:
         self._run = None
 
     def clean_up_if_fenced(self) -> None:
-        """Of a run that was fenced: delete what it left uncommitted, once none of its workers can write any more.
+        """Of a run that was fenced, or lost its table: delete what it left uncommitted, once none of its workers can write any more.
 
         The run that took over has done so before, but what our workers wrote since, or a beat of our marker, it cannot have seen.
         """
-        if self._run is None or self._fenced_by is None:
+        if self._run is None or not (self._fenced_by or self._replaced):
             return
         self.rest()
+        if self._replaced:  # whose the files are that lie there now, only that table's log can say
+            runs.unmark(self.uri, [self._run.run_id])
+            return
         versions = range(max(self._run.begun, self._run.seen + 1), self._seen + 1)
         committed = {name for _, actions in log.entries(self.uri, versions) for name in log.file_names(actions, "add")}
         runs.delete_uncommitted(self.uri, self.partition_by, [self._run.run_id], committed)
@@ -319,8 +324,17 @@ class Table:
                 return True
 
     def _catch_up(self) -> set[str]:
-        """Look at every commit since the last time; returns their tokens."""
-        self._delta.update_incremental()
+        """Look at every commit since the last time; returns their tokens.
+
+        Raises:
+            MasklakeError: the log is not the one that was looked at before.
+        """
+        try:
+            self._delta.update_incremental()
+        except (DeltaError, OSError):
+            self._refuse_if_replaced()
+            raise
+        self._refuse_if_replaced()
         tokens = set()
         for version, actions in log.entries(self.uri, range(self._seen + 1, int(self._delta.version()) + 1)):
             event = log.event(actions)
@@ -328,8 +342,20 @@ class Table:
                 tokens.add(event["commit"])
                 self._notice(version, event)
             self._note_files(actions)
-            self._seen = version
+            self._seen, self._last_entry = version, log.digest_of(actions)
         return tokens
+
+    def _refuse_if_replaced(self) -> None:
+        """See that the log is still that of the table which was opened: no other has the entry that was looked at last."""
+        found = log.digest(self.uri, self._seen)
+        if found != self._last_entry or found is None:
+            # Delta may have dropped the entry as old, of a job that was paused for a month; then the table's id tells.
+            self._replaced = bool(found and self._last_entry) or table_id(self.uri) != self.table_id
+        if self._replaced:
+            raise MasklakeError(
+                f"the table {self.uri} was deleted, and perhaps made anew, while this job was at work: "
+                "it commits nothing more; start it again"
+            )
 
     def _note_files(self, actions: log.Actions) -> None:
         """For those who must know what became of each file."""
@@ -352,8 +378,12 @@ class Table:
             self._fenced_by = self._fenced_by or f"{event['run_id']} took this run for dead: it closed"
 
     def _begun_runs(self) -> list[Marker]:
-        """The markers of other runs that had begun at the version last looked at, and a few that began since."""
-        others = [marker for marker in runs.markers(self.uri) if self._run is None or marker.run_id != self._run.run_id]
+        """The markers of other runs that had begun at the version last looked at, and a few that began since.
+
+        Those of a table that was here before are of no concern: they can commit nothing.
+        """
+        ours = None if self._run is None else self._run.run_id
+        others = [marker for marker in runs.markers(self.uri) if marker.run_id != ours and marker.table == self.table_id]
         return [marker for marker in map(self._settled, others) if marker.begun >= 0]
 
     def _settled(self, marker: Marker) -> Marker:

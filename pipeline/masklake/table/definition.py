@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, Schema
+from deltalake.exceptions import TableNotFoundError
 
 from masklake import storage
 from masklake.errors import Refused
@@ -110,6 +111,15 @@ def missing_columns(delta: DeltaTable, partition_by: Sequence[str], carried: pa.
 def schema_version(delta: DeltaTable) -> int:
     """The version of the schema with which a table was made, or to which it was extended."""
     return int(delta.metadata().configuration.get(VERSION_PROPERTY, 1))
+
+
+def table_id(uri: str) -> str | None:
+    """The id of the Delta table that is at this place now; None where there is none."""
+    try:
+        delta = DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
+    except TableNotFoundError:
+        return None
+    return str(delta.metadata().id)
 
 
 def _types(schema: Schema) -> dict[str, object]:

@@ -5,6 +5,7 @@ Read from there, because delta-rs' `history` numbers entries from the version th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from masklake import storage
-from masklake.errors import ImageFailure, MasklakeError
-from masklake.storage import StoredFile
+from masklake.errors import ErrorCode, ImageFailure, MasklakeError
+from masklake.storage import StorageError, StoredFile
 from masklake.table.own_files import writer_of
 
 EVENT = "masklake"
@@ -44,7 +45,27 @@ def entries(table_uri: str, versions: Sequence[int]) -> Iterator[tuple[int, Acti
         for version, content in zip(page, storage.read_many(uris), strict=True):
             if isinstance(content, ImageFailure):
                 raise MasklakeError(f"the log of the table {table_uri} cannot be read at version {version}: {content.message}")
-            yield version, [json.loads(line) for line in content.splitlines() if line.strip()]
+            yield version, _actions(content)
+
+
+def digest(table_uri: str, version: int) -> str | None:
+    """What tells the entry of a version from that of any other table or time; None where there is no such entry.
+
+    Raises:
+        StorageError: the store did not say, after retries.
+    """
+    uri = f"{table_uri}/_delta_log/{version:020d}.json"
+    (content,) = storage.read_many([uri])
+    if not isinstance(content, ImageFailure):
+        return digest_of(_actions(content))
+    if content.code == ErrorCode.NOT_FOUND:
+        return None
+    raise StorageError(uri, content)
+
+
+def digest_of(actions: Actions) -> str:
+    """The same of an entry that has been read."""
+    return hashlib.sha256(json.dumps(actions).encode()).hexdigest()
 
 
 def event(actions: Actions) -> dict[str, Any] | None:
@@ -101,6 +122,10 @@ def everything_named(table_uri: str, found: Listed) -> tuple[set[str], set[str]]
             paths.update(file_paths(table_uri, actions, kind))
         runs.add((event(actions) or {}).get("run_id", ""))
     return paths, {run for run in (*runs, *map(writer_of, paths)) if run}
+
+
+def _actions(content: bytes) -> Actions:
+    return [json.loads(line) for line in content.splitlines() if line.strip()]
 
 
 def _versions(files: Sequence[StoredFile], names: re.Pattern[str]) -> list[tuple[int, StoredFile]]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from masklake.errors import Fenced, MasklakeError, Refused
 from masklake.table import runs
 from masklake.table.append import Table
 from masklake.table.keys import Wanted
+from masklake.upkeep.upkeep import UpkeepTable
 from tests.answers import FINGERPRINTS
 from tests.tables import BY, LAKE, begun, files, write_together
 
@@ -276,7 +278,7 @@ def test_a_fenced_run_takes_away_what_its_workers_wrote_after_the_newer_one_was_
     newer = begun(tmp_path, "run-2")
     newer.commit(files(newer, "run-2", ["b"]))
     newer.finish_run()
-    runs.mark(older.uri, runs.Marker("run-1", LAKE, begun=1, seen=0, beat=9))  # a paused heart beats once more
+    runs.mark(older.uri, runs.Marker("run-1", LAKE, begun=1, seen=0, beat=9, table=older.table_id))  # a paused heart beats once more
     with pytest.raises(Fenced):
         older.commit(files(older, "run-1", ["b"]))
     older.clean_up_if_fenced()
@@ -375,3 +377,68 @@ def test_a_commit_by_somebody_elses_delta_writer_is_passed_over(tmp_path: Path) 
     other.create_write_transaction([], "append", other.schema(), list(BY), commit_properties=by_other)
     table.commit(files(table, "run-1", ["a"]))
     assert images_in(tmp_path) == Counter("a")
+
+
+# A table that is deleted under a living run
+
+
+@pytest.mark.parametrize("commits", [None, 0, 2, 3, 9])
+def test_a_table_that_is_made_anew_takes_no_commit_of_a_run_of_the_old_one(tmp_path: Path, commits: int | None) -> None:
+    """Whether its log is shorter than the old one, as long, or longer; None: nothing is there."""
+    run = begun(tmp_path / "masks", "run-1")
+    for name in "ab":
+        run.commit(files(run, "run-1", [name]))
+    shutil.rmtree(tmp_path / "masks")
+    anew = None if commits is None else begun(tmp_path / "masks", "run-2")
+    for number in range(commits or 0):
+        assert anew
+        anew.commit(files(anew, "run-2", [f"{number}"]))
+    with pytest.raises(MasklakeError, match=r"masks was deleted, and perhaps made anew, .* it commits nothing more"):
+        run.commit(files(run, "run-1", ["c"]))
+    run.clean_up_if_fenced()
+    log = tmp_path / "masks" / "_delta_log"
+    assert len(list(log.glob("*"))) == (0 if commits is None else commits + 2)
+    if anew:
+        assert images_in(tmp_path / "masks") == Counter(map(str, range(commits or 0)))
+        assert [marker.run_id for marker in runs.markers(anew.uri)] == ["run-2"]
+
+
+def test_a_run_of_the_old_table_is_nobodys_overlap_and_its_files_are_left_alone(tmp_path: Path) -> None:
+    old = begun(tmp_path, "run-1")
+    written = files(old, "run-1", ["a"])
+    shutil.rmtree(tmp_path / "_delta_log")
+    new = begun(tmp_path, "run-2")
+    assert [marker.run_id for marker in runs.markers(new.uri)] == ["run-1", "run-2"]
+    assert Table.open_or_create(str(tmp_path), BY).unfinished(LAKE) == [new._run]
+    new.finish_run()
+    assert (tmp_path / written[0].path).exists()
+
+
+def test_a_compaction_does_not_put_the_old_tables_files_into_the_new_one(tmp_path: Path) -> None:
+    run = begun(tmp_path, "run-1")
+    for name in "ab":
+        run.commit(files(run, "run-1", [name]))
+    table = UpkeepTable.existing(str(tmp_path))
+    table._run = runs.Marker("compact-1", "", begun=-1)
+    old = table.files()
+    (new,) = files(run, "compact-1", ["ab"])
+    shutil.rmtree(tmp_path / "_delta_log")
+    other = begun(tmp_path, "run-2")
+    for name in "xyz":
+        other.commit(files(other, "run-2", [name]))
+    with pytest.raises(MasklakeError, match="was deleted"):
+        table.swap(old, [new])
+    assert images_in(tmp_path) == Counter("xyz")
+
+
+def test_a_log_that_has_dropped_the_entry_seen_last_is_told_by_the_tables_id(tmp_path: Path) -> None:
+    """As Delta does after 30 days, for which the job was paused."""
+    run, other = begun(tmp_path, "run-1"), begun(tmp_path, "run-2", "s3://other/")
+    run.refuse_if_fenced()
+    other.commit(files(other, "run-2", ["a"]))
+    table = DeltaTable(str(tmp_path))
+    table.create_checkpoint()
+    for version in range(table.version()):
+        (tmp_path / "_delta_log" / f"{version:020d}.json").unlink()
+    run.commit(files(run, "run-1", ["b"]))
+    assert images_in(tmp_path) == Counter("ab")

@@ -104,21 +104,22 @@ def test_only_unfinished_runs_on_overlapping_input_are_ahead(tmp_path: Path, sco
 
 def test_a_run_that_began_just_now_is_found_though_its_marker_does_not_say_so_yet(tmp_path: Path) -> None:
     table = begun(tmp_path, "run-1")
-    runs.mark(table.uri, Marker("run-1", LAKE, begun=-1, seen=0))  # as it is between the commit and the marker's second version
+    early = Marker("run-1", LAKE, begun=-1, seen=0, table=table.table_id)
+    runs.mark(table.uri, early)  # as it is between the commit and the marker's second version
     other = Table.open_or_create(str(tmp_path), BY)
-    assert other.unfinished(LAKE) == [Marker("run-1", LAKE, begun=1, seen=0)]
+    assert other.unfinished(LAKE) == [replace(early, begun=1)]
 
 
 def test_a_run_that_has_not_begun_is_not_ahead(tmp_path: Path) -> None:
     table = Table.open_or_create(str(tmp_path), BY)
-    runs.mark(table.uri, Marker("run-1", LAKE, begun=-1, seen=0))
+    runs.mark(table.uri, Marker("run-1", LAKE, begun=-1, seen=0, table=table.table_id))
     assert table.unfinished(LAKE) == []
     assert table.begin_run(LAKE, "run-2", polite=True, beat=False)
 
 
 def test_a_marker_of_a_time_whose_log_is_gone_is_of_a_run_that_never_began(tmp_path: Path) -> None:
     table = begun(tmp_path, "run-1")
-    runs.mark(table.uri, Marker("run-0", LAKE, begun=-1, seen=-1))
+    runs.mark(table.uri, Marker("run-0", LAKE, begun=-1, seen=-1, table=table.table_id))
     for name in "ab":
         table.commit(files(table, "run-1", [name]))
     table.finish_run()
