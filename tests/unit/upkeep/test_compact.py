@@ -203,7 +203,7 @@ def test_compactions_again_and_again_while_many_write(tmp_path: Path) -> None:
         compactions = [compacted(tmp_path, "compact-0")]
         while not writing.done():
             compactions.append(compacted(tmp_path, f"compact-{len(compactions)}"))
-            vacuumed(tmp_path, 0, f"vacuum-{len(compactions)}")
+            vacuumed(tmp_path, 0, f"vacuum-{len(compactions)}", lease_seconds=10)
     assert images_in(tmp_path) == writing.result()
     assert sum(done.merged_files for done in compactions) > 0
     compacted(tmp_path, "compact-last")
