@@ -104,24 +104,25 @@ def listed(table_uri: str) -> Listed:
     )
 
 
-def everything_named(table_uri: str, found: Listed) -> tuple[set[str], set[str]]:
-    """The paths, relative to the table, of every file that the log still names, and the runs that it still knows.
+def removed_and_runs(table_uri: str, found: Listed) -> tuple[set[str], set[str]]:
+    """The paths, relative to the table, of every file that the log still says was removed from it, and the runs that it still knows.
 
-    Where Delta has dropped the first entries, the oldest checkpoint says what was part of the table by then, and, for a while, what had
-    been removed from it. Later checkpoints say nothing that the entries do not.
+    Where Delta has dropped the first entries, the oldest checkpoint says which files were part of the table by then, and, for a while,
+    which had been. Later checkpoints say nothing that the entries do not.
 
     Raises:
         MasklakeError: a part of the log cannot be read.
     """
-    paths, runs = set[str](), set[str]()
+    removed, runs = set[str](), set[str | None]()
     if min(found.entries, default=0) > 0:
-        for uri in found.checkpoint:
-            paths.update(_relative(table_uri, path) for path in _checkpointed(uri))
+        for kind, path in (told for uri in found.checkpoint for told in _checkpointed(uri)):
+            runs.add(writer_of(path))
+            removed |= {_relative(table_uri, path)} if kind == "remove" else set()
     for _, actions in entries(table_uri, sorted(found.entries)):
-        for kind in ("add", "remove"):
-            paths.update(file_paths(table_uri, actions, kind))
-        runs.add((event(actions) or {}).get("run_id", ""))
-    return paths, {run for run in (*runs, *map(writer_of, paths)) if run}
+        removed.update(file_paths(table_uri, actions, "remove"))
+        runs.update(writer_of(name) for kind in ("add", "remove") for name in file_names(actions, kind))
+        runs.add((event(actions) or {}).get("run_id"))
+    return removed, {run for run in runs if run}
 
 
 def _actions(content: bytes) -> Actions:
@@ -133,13 +134,13 @@ def _versions(files: Sequence[StoredFile], names: re.Pattern[str]) -> list[tuple
     return [(int(match[1]), file) for match, file in found if match]
 
 
-def _checkpointed(uri: str) -> Iterator[str]:
-    """The paths of the files that a checkpoint says were added, or removed not long ago."""
+def _checkpointed(uri: str) -> Iterator[tuple[str, str]]:
+    """The paths of the files that a checkpoint says were added (`add`), or removed not long ago (`remove`)."""
     with storage.open_file(uri) as source:
         parquet = pq.ParquetFile(source)
         for batch in parquet.iter_batches(columns=["add.path", "remove.path"]):
             for kind in batch.schema.names:
-                yield from pc.struct_field(batch[kind], "path").drop_null().to_pylist()
+                yield from ((kind, path) for path in pc.struct_field(batch[kind], "path").drop_null().to_pylist())
 
 
 def _relative(table_uri: str, path: str) -> str:

@@ -87,13 +87,13 @@ def _may_go(
 ) -> list[StoredFile]:
     """Of files that no version of the past hours holds: those that one held before, and those that were never committed and never will be.
 
-    Whatever the log names has been committed. Of the rest, only a name that a run of this log gave tells whose a file is; that run has
-    no marker, so it is over.
+    The first are those that the log says were removed: one that is only added there may be of a commit that was made just now. Of the
+    others, only a name that a run of this log gave tells whose a file is; that run has no marker, so it is over.
     """
-    named, of_log = log.everything_named(table.uri, found)
+    removed, of_log = log.removed_and_runs(table.uri, found)
     of_log |= {marker.run_id for marker in dead if marker.table == table.table_id}
     finished = of_log - set(alive)
-    return [file for file in suspects if own.path(file) in named or (own.in_partition(file) and own.writer(file) in finished)]
+    return [file for file in suspects if own.path(file) in removed or (own.in_partition(file) and own.writer(file) in finished)]
 
 
 def _dead_runs(table: UpkeepTable, hours: float, lease_seconds: float) -> list[Marker]:

@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from masklake.errors import Fenced, MasklakeError
-from masklake.table import overlap, runs
+from masklake.table import log, overlap, runs
 from masklake.table.runs import Heartbeat
 from masklake.upkeep.rewrite import rewrite
 from masklake.upkeep.upkeep import UpkeepTable
@@ -298,3 +298,39 @@ def test_what_the_log_has_forgotten_stays(tmp_path: Path) -> None:
     assert vacuumed(tmp_path, 0).files == 1
     assert orphan.path in everything(tmp_path)
     assert images_in(tmp_path) == Counter("b")
+
+
+@pytest.mark.parametrize("finishes", [False, True])
+def test_what_is_committed_while_we_look_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finishes: bool) -> None:
+    """A file that was written before the listing, and committed after the table was read and before its log was."""
+    live = some_commits(tmp_path, "a")
+    heart = Heartbeat(live.uri, live._run)  # type: ignore[arg-type]
+    waiting = files(live, "run-1", ["b"])
+    real = log.listed
+
+    def late(table_uri: str) -> log.Listed:
+        live.commit(waiting)
+        if finishes:
+            live.finish_run()
+        return real(table_uri)
+
+    monkeypatch.setattr(log, "listed", late)
+    assert vacuumed(tmp_path, 0).files == 0
+    heart.stop()
+    assert images_in(tmp_path) == Counter("ab")
+
+
+@pytest.mark.parametrize("hours", [0, 1])
+def test_what_is_removed_while_we_look_stays_for_the_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
+    some_commits(tmp_path, "ab").finish_run()
+    real = log.listed
+
+    def late(table_uri: str) -> log.Listed:
+        monkeypatch.undo()
+        compacted(tmp_path)
+        return real(table_uri)
+
+    monkeypatch.setattr(log, "listed", late)
+    reader = DeltaTable(str(tmp_path))
+    assert vacuumed(tmp_path, hours).files == 0, "they were part of the table when we looked"
+    assert reader.to_pyarrow_table().num_rows == 2
