@@ -16,7 +16,7 @@ import pytest
 
 from masklake import storage
 from masklake.demo.seaweedfs import SeaweedFS
-from masklake.errors import ErrorCode, ImageFailure, Refused
+from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
 from masklake.storage import checks
 from masklake.storage import s3 as s3_module
 
@@ -227,6 +227,17 @@ def refusals(uri: str) -> list[str]:
 def test_a_missing_bucket_is_named(s3: SeaweedFS) -> None:
     for message in refusals("s3://no-such-bucket-here/x/"):
         assert f"no bucket no-such-bucket-here at {s3.endpoint}: create it" in message
+
+
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_keys_that_are_no_longer_taken_are_no_images_fault(
+    s3: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    put(s3, bucket, "a.jpg", "b.jpg")
+    assert storage.read_many([f"s3://{bucket}/a.jpg", f"s3://{bucket}/no.jpg"])[0] == b"x"
+    monkeypatch.setenv(variable, "rotated")  # in the middle of a run
+    with pytest.raises(MasklakeError, match=r"^the store no longer takes the credentials .*: renew them and run the same command to go on"):
+        storage.read_many([f"s3://{bucket}/a.jpg", f"s3://{bucket}/b.jpg"])
 
 
 def test_a_wrong_access_key_and_a_wrong_secret_are_told_apart(s3: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,19 @@ _TRANSIENT_ERRORS = (
 _TRANSIENT_ERRNOS = {errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 _ABSENT_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, boto.ParamValidationError, Refused, ValueError)
 _ABSENT_ERRNOS = {errno.ENAMETOOLONG, errno.ELOOP}
+# Answers about the keys, not about the object that was asked for.
+_CREDENTIAL_CODES = {
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidClientTokenId",
+}
+_CREDENTIAL_ERRORS = (
+    *(boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError, boto.TokenRetrievalError),
+    *(boto.SSOTokenLoadError, boto.UnauthorizedSSOTokenError),
+)
 _LONGEST_DETAIL = 200
 _DELTA_ARROW = re.compile("(?:\x1b\\[[0-9;]*m)?\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS}(?:\x1b\\[[0-9;]*m)?")
 _T = TypeVar("_T")
@@ -51,6 +64,10 @@ class StorageError(MasklakeError):
 
     def __reduce__(self) -> tuple[type[StorageError], tuple[str, ImageFailure]]:
         return type(self), self._made_of  # it travels from workers to the driver
+
+
+class CredentialsError(MasklakeError):
+    """The store does not take the keys (any more): what is wrong is no image's fault."""
 
 
 class ChangedError(Exception):
@@ -108,10 +125,19 @@ def http_status(answer: boto.ClientError) -> int:
 
 
 def failure(error: Exception) -> ImageFailure:
-    """An error on one object as the value that takes its place."""
+    """An error on one object as the value that takes its place.
+
+    Raises:
+        CredentialsError: the keys have expired or are wrong, so that every object would fail.
+    """
+    answer = service_error(error)
+    if isinstance(error, _CREDENTIAL_ERRORS) or (answer and error_code(answer) in _CREDENTIAL_CODES):
+        raise CredentialsError(
+            f"the store no longer takes the credentials ({detail(error)}): renew them and run the same command to go on; "
+            "what was committed stays"
+        )
     if isinstance(error, TooLargeError):
         return ImageFailure(ErrorCode.TOO_LARGE, str(error))
-    answer = service_error(error)
     status = http_status(answer) if answer else 0  # also for codes that s3fs does not know
     if isinstance(error, (ChangedError, FileNotFoundError)) or status in (404, 416):  # 416: no such bytes, any more
         changed = isinstance(error, ChangedError) or status == 416
