@@ -11,13 +11,19 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+from masklake.tasks import Task
 
-class Task(StrEnum):
-    """What is asked of a model; in a panoptic or semantic answer masks never overlap, in an instance answer they may."""
-
-    PANOPTIC = "panoptic"
-    INSTANCE = "instance"
-    SEMANTIC = "semantic"
+__all__ = [
+    "NOTHING_CARRIED",
+    "PARTITIONABLE",
+    "SCHEMA_VERSION",
+    "SEGMENT",
+    "TABLE",
+    "VERSION_PROPERTY",
+    "Status",
+    "Task",
+    "table_schema",
+]
 
 
 class Status(StrEnum):

@@ -14,13 +14,13 @@ import ray
 from ray.data._internal.logical.optimizers import get_execution_plan
 
 from masklake import cluster
-from masklake.config import RunConfig
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
 from masklake.inference import checkpoint
 from masklake.inference.options import Options
 from masklake.inference.source import ModelSource
 from masklake.schema import NOTHING_CARRIED
 from masklake.segment import flow
+from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
 from masklake.storage import StorageError
 from masklake.table.rows import RunStamp

@@ -13,9 +13,9 @@ import pytest
 
 from masklake import cluster, reading
 from masklake.commands import segment as job
-from masklake.config import RunConfig
 from masklake.demo.lake import broken_files
 from masklake.segment import flow
+from masklake.segment.settings import RunConfig
 from tests.lakes import MODEL, rows_by_image, scene, segment
 
 

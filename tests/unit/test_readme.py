@@ -9,10 +9,10 @@ import pytest
 
 from jobs import make_scenes
 from masklake.commands import cli, compact, erase, export, publish
-from masklake.config import Config
 from masklake.errors import ErrorCode
 from masklake.evaluation.settings import EvaluateConfig
 from masklake.schema import SEGMENT, TABLE
+from masklake.segment.settings import Config
 from masklake.training.settings import FinetuneConfig
 from tests.lakes import ROOT
 

@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from masklake import config
-from masklake.commands.ending import Paced, end_with, leave, say
-from masklake.evaluation import run
-from masklake.evaluation.page import TITLES, figures, percent
-from masklake.evaluation.report import BY_CLASS, Report, summary
+from masklake.commands.ending import Paced, leave, say
+from masklake.commands.running import run
 from masklake.evaluation.settings import PROGRAM, EvaluateConfig
-from masklake.pages.page import visible
-
-_CLASSES = 40  # rows of the table on the terminal
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the evaluation; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
-    return end_with(lambda: _evaluate(argv), interrupted="interrupted; nothing was changed")
+    """Run the command; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
+    return run(PROGRAM, _evaluate, argv, interrupted="interrupted; nothing was changed")
 
 
-def _evaluate(argv: list[str] | None) -> dict[str, Any]:
-    settings = config.resolve(sys.argv[1:] if argv is None else argv, PROGRAM)
-    assert isinstance(settings, EvaluateConfig)
-    found = run.evaluate(settings, say, Paced())
+def _evaluate(settings: EvaluateConfig) -> dict[str, Any]:
+    from masklake.commands.scores import tell
+    from masklake.evaluation import run as evaluation
+    from masklake.evaluation.report import summary
+
+    found = evaluation.evaluate(settings, say, Paced())
     tell(found)
     return summary(found) | ({} if settings.output is None else {"output": settings.output_uri})
-
-
-def tell(found: Report) -> None:
-    """The figures as a table, on stdout."""
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    names = BY_CLASS[found["task"]]
-    table = Table(title=f"{found['task']}: {found['images']['scored']} images", title_justify="left")
-    table.add_column("class", overflow="fold")
-    for name in names:
-        table.add_column(TITLES[name], justify="right")
-    table.add_column(f"true {found['unit']}", justify="right")
-    table.add_column("predicted", justify="right")
-    judged = sorted((each for each in found["classes"] if each.get(names[0]) is not None), key=lambda each: -each[names[0]])
-    for each in judged[:_CLASSES]:
-        label = Text("".join(map(visible, each["label"])))
-        table.add_row(label, *(percent(each.get(name)) for name in names), f"{each['true']:,}", f"{each['predicted']:,}")
-    if len(judged) > _CLASSES:
-        table.add_row(f"{len(judged) - _CLASSES} more, in evaluation.json")
-    console.print(table)
-    console.print("   ".join(f"{title} {percent(figure)}" for title, figure in figures(found)), markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -8,24 +8,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from masklake import config, storage
-from masklake.commands.ending import end_with, leave, say
+from masklake.commands.ending import leave, say
+from masklake.commands.running import run
 from masklake.training.settings import PROGRAM, FinetuneConfig
-from masklake.truth.open import found_in_words
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the job; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
-    return end_with(
-        lambda: _finetune(sys.argv[1:] if argv is None else argv),
-        interrupted="interrupted; the last saved state stays, run the same command to go on",
-    )
+    """Run the command; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
+    return run(PROGRAM, _finetune, argv, interrupted="interrupted; the last saved state stays, run the same command to go on")
 
 
-def _finetune(argv: list[str]) -> dict[str, Any]:
-    settings = config.resolve(argv, PROGRAM)
-    assert isinstance(settings, FinetuneConfig)
-    from masklake.training import finetune  # torch takes seconds: a wrong setting is told before
+def _finetune(settings: FinetuneConfig) -> dict[str, Any]:
+    from masklake import storage
+    from masklake.training import finetune
 
     prepared = finetune.prepare(settings)
     _tell_data(prepared)
@@ -72,6 +67,7 @@ class Pace:
 def _tell_data(prepared: Any) -> None:
     """What is learned from, and what of it is left out."""
     from masklake.training import finetune
+    from masklake.truth.open import found_in_words
 
     training, held_out = prepared.training, prepared.held_out
     say(found_in_words(training.truth))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from masklake import storage
-from masklake.config import ENV_PREFIX, Program
-from masklake.schema import Task
-from masklake.table.selection import Choice
+from masklake.config import Folder, OneTask, Program, Shown
+from masklake.table.settings import ChoiceConfig, folder
 from masklake.truth.settings import TruthConfig
 
 _ABOUT = """\
@@ -48,18 +48,12 @@ figures:
 """
 
 
-class ChoiceConfig(BaseModel):
+class RowsConfig(ChoiceConfig):
     """What is judged."""
 
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-    table: str = Field(min_length=1, description="the table's folder (s3://, file://, a path)")
-    task: Task | None = Field(None, description="whose rows: panoptic, instance or semantic (default: the first that the truth can judge)")
-    where: str | None = Field(
-        None, min_length=1, description="rows that fit this SQL condition on the table's columns, such as \"dt = '2026-11-22'\""
+    task: OneTask | None = Field(
+        None, description="whose rows: panoptic, instance or semantic (default: the first that the truth can judge)"
     )
-    model: str | None = Field(None, min_length=1, description="rows of this model, as the table's column `model` names it")
-    fingerprint: str | None = Field(None, min_length=1, description="rows of this fingerprint: one model and its settings")
 
 
 class ResultConfig(BaseModel):
@@ -67,25 +61,22 @@ class ResultConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    output: str | None = Field(None, min_length=1, description="folder for evaluation.json and evaluation.html, which are replaced")
-    worst: int = Field(12, ge=0, description="images of the lowest scores on the page")
-    ray_address: str | None = Field(None, min_length=1, description="score on this Ray cluster; `local` starts one here")
+    output: Folder | None = Field(None, description="folder for evaluation.json and evaluation.html, which are replaced")
+    worst: Annotated[int, Shown("IMAGES")] = Field(12, ge=0, description="images of the lowest scores on the page")
+    ray_address: Annotated[str | None, Shown("ADDRESS")] = Field(
+        None, min_length=1, description="score on this Ray cluster; `local` starts one here"
+    )
 
 
-class EvaluateConfig(ChoiceConfig, TruthConfig, ResultConfig):
+class EvaluateConfig(RowsConfig, TruthConfig, ResultConfig):
     """All settings of `masklake evaluate`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     @property
-    def table_uri(self) -> str:
-        """The table's folder in canonical form."""
-        return storage.normalise(self.table).rstrip("/")
-
-    @property
     def output_uri(self) -> str | None:
         """The output in canonical form."""
-        return None if self.output is None else storage.normalise(self.output).rstrip("/")
+        return None if self.output is None else folder(self.output)
 
     @model_validator(mode="after")
     def _output_apart(self) -> EvaluateConfig:
@@ -93,20 +84,20 @@ class EvaluateConfig(ChoiceConfig, TruthConfig, ResultConfig):
             raise ValueError(f"--output {self.output}: lies in the table's folder: give the evaluation a folder of its own")
         return self
 
-    def choice(self, task: Task) -> Choice:
-        """Which rows are meant."""
-        return Choice(task, self.where, self.model, self.fingerprint)
-
 
 PROGRAM = Program(
     "masklake evaluate",
     EvaluateConfig,
-    {"what is judged": ChoiceConfig, "the ground truth": TruthConfig, "the result": ResultConfig},
-    _ABOUT,
-    _RULES
-    + f"""
-Every setting is also a YAML key (--config) and an environment variable ({ENV_PREFIX}TABLE, ...).
-exit codes: 0 done, 1 failed, 2 refused.
-""",
-    laid_out=True,
+    {"what is judged": RowsConfig, "the ground truth": TruthConfig, "the result": ResultConfig},
+    about=_ABOUT,
+    examples={
+        "masklake evaluate --table s3://lake/masks --truth s3://lake/truth/panoptic.json --output s3://lake/evaluation": (
+            "PQ against COCO panoptic, with a page to look at"
+        ),
+        "masklake evaluate --table masks --truth label-maps/ --labels names.txt --ignore-index 0,255": "mIoU against label maps",
+        "masklake evaluate --table s3://lake/masks --truth instances.json --categories names.yaml --where \"dt >= '2026-11-01'\"": (
+            "AP of this month's images, where truth and model call some classes differently"
+        ),
+    },
+    rules=_RULES,
 )

@@ -21,9 +21,9 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from masklake.cluster import batches, cluster, quiet, target_of
-from masklake.config import RunConfig
 from masklake.errors import Refused
 from masklake.segment.digests import DIGESTS
+from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work, Written, digest_files, load_group, open_segmenter, segment_rows, write_packets
 from masklake.table.keys import KeyFile, Wanted
 

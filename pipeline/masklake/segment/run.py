@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from masklake import storage
 from masklake.cluster import Pulse, cluster_when_asked
-from masklake.config import Config, time_of
+from masklake.config import time_of
 from masklake.errors import ImageFailure, MasklakeError
 from masklake.images import conditions, decode
 from masklake.images.conditions import Condition
@@ -45,6 +45,7 @@ from masklake.segment.digests import digest
 from masklake.segment.gallery import GalleryInput
 from masklake.segment.plan import Plan, WorkList, make_plan
 from masklake.segment.report import RunFacts, RunTotals
+from masklake.segment.settings import Config
 from masklake.segment.stages import Work, Written
 from masklake.table import overlap, runs, write
 from masklake.table.append import Table

@@ -11,7 +11,8 @@ from masklake.errors import Refused
 from masklake.schema import Task
 from masklake.table.selection import Choice, check_condition
 from masklake.truth.coco_instances import CocoMasks
-from masklake.truth.formats import Category, Format, Listed, Truth, TruthImage
+from masklake.truth.formats import Category, Listed, Truth, TruthImage
+from masklake.truth.settings import Format
 
 
 def read_table(uri: str, task: Task, where: str | None, min_score: float) -> Truth:

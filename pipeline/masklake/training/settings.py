@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from masklake.config import ENV_PREFIX, Program, Share
-from masklake.schema import Task
+from masklake.config import Condition, File, Folder, Model, OneTask, Program, Share, Shown, Uri
+from masklake.tasks import Task
 from masklake.truth.settings import TruthConfig
 
 
@@ -19,7 +19,7 @@ def _known_size(value: str | None) -> str | None:
     return value
 
 
-Size = Annotated[str | None, AfterValidator(_known_size)]
+Size = Annotated[str | None, AfterValidator(_known_size), Shown("HEIGHTxWIDTH")]
 
 
 class DataConfig(BaseModel):
@@ -27,9 +27,9 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    task: Task = Field(Task.PANOPTIC, description="table: whose rows")
-    where: str | None = Field(None, min_length=1, description="table: only rows that fit this SQL condition on its columns")
-    min_score: Share = Field(0.0, description="table: only segments that score at least this")
+    task: OneTask = Field(Task.PANOPTIC, description="table: whose rows")
+    where: Condition | None = Field(None, description="table: only rows that fit this SQL condition on its columns")
+    min_score: Annotated[Share, Shown("SCORE")] = Field(0.0, description="table: only segments that score at least this")
     empty_classes: Literal["drop", "keep", "refuse"] = Field(
         "drop", description="a class without examples is left out of the model, kept in it without being learned, or refused"
     )
@@ -39,12 +39,10 @@ class DataConfig(BaseModel):
     empty_images: Literal["skip", "learn"] = Field(
         "skip", description="images without objects: leave them out of training, as Detectron2 does, or learn that nothing is there"
     )
-    validation_truth: str | None = Field(
-        None, min_length=1, description="as --truth, held out for validation (default: a share of --truth's images)"
-    )
-    validation_images: str | None = Field(None, min_length=1, description="as --images, for --validation-truth (default: --images)")
-    validation_masks: str | None = Field(None, min_length=1, description="as --masks, for --validation-truth")
-    validation_share: float = Field(
+    validation_truth: Uri | None = Field(None, description="as --truth, held out for validation (default: a share of --truth's images)")
+    validation_images: Folder | None = Field(None, description="as --images, for --validation-truth (default: --images)")
+    validation_masks: Folder | None = Field(None, description="as --masks, for --validation-truth")
+    validation_share: Annotated[float, Shown("SHARE")] = Field(
         0.1, ge=0, lt=1, description="without --validation-truth: the share held out, by a hash of the image's URI"
     )
 
@@ -60,14 +58,14 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    model: str | None = Field(None, description="checkpoint to start from: hub id with optional @revision, or a folder")
-    model_config_file: str | None = Field(
+    model: Model | None = Field(None, description="checkpoint to start from: hub id with optional @revision, or a folder")
+    model_config_file: File | None = Field(
         None, description="instead of --model, from scratch: a config.json of transformers (Mask2Former, MaskFormer, OneFormer, SegFormer)"
     )
-    backbone: str | None = Field(
+    backbone: Model | None = Field(
         None, description="with --model-config-file: checkpoint whose backbone weights are taken, of the architecture in the file"
     )
-    tokenizer: str | None = Field(None, description="OneFormer from scratch: folder with a CLIP tokenizer")
+    tokenizer: Folder | None = Field(None, description="OneFormer from scratch: folder with a CLIP tokenizer")
     size: Size = Field(None, description="input size HEIGHTxWIDTH of the model (default: the checkpoint's; needed from scratch)")
     crop: Size = Field(None, description="part of the resized image that is trained on at a time, HEIGHTxWIDTH (default: the input size)")
 
@@ -77,35 +75,39 @@ class LearningConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    steps: int = Field(2000, ge=1, description="optimizer steps")
-    batch_size: int = Field(8, ge=1, description="images of a step, over all workers")
-    micro_batch_size: int | None = Field(
+    steps: Annotated[int, Shown("STEPS")] = Field(2000, ge=1, description="optimizer steps")
+    batch_size: Annotated[int, Shown("IMAGES")] = Field(8, ge=1, description="images of a step, over all workers")
+    micro_batch_size: Annotated[int | None, Shown("IMAGES")] = Field(
         None, ge=1, description="images of a forward pass (default: --batch-size over --workers); changes results, the workers do not"
     )
-    rate: float = Field(1e-4, gt=0, description="peak learning rate of AdamW")
-    backbone_rate: float = Field(0.1, ge=0, description="the backbone's rate as a share of --rate")
+    rate: Annotated[float, Shown("RATE")] = Field(1e-4, gt=0, description="peak learning rate of AdamW")
+    backbone_rate: Annotated[float, Shown("SHARE")] = Field(0.1, ge=0, description="the backbone's rate as a share of --rate")
     freeze_backbone: bool = Field(False, description="leave the backbone as it is")
     norm: Literal["auto", "frozen", "train"] = Field(
         "auto", description="batch normalisation of the backbone; auto: frozen where the backbone is pretrained"
     )
     schedule: Literal["poly", "cosine", "one-cycle", "constant"] = Field("poly", description="how the rate falls; poly: power 0.9")
-    warmup_steps: int = Field(10, ge=0, description="steps in which the rate rises to its peak (one-cycle: at least a tenth of --steps)")
-    weight_decay: float = Field(0.05, ge=0, description="of weights; biases, norms and embeddings have none")
-    clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
-    class_weight: float | None = Field(
+    warmup_steps: Annotated[int, Shown("STEPS")] = Field(
+        10, ge=0, description="steps in which the rate rises to its peak (one-cycle: at least a tenth of --steps)"
+    )
+    weight_decay: Annotated[float, Shown("DECAY")] = Field(0.05, ge=0, description="of weights; biases, norms and embeddings have none")
+    clip: Annotated[float, Shown("NORM")] = Field(1.0, gt=0, description="largest norm of a step's gradient")
+    class_weight: Annotated[float | None, Shown("WEIGHT")] = Field(
         None, ge=0, description="of the class loss; Mask2Former and OneFormer match by it as well (default: the model's configuration)"
     )
-    no_object_weight: float | None = Field(
+    no_object_weight: Annotated[float | None, Shown("WEIGHT")] = Field(
         None, gt=0, description='of "no object" in the class loss (default: the model\'s configuration; published: 0.1 with 100 queries)'
     )
-    points: int | None = Field(None, ge=1, description="of a mask that the loss looks at (default: the model's configuration)")
+    points: Annotated[int | None, Shown("POINTS")] = Field(
+        None, ge=1, description="of a mask that the loss looks at (default: the model's configuration)"
+    )
     flip: Share = Field(0.5, description="share of the images that are mirrored")
-    scale_min: float = Field(0.8, gt=0, description="smallest factor of the scale jitter")
-    scale_max: float = Field(1.25, gt=0, description="largest factor of the scale jitter; both 1: none")
+    scale_min: Annotated[float, Shown("FACTOR")] = Field(0.8, gt=0, description="smallest factor of the scale jitter")
+    scale_max: Annotated[float, Shown("FACTOR")] = Field(1.25, gt=0, description="largest factor of the scale jitter; both 1: none")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the forward pass; auto: bfloat16 on GPUs that have it, float32 elsewhere"
     )
-    seed: int = Field(0, ge=0, description="of new weights, the order, augmentation and sampled points")
+    seed: Annotated[int, Shown("N")] = Field(0, ge=0, description="of new weights, the order, augmentation and sampled points")
 
 
 class WorkConfig(BaseModel):
@@ -113,25 +115,33 @@ class WorkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    output: str = Field(min_length=1, description="folder of the new checkpoint and of the run's state (s3://, file://, a path)")
-    validate_every: int = Field(200, ge=1, description="steps between validations")
-    validation_images_most: int = Field(500, ge=1, description="validate on at most so many of the held-out images")
-    save_every: int = Field(200, ge=1, description="steps between saved states, from which the same command goes on")
-    log_every: int = Field(20, ge=1, description="steps between lines of progress")
-    tensorboard: str | None = Field(
-        None, min_length=1, description="also log to TensorBoard: folder of its event files (needs the package tensorboard)"
+    output: Uri = Field(description="folder of the new checkpoint and of the run's state (s3://, file://, a path)")
+    validate_every: Annotated[int, Shown("STEPS")] = Field(200, ge=1, description="steps between validations")
+    validation_images_most: Annotated[int, Shown("IMAGES")] = Field(
+        500, ge=1, description="validate on at most so many of the held-out images"
     )
-    mlflow: str | None = Field(
+    save_every: Annotated[int, Shown("STEPS")] = Field(
+        200, ge=1, description="steps between saved states, from which the same command goes on"
+    )
+    log_every: Annotated[int, Shown("STEPS")] = Field(20, ge=1, description="steps between lines of progress")
+    tensorboard: Folder | None = Field(
+        None, description="also log to TensorBoard: folder of its event files (needs the package tensorboard)"
+    )
+    mlflow: Annotated[str | None, Shown("EXPERIMENT")] = Field(
         None,
         min_length=1,
         description="also log to MLflow: name of the experiment, at MLFLOW_TRACKING_URI (needs the package mlflow or mlflow-skinny)",
     )
-    workers: int = Field(1, ge=1, description="processes that train together, each with a share of the batch")
-    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs of a worker (default: 1 where the cluster has GPUs, else 0)")
-    cpus_per_worker: int | None = Field(
+    workers: Annotated[int, Shown("WORKERS")] = Field(1, ge=1, description="processes that train together, each with a share of the batch")
+    gpus_per_worker: Annotated[float | None, Shown("GPUS")] = Field(
+        None, ge=0, description="GPUs of a worker (default: 1 where the cluster has GPUs, else 0)"
+    )
+    cpus_per_worker: Annotated[int | None, Shown("CPUS")] = Field(
         None, ge=1, description="CPUs, and so threads, of a worker (default: all but half a one, shared; 1 beside a GPU)"
     )
-    ray_address: str | None = Field(None, description="Ray cluster (default: the submitted job's own, else a local Ray)")
+    ray_address: Annotated[str | None, Shown("ADDRESS")] = Field(
+        None, description="Ray cluster (default: the submitted job's own, else a local Ray)"
+    )
     dry_run: bool = Field(False, description="say what would be trained, and start nothing")
 
 
@@ -194,9 +204,17 @@ PROGRAM = Program(
         "the learning": LearningConfig,
         "the run": WorkConfig,
     },
-    "Fine-tune a segmentation model, or train one from scratch, on ground truth (the same settings name what `masklake evaluate` judges "
-    "by), or on the rows of a table of masks. The result is a checkpoint folder for `masklake segment --model`. Run the same command again "
-    "to go on after an interruption: it ends with the same weights.",
-    f"Every setting is also a YAML key (--config) and an environment variable ({ENV_PREFIX}STEPS, ...). "
-    "Exit codes: 0 done, 1 failed, 2 refused.",
+    about="Fine-tune a segmentation model, or train one from scratch, on ground truth (the same settings name what `masklake evaluate` "
+    "judges by), or on the rows of a table of masks. The result is a checkpoint folder for `masklake segment --model`. Run the same "
+    "command again to go on after an interruption: it ends with the same weights.",
+    examples={
+        "masklake finetune --truth s3://lake/truth/panoptic.json --images s3://lake/images "
+        "--model facebook/mask2former-swin-tiny-coco-panoptic --output s3://lake/models/mine --dry-run": (
+            "which classes there are and how many examples show each, without training"
+        ),
+        "masklake finetune --truth s3://lake/masks --format table --min-score 0.9 "
+        "--model s3://lake/models/mine --output s3://lake/models/next": "a model's own confident answers",
+        "masklake finetune --config jobs/settings/finetune/camvid.yaml --steps 100": "settings in a file, and one of them otherwise",
+    },
+    needs=("run",),
 )

@@ -15,12 +15,12 @@ from masklake.training import lake
 from masklake.training.examples import MEND, DataSet, Example, Reader
 from masklake.training.settings import SourceConfig
 from masklake.truth.classes import classes_for, read_mapping
-from masklake.truth.formats import BACKGROUND_ID, BadTruth, Drawn, Format, Truth, TruthImage
+from masklake.truth.formats import BACKGROUND_ID, BadTruth, Drawn, Truth, TruthImage
 from masklake.truth.match import match
 from masklake.truth.open import open_truth
 from masklake.truth.pictures import fetched
 from masklake.truth.place import images_below
-from masklake.truth.settings import TruthConfig
+from masklake.truth.settings import Format, TruthConfig
 
 _AT_ONCE = 8  # pictures that are decoded at the same time
 _TOGETHER = 64  # pictures that are fetched at the same time

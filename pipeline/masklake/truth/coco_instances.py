@@ -10,10 +10,10 @@ from pycocotools import mask as coco_mask
 from masklake.schema import Task
 from masklake.truth import coco
 from masklake.truth.coco import Entry, Id, Json
-from masklake.truth.formats import BadTruth, Drawing, Drawn, Format, Listed, Size, Truth, TruthImage
+from masklake.truth.formats import BadTruth, Drawing, Drawn, Listed, Size, Truth, TruthImage
 from masklake.truth.masks import cleaned, run_lengths
 from masklake.truth.place import Place
-from masklake.truth.settings import TruthConfig
+from masklake.truth.settings import Format, TruthConfig
 
 FORMAT = Format.INSTANCES
 USES = frozenset({"crowds"})

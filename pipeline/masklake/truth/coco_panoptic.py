@@ -11,10 +11,10 @@ from masklake import storage
 from masklake.schema import Task
 from masklake.truth import coco
 from masklake.truth.coco import Entry, Json
-from masklake.truth.formats import BadTruth, Format, Listed, Painted, Region, Truth, TruthImage
+from masklake.truth.formats import BadTruth, Listed, Painted, Region, Truth, TruthImage
 from masklake.truth.pictures import check_size, colours
 from masklake.truth.place import Place
-from masklake.truth.settings import TruthConfig
+from masklake.truth.settings import Format, TruthConfig
 
 FORMAT = Format.PANOPTIC
 USES = frozenset({"masks", "crowds"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,17 +12,7 @@ from numpy.typing import NDArray
 from masklake.errors import Refused
 from masklake.quality.instance import RunLengths
 from masklake.schema import Task
-
-
-class Format(StrEnum):
-    """How ground truth is written down."""
-
-    AUTO = "auto"
-    PANOPTIC = "coco-panoptic"
-    INSTANCES = "coco-instances"
-    LABEL_MAPS = "label-maps"
-    TABLE = "table"
-
+from masklake.truth.settings import Format
 
 Size = tuple[int, int]
 """Height, width in pixels."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from masklake.errors import Refused
 from masklake.schema import Task
 from masklake.truth import label_names
-from masklake.truth.formats import BadTruth, Category, Format, Painted, Region, Truth, TruthImage
+from masklake.truth.formats import BadTruth, Category, Painted, Region, Truth, TruthImage
 from masklake.truth.label_names import Names
 from masklake.truth.pictures import check_size, painted, values
 from masklake.truth.place import Place
-from masklake.truth.settings import TruthConfig
+from masklake.truth.settings import Format, TruthConfig
 
 FORMAT = Format.LABEL_MAPS
 USES = frozenset({"labels", "ignore_index", "thing_labels"})

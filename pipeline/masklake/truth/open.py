@@ -6,9 +6,9 @@ from typing import Protocol
 
 from masklake.errors import Refused
 from masklake.truth import coco_instances, coco_panoptic, label_maps
-from masklake.truth.formats import Format, Truth
+from masklake.truth.formats import Truth
 from masklake.truth.place import Place
-from masklake.truth.settings import TruthConfig
+from masklake.truth.settings import Format, TruthConfig
 
 
 class Kind(Protocol):

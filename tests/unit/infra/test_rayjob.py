@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from masklake import config
-from masklake.config import Config
+from masklake.config import resolve
+from masklake.errors import Refused
+from masklake.segment.settings import PROGRAM, Config
 from tests.lakes import MODEL, ROOT
 
 INFRA = ROOT / "infra"
@@ -30,7 +31,7 @@ def settings(spec: dict[str, Any]) -> Config:
     """The settings as the program itself reads them from the manifest's command."""
     program, arguments = shlex.split(spec["entrypoint"])[:4], shlex.split(spec["entrypoint"])[4:]
     assert program == ["python", "-m", "masklake", "segment"]
-    return config.load(arguments, "masklake segment")
+    return resolve(arguments, PROGRAM)
 
 
 def pods(spec: dict[str, Any]) -> list[dict[str, Any]]:
@@ -50,9 +51,9 @@ def test_its_command_is_the_program_with_settings_that_exist(spec: dict[str, Any
 
 
 def test_a_setting_that_does_not_exist_would_be_noticed(spec: dict[str, Any]) -> None:
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(Refused, match="did you mean --gpus-per-actor") as stopped:
         settings({"entrypoint": spec["entrypoint"] + " --gpu-per-actor 1"})
-    assert stopped.value.code == 2
+    assert stopped.value.exit_code == 2
 
 
 def test_the_workers_have_what_the_actors_ask_for_and_cpus_left_to_load(spec: dict[str, Any]) -> None:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
-from masklake import config
-from masklake.training import settings as training
+from masklake.commands import cli
+from masklake.config import resolve
 from tests.lakes import ROOT
 
 FOLDER = ROOT / "jobs" / "settings"
-LOADERS: dict[str, Callable[[list[str]], BaseModel]] = {
-    "segment": lambda arguments: config.load(arguments, "masklake segment"),
-    "finetune": lambda arguments: config.resolve(arguments, training.PROGRAM),
-}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: str(path.relative_to(FOLDER)))
@@ -28,4 +22,4 @@ def test_a_settings_file_is_what_its_command_takes(path: Path, monkeypatch: pyte
     assert said
     arguments = shlex.split(said[2].replace("\\\n#", " "))
     assert ROOT / arguments[arguments.index("--config") + 1] == path
-    LOADERS[said[1]](arguments)
+    resolve(arguments, cli.programs()[said[1]])

@@ -17,9 +17,9 @@ from masklake.quality.semantic import NONE
 from masklake.truth import label_names
 from masklake.truth import open as opening
 from masklake.truth.classes import Classes, judged_classes
-from masklake.truth.formats import Format, Truth
+from masklake.truth.formats import Truth
 from masklake.truth.regions import Regions, class_map, instances, regions
-from masklake.truth.settings import TruthConfig
+from masklake.truth.settings import Format, TruthConfig
 
 IDS = np.array([[0, 300, 300, 70000], [0, 300, 9, 70000], [9, 9, 9, 70000]])
 CATEGORIES = [{"id": 5, "name": "dog", "isthing": 1}, {"id": 6, "name": "sky", "isthing": 0}, {"id": 8, "name": "cloud", "isthing": 0}]

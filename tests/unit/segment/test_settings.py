@@ -1,4 +1,4 @@
-"""Settings: one schema for flags, environment and YAML; what is wrong is refused by name, value and cure."""
+"""The settings of a run: what is wrong is refused by name, value and cure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from masklake import config
+from masklake.config import resolve
 from masklake.errors import Refused
 from masklake.schema import TABLE, Task
+from masklake.segment.settings import PROGRAM, Config
 
 REQUIRED = ["--input", "s3://lake/images/", "--output", "s3://lake/masks", "--model", "pipeline/masklake/demo/model"]
 
 
-def load(*argv: str) -> config.Config:
-    return config.load([*REQUIRED, *argv], "masklake segment")
+def load(*argv: str) -> Config:
+    return resolve([*REQUIRED, *argv], PROGRAM)
 
 
 def test_defaults_are_enough_beside_input_output_and_model() -> None:
@@ -43,7 +44,7 @@ def test_every_setting_is_a_flag_in_the_help(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit, match="0"):
         load("--help")
     text = capsys.readouterr().out
-    assert [name for name in config.Config.model_fields if "--" + name.replace("_", "-") not in text] == []
+    assert [name for name in Config.model_fields if "--" + name.replace("_", "-") not in text] == []
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_wrong_setting_is_refused_with_its_value_and_what_would_be_right(argv:
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(Refused) as refusal:
-        config.load(["--limit", "0"], "masklake segment")
+        resolve(["--limit", "0"], PROGRAM)
     assert [line.split()[0] for line in str(refusal.value).splitlines()] == ["--input", "--output", "--limit", "--model"]
 
 

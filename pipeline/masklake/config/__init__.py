@@ -1,0 +1,51 @@
+"""How every command is set: one schema, of which each setting is a flag, an environment variable and a YAML key.
+
+Needs pydantic, and yaml where a file is named: `--help` and refusals must be quick. Knows no command; `resolve` is what they call.
+"""
+
+from masklake.config.kinds import (
+    Also,
+    Condition,
+    File,
+    Folder,
+    Model,
+    Names,
+    Numbers,
+    OneTask,
+    Pairs,
+    Positional,
+    Share,
+    Shown,
+    Tasks,
+    Time,
+    Uri,
+    Verbatim,
+    time_of,
+)
+from masklake.config.program import Program
+from masklake.config.resolve import checked, resolve
+from masklake.config.sources import ENV_PREFIX
+
+__all__ = [
+    "ENV_PREFIX",
+    "Also",
+    "Condition",
+    "File",
+    "Folder",
+    "Model",
+    "Names",
+    "Numbers",
+    "OneTask",
+    "Pairs",
+    "Positional",
+    "Program",
+    "Share",
+    "Shown",
+    "Tasks",
+    "Time",
+    "Uri",
+    "Verbatim",
+    "checked",
+    "resolve",
+    "time_of",
+]

@@ -1,0 +1,191 @@
+"""What a run is asked for: every setting once, as a flag, an environment variable and a YAML key.
+
+`SegmentConfig` changes answers and is part of the fingerprint; `RunConfig` says where and how the work is done and is not.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from masklake.config import Condition, Model, Names, Program, Share, Shown, Tasks, Time, Uri
+from masklake.tasks import Task
+
+
+def _known_resolution(value: str) -> str:
+    if not re.fullmatch(r"checkpoint|reference|[1-9]\d*x[1-9]\d*|[1-9]\d*/[1-9]\d*", value):
+        raise ValueError("must be 'checkpoint', 'reference', HEIGHTxWIDTH such as 384x384, or SHORT/LONG such as 800/1333")
+    return value
+
+
+def _column_name(names: tuple[str, ...]) -> tuple[str, ...]:
+    from masklake.schema import PARTITIONABLE, TABLE  # Arrow, which --help does without
+
+    for name in names:
+        if name in TABLE.names and name not in PARTITIONABLE:
+            raise ValueError(f"cannot partition by the column {name!r}; of the table's own columns, use {', '.join(sorted(PARTITIONABLE))}")
+        if not re.fullmatch(r"\w+", name):
+            raise ValueError(f"{name!r} is not a column name: use letters, digits and '_'")
+    return names
+
+
+def _carried_name(names: tuple[str, ...]) -> tuple[str, ...]:
+    from masklake.schema import SEGMENT, TABLE
+
+    if len({name.lower() for name in names}) < len(names):
+        raise ValueError("names something twice, but for upper and lower case")
+    for name in names:
+        if name.lower() in (*TABLE.names, *(field.name for field in SEGMENT)):
+            raise ValueError(f"{name!r} is a column of the table, or of its segments, already: give the input's another name")
+        if not re.fullmatch(r"\w+", name):
+            raise ValueError(f"{name!r} is not a column name: use letters, digits and '_'")
+    return names
+
+
+_COLUMN = r"^[^&=]+$"  # it becomes part of image URIs
+
+
+class SegmentConfig(BaseModel):
+    """What is asked of which model: everything here changes answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: Model = Field(description="hub id with optional @revision, or a folder (local or in object storage) with a checkpoint")
+    tasks: Tasks = Field((Task.PANOPTIC,), description="one or more of panoptic, instance, semantic, separated by commas")
+    resolution: Annotated[str, AfterValidator(_known_resolution), Shown("SIZE")] = Field(
+        "checkpoint", description="model input size: checkpoint, reference (the published test size), HEIGHTxWIDTH or SHORT/LONG"
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="arithmetic of the forward pass; post-processing is always float32. auto: bfloat16 on GPUs, float32 without"
+    )
+    postprocess: Literal["exact", "hf"] = Field("exact", description="exact: the original algorithms; hf: transformers' own, to compare")
+    object_threshold: Annotated[Share | None, Shown("SCORE")] = Field(
+        None, description="panoptic: keep queries that score above this (default: the original's)"
+    )
+    overlap_threshold: Share | None = Field(
+        None, description="panoptic: drop segments of which less than this stays visible (default: the original's)"
+    )
+    score_threshold: Annotated[Share | None, Shown("SCORE")] = Field(
+        None, description="instance: drop objects that score below this (default: keep all)"
+    )
+    max_instances: Annotated[int, Shown("OBJECTS")] = Field(100, ge=1, description="instance: keep at most so many objects an image")
+    thing_labels: Annotated[Names | None, Shown("LABEL")] = Field(
+        None, description="labels that are things, where the checkpoint's are not known"
+    )
+    max_pixels: Annotated[int, Shown("PIXELS")] = Field(
+        100_000_000, ge=1, description="refuse images with more pixels, before they are decoded"
+    )
+    max_image_bytes: Annotated[int, Shown("BYTES")] = Field(268_435_456, ge=1, description="refuse larger files, before they are read")
+
+
+class RunConfig(BaseModel):
+    """Where the work is, and how it is done: nothing here changes an answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input: Uri = Field(
+        description="images: a prefix, a glob, tar shards, a Parquet manifest with a `uri` column, an S3 Inventory's manifest.json, or, "
+        "with --bytes-column, Parquet files or a Delta table (s3://, file://, a path)",
+    )
+    bytes_column: Annotated[str | None, Shown("COLUMN")] = Field(
+        None, pattern=_COLUMN, description="the input is a table with the images' bytes in this column"
+    )
+    key_column: Annotated[str | None, Shown("COLUMN")] = Field(
+        None, pattern=_COLUMN, description="with --bytes-column: names the rows (default: they are numbered)"
+    )
+    since: Time | None = Field(
+        None, description="only objects modified at or after this time (2026-11-22, 2026-11-22T10:00Z), or so long ago (30m, 24h, 7d)"
+    )
+    where: Condition | None = Field(
+        None,
+        description="only images of which this SQL condition is true: on image_uri, image_bytes, image_modified and the hive-style keys",
+    )
+    output: Uri = Field(description="the table's folder (s3://, file://, a path); made on the first run")
+    partition_by: Annotated[Names, AfterValidator(_column_name), Shown("COLUMN")] = Field(
+        ("task",), description="columns that partition the table, among them hive-style keys of the input path, such as dt"
+    )
+    carry: Annotated[Names, AfterValidator(_carried_name), Shown("COLUMN")] = Field(
+        (),
+        description="columns of a manifest or a table of images, or hive-style keys of the path, that go along into the table: text, "
+        "64-bit whole or floating-point numbers, booleans, dates, times (microseconds, UTC), as they are; keys of the path are text",
+    )
+    on_overlap: Literal["takeover", "wait", "skip"] = Field(
+        "takeover",
+        description="where another run on the same or overlapping input is alive: take over from it, wait until it is over, or do nothing",
+    )
+    lease_seconds: Annotated[float, Shown("SECONDS")] = Field(
+        30.0, ge=10, description="wait, skip: another run is dead when it has shown no sign of life for so long; it gives one every 3 s"
+    )
+    limit: Annotated[int | None, Shown("IMAGES")] = Field(None, ge=1, description="process at most so many images in this run")
+    dry_run: bool = Field(False, description="print the plan and start nothing")
+    retry_errors: bool = Field(False, description="process images again whose rows are errors")
+    max_error_rate: Share = Field(0.5, description="exit with code 3 where more than this share of the run's images failed")
+    batch_size: Annotated[int | None, Shown("IMAGES")] = Field(
+        None, ge=1, description="images per forward pass (default: chosen by device and input size)"
+    )
+    compile: bool = Field(
+        False, description="compile the model with torch.compile: a faster forward after a slow start, for long runs at few input sizes"
+    )
+    actors: Annotated[int | None, Shown("ACTORS")] = Field(
+        None, ge=1, description="model actors (default: one per GPU; without GPUs, one per CPU)"
+    )
+    gpus_per_actor: Annotated[float | None, Shown("GPUS")] = Field(
+        None, ge=0, description="GPUs of an actor (default: 1 where the cluster has GPUs, else 0)"
+    )
+    cpus_per_actor: Annotated[float | None, Shown("CPUS")] = Field(
+        None, gt=0, description="CPUs, and so threads, of an actor (default: 1; 0.5 without GPUs)"
+    )
+    rows_per_file: Annotated[int | None, Shown("ROWS")] = Field(
+        None, ge=1, description="rows per Parquet file before partitioning (default: 64 to 1024 by the size of the run)"
+    )
+    commit_seconds: Annotated[float, Shown("SECONDS")] = Field(5.0, gt=0, description="commit what is finished this often")
+    gallery_images: Annotated[int, Shown("IMAGES")] = Field(24, ge=0, description="images sampled into the HTML gallery")
+    ray_address: Annotated[str | None, Shown("ADDRESS")] = Field(
+        None, description="Ray cluster (default: the submitted job's own, else a local Ray)"
+    )
+
+
+class Config(SegmentConfig, RunConfig):
+    """All settings of `masklake segment`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="after")
+    def _key_of_a_table(self) -> Config:
+        if self.key_column == "row":
+            raise ValueError("--key-column row: rows without a key are called so by their number; give the column another name")
+        if self.key_column is not None and self.bytes_column is None:
+            raise ValueError(f"--key-column {self.key_column} names the rows of a table of images: say --bytes-column as well")
+        return self
+
+    @model_validator(mode="after")
+    def _carried_once(self) -> Config:
+        partitions = {name.lower() for name in self.partition_by}
+        if twice := [name for name in self.carry if name.lower() in partitions]:
+            raise ValueError(f"--carry {twice[0]}: it is in --partition-by, and so a column of the table already: leave it out of one")
+        return self
+
+    @model_validator(mode="after")
+    def _table_apart_from_images(self) -> Config:
+        if self.output.rstrip("/") == self.input.rstrip("/"):
+            raise ValueError("input and output are the same folder: give the table a folder of its own")
+        return self
+
+
+PROGRAM = Program(
+    "masklake segment",
+    Config,
+    {"the run": RunConfig, "the answer (part of the fingerprint: a change is new work)": SegmentConfig},
+    about="Turn a lake of images into a table of segmentation masks. Run it again to process only what is missing.",
+    examples={
+        "masklake segment --input s3://lake/images/ --output s3://lake/masks "
+        "--model facebook/mask2former-swin-tiny-coco-panoptic --dry-run": "what would be done: images, bytes, how many are done already",
+        "masklake segment --input photos/ --output masks "
+        "--model nvidia/segformer-b0-finetuned-ade-512-512 --tasks semantic": "a folder of photographs, one label for each pixel",
+        "masklake segment --config jobs/settings/nightly.yaml --since 48h": "every night, with settings in a file",
+    },
+    exit_codes="0 done, 1 failed, 2 refused (nothing was started), 3 too many failed images, 4 a newer run took over",
+    needs=("run",),
+)
