@@ -37,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("say which images: URIs, --uris FILE, or --input FOLDER for those that are missing there")
     if settings.delete_missing and not settings.input:
         parser.error("--delete-missing needs --input, the folder in which images are looked for")
+    if settings.must_exist and settings.input:
+        parser.error("--must-exist is for images that are named; what --input shows has rows")
     settings.dry_run = settings.dry_run or bool(settings.input and not settings.delete_missing)
     return end_with(lambda: _erase(settings))
 
@@ -47,17 +49,32 @@ def _erase(settings: argparse.Namespace) -> dict[str, Any]:
     named = [] if settings.input else _named(settings)
     with keeping.opened(settings, "erase") as table:
         uris = missing_images(table, settings.input) if settings.input else named
+        if settings.must_exist and (unknown := _unknown(uris, erase(table, uris, True, Paced()))):
+            raise Refused(f"--must-exist: nothing was erased, for {_listed(unknown)}")
         done = erase(table, uris, settings.dry_run, Paced())
-        _tell(uris, done, settings)
+        unknown = _unknown(uris, done)
+        _tell(uris, unknown, done, settings)
         summary: dict[str, Any] = {
             "outcome": "planned" if settings.dry_run else "erased" if done.rows else "nothing to do",
             "table": table.uri,
             "asked": len(uris),
-            "images": done.images,
+            "images": len(done.found),
+            "unknown": unknown,
             "rows": done.rows,
             "files": done.files,
         }
-        return summary if settings.dry_run else {**summary, **_forget(table, uris, done, settings)}
+        if settings.dry_run:
+            return {**summary, **_files_to_go(table, done, settings)}
+        return {**summary, **_forget(table, uris, done, settings)}
+
+
+def _files_to_go(table: UpkeepTable, done: Erasure, settings: argparse.Namespace) -> dict[str, Any]:
+    """What a dry run says of files; nothing where it only shows what is missing in the lake."""
+    if settings.input and not settings.delete_missing:
+        return {}
+    for uri in done.replaced if settings.vacuum_hours == 0 else ():
+        say(f"would delete {uri}, once what stays of it is in a new file")
+    return keeping.vacuumed(table, settings)
 
 
 def _forget(table: UpkeepTable, uris: Sequence[str], done: Erasure, settings: argparse.Namespace) -> dict[str, Any]:
@@ -77,9 +94,19 @@ def _forget(table: UpkeepTable, uris: Sequence[str], done: Erasure, settings: ar
 
 
 def _named(settings: argparse.Namespace) -> list[str]:
-    """The images that are named on the command line and in a file, as the table names them."""
-    uris = [*settings.uri, *(_read(settings.uris) if settings.uris else ())]
-    return list(dict.fromkeys(map(storage.normalise, uris)))
+    """The images that are named on the command line and in a file, as the table names them.
+
+    Raises:
+        Refused: a name depends on the folder in which this program was started.
+    """
+    names = [*settings.uri, *(_read(settings.uris) if settings.uris else ())]
+    for name in names:
+        if not (storage.is_uri(name) or name.startswith(("/", "~/"))):
+            meant = storage.normalise(name)
+            raise Refused(
+                f"{name}: name images as the table's image_uri does, such as s3://lake/images/a.jpg; say {meant} if you mean that"
+            )
+    return list(dict.fromkeys(map(storage.normalise, names)))
 
 
 def _read(file: str) -> list[str]:
@@ -100,15 +127,27 @@ def _read(file: str) -> list[str]:
         raise Refused(f"--uris {file}: must be a text file with a URI a line, or a Parquet file with a column `uri`: {error}") from None
 
 
-def _tell(uris: Sequence[str], done: Erasure, settings: argparse.Namespace) -> None:
+def _unknown(uris: Sequence[str], done: Erasure) -> list[str]:
+    """The images of which the table had no row."""
+    return [uri for uri in uris if uri not in done.found]
+
+
+def _listed(unknown: Sequence[str]) -> str:
+    more = f", and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
+    return f"the table has no row of {len(unknown):,} of the images: {', '.join(unknown[:_SHOWN])}{more}"
+
+
+def _tell(uris: Sequence[str], unknown: Sequence[str], done: Erasure, settings: argparse.Namespace) -> None:
     verb = "would be erased" if settings.dry_run else "erased"
     for uri in uris[:_SHOWN]:
         say(f"{'missing in the lake: ' if settings.input else ''}{uri}")
     if len(uris) > _SHOWN:
         say(f"and {len(uris) - _SHOWN:,} more")
-    say(f"{len(uris):,} images asked for: {done.rows:,} rows of {done.images:,} of them {verb}, in {done.files:,} files")
+    say(f"{len(uris):,} images asked for: {done.rows:,} rows of {len(done.found):,} of them {verb}, in {done.files:,} files")
     if settings.input and not settings.delete_missing and done.rows:
         say("nothing was erased: --delete-missing does it")
+    if unknown and not settings.input:
+        say(f"{_listed(unknown)}; --must-exist refuses such a list")
     if not settings.input:
         present = sum(not isinstance(found, ImageFailure) for found in storage.stat_many(uris))
         if present:
@@ -120,6 +159,7 @@ def settings_parser() -> argparse.ArgumentParser:
     parser = keeping.parser("masklake erase", __doc__, vacuum_hours=0)
     parser.add_argument("uri", nargs="*", help="images, as the table's image_uri names them")
     parser.add_argument("--uris", metavar="FILE", help="more images: a text file with a URI a line, or a Parquet file with a column `uri`")
+    parser.add_argument("--must-exist", action="store_true", help="erase nothing where the table has no row of one of the named images")
     parser.add_argument(
         "--input", metavar="FOLDER", help="instead: show images below this folder that the table knows and the lake has no more"
     )

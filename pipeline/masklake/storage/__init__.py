@@ -31,7 +31,7 @@ from masklake.storage.connections import connection
 from masklake.storage.faults import StorageError, failure, with_retries
 from masklake.storage.files import PAGE, Span, StoredFile, cache_root
 from masklake.storage.stores import LocalStore, Store
-from masklake.storage.uris import as_folder, glob_root, is_glob, normalise, split_s3
+from masklake.storage.uris import as_folder, glob_root, is_glob, is_uri, normalise, split_s3
 
 __all__ = [
     "CONCURRENCY",
@@ -51,6 +51,7 @@ __all__ = [
     "glob_root",
     "iceberg_options",
     "is_glob",
+    "is_uri",
     "list_files",
     "list_names",
     "list_prefix",

@@ -36,6 +36,11 @@ def normalise(uri: str) -> str:
     return f"file://{path.rstrip('/')}/" if uri.endswith("/") else f"file://{path}"
 
 
+def is_uri(name: str) -> bool:
+    """Whether a name says its scheme; any other is a local path."""
+    return _SCHEME.match(name) is not None
+
+
 def _has_password(scheme: str, rest: str) -> bool:
     """Whether what follows `://` begins with `user:password@`; a password may hold a slash, as AWS's secret keys do."""
     host = rest.partition("/")[0]

@@ -25,8 +25,8 @@ from masklake.upkeep.upkeep import TableFile, UpkeepTable
 class Erasure:
     """What was erased, or, of a dry run, would be."""
 
-    images: int = 0
-    """With at least one row."""
+    found: frozenset[str] = field(default=frozenset(), repr=False)
+    """The images with at least one row."""
     rows: int = 0
     files: int = 0
     """That held these rows."""
@@ -57,8 +57,8 @@ def erase(table: UpkeepTable, uris: Collection[str], dry_run: bool = False, show
                     continue
                 images |= found
                 replaced = (*erased.replaced, f"{table.uri}/{file.path}")
-                erased = Erasure(len(images), erased.rows + rows, erased.files + 1, replaced)
-                show(f"{erased.rows:,} rows of {erased.images:,} images in {erased.files:,} files")
+                erased = Erasure(frozenset(images), erased.rows + rows, erased.files + 1, replaced)
+                show(f"{erased.rows:,} rows of {len(images):,} images in {erased.files:,} files")
         except StorageError:
             if table.holds(files):
                 raise

@@ -66,11 +66,18 @@ def test_erase_takes_uris_from_the_command_line_and_from_files(lake: Path, capsy
     (lake / "images" / "a.jpg").unlink()
     before = images_in(lake / "masks")
     arguments = ["erase", "--table", f"{lake}/masks", f"{lake}/images/a.jpg", "--uris", f"{lake}/some.txt"]
-    code, summary, _ = run(capsys, *arguments, "--dry-run")
+    code, summary, errors = run(capsys, *arguments, "--dry-run")
     assert (code, summary["outcome"], summary["asked"], summary["images"], summary["rows"]) == (0, "planned", 3, 2, 2)
+    assert images_in(lake / "masks") == before
+    assert errors.count("would delete file://") == 2
+    assert f"the table has no row of 1 of the images: file://{lake}/images/z.jpg" in errors
+    code, summary, errors = run(capsys, *arguments, "--must-exist")
+    assert (code, summary["outcome"]) == (2, "refused")
+    assert f"nothing was erased, for the table has no row of 1 of the images: file://{lake}/images/z.jpg" in errors
     assert images_in(lake / "masks") == before
     code, summary, errors = run(capsys, *arguments)
     assert (code, summary["outcome"], summary["images"], summary["vacuumed"]["files"]) == (0, "erased", 2, 2)
+    assert summary["unknown"] == [f"file://{lake}/images/z.jpg"]
     assert "1 of these images are in the lake" in errors
     code, summary, errors = run(capsys, "erase", "--table", lake / "masks", "--uris", lake / "some.parquet", "--vacuum-hours", "24")
     assert (code, summary["rows"], summary["vacuumed"]["files"]) == (0, 1, 0)
@@ -119,6 +126,13 @@ def test_only_rows_below_the_folder_can_be_missing_in_it(lake: Path, capsys: pyt
     ("arguments", "message"),
     [
         (["compact", "--table", "absent"], "--table absent: there is no table"),
+        (["erase", "--table", "masks", "a.jpg"], "a.jpg: name images as the table's image_uri does"),
+        (["erase", "--table", "masks", "images/a.jpg"], "/images/a.jpg if you mean that"),
+        (["erase", "--table", "masks", "--uris", "names.txt"], "a.jpg: name images as the table's image_uri does"),
+        (
+            ["erase", "--table", "masks", "--must-exist", "s3://lake/images/a.jpg"],
+            "the table has no row of 1 of the images: s3://lake/images/a.jpg",
+        ),
         (["erase", "--table", "masks", "--uris", "absent.txt"], "--uris absent.txt: cannot be read"),
         (["erase", "--table", "masks", "--input", "absent", "--delete-missing"], "--input absent"),
         (["erase", "--table", "masks", "--input", "empty", "--delete-missing"], "it holds no image"),
@@ -131,6 +145,7 @@ def test_what_cannot_be_right_is_refused_and_nothing_is_erased(
 ) -> None:
     monkeypatch.chdir(lake)
     (lake / "empty").mkdir()
+    (lake / "names.txt").write_text("a.jpg\n")
     code, summary, errors = run(capsys, *arguments)
     assert (code, summary["outcome"]) == (2, "refused")
     assert message in errors
@@ -145,6 +160,7 @@ def test_what_cannot_be_right_is_refused_and_nothing_is_erased(
         ["erase", "--table", "t"],
         ["erase", "--table", "t", "s3://a", "--input", "images"],
         ["erase", "--table", "t", "s3://a", "--delete-missing"],
+        ["erase", "--table", "t", "--input", "images", "--must-exist"],
     ],
 )
 def test_a_wrong_setting_ends_with_2(arguments: list[str]) -> None:

@@ -60,10 +60,10 @@ def test_every_row_of_the_images_goes_and_all_others_stay_as_they_are(tmp_path: 
     committed(tmp_path, "run-4", "ef", 4).finish_run()
     kept = [row for row in content(tmp_path) if row["image_uri"] not in (uri("b"), uri("e"))]
     planned = erased(tmp_path, "bez", dry_run=True)
-    assert (planned.images, planned.rows, planned.files) == (2, 4, 4)
+    assert (len(planned.found), planned.rows, planned.files) == (2, 4, 4)
     assert len(content(tmp_path)) == 8
     done = erased(tmp_path, "bez")
-    assert (done.images, done.rows, done.files) == (2, 4, 4)
+    assert (len(done.found), done.rows, done.files) == (2, 4, 4)
     assert content(tmp_path) == kept
     assert len(DeltaTable(str(tmp_path)).file_uris()) == 3, "a file without rows is not made"
     assert erased(tmp_path, "bez").rows == 0
@@ -114,7 +114,7 @@ def test_a_compaction_in_between_does_not_bring_them_back(tmp_path: Path, monkey
 
     monkeypatch.setattr(module, "rewrite", overtaken)
     done = erased(tmp_path, "ad")
-    assert (done.images, done.rows, done.files) == (2, 2, 1)
+    assert (len(done.found), done.rows, done.files) == (2, 2, 1)
     assert images_in(tmp_path) == Counter("bc")
 
 
