@@ -21,10 +21,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from masklake.pages.style import DARK, LIGHT
-from masklake.segment.gallery import GalleryInput, render_gallery
+from masklake.segment.gallery import GalleryInput
 from masklake.segment.report import RunTotals
-from tests.unit.segment.sample_pages import FACTS, gallery_of, scene_card
+from tests.unit.segment.sample_pages import DARK, FACTS, LIGHT, gallery_of, page_of, scene_card
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH (Debian: apt-get install chromium)")
@@ -78,7 +77,7 @@ def look(page: str, folder: Path, *widths: int, dark: bool = False) -> list[dict
 
 @pytest.fixture(scope="module")
 def full_page() -> str:
-    return render_gallery(gallery_of([scene_card(seed) for seed in range(6)]))
+    return page_of(gallery_of([scene_card(seed) for seed in range(6)]))
 
 
 class TestLayout:
@@ -92,7 +91,7 @@ class TestLayout:
         assert [(one["pictures"], one["blank"]) for one in found] == [(12, 0)] * 4
 
     def test_one_card_does_not_fill_a_wide_window(self, tmp_path: Path) -> None:
-        (found,) = look(render_gallery(gallery_of([scene_card(0)])), tmp_path, 1440)
+        (found,) = look(page_of(gallery_of([scene_card(0)])), tmp_path, 1440)
         assert found["cardWidths"] == [640]
 
     def test_extreme_texts_and_sizes_fit(self, tmp_path: Path) -> None:
@@ -109,18 +108,18 @@ class TestLayout:
             seconds={endless: 1e7},
             wall_seconds=1e6,
         )
-        page = render_gallery(GalleryInput(facts, totals, [replace(card, uri=f"s3://{endless}", legend=legend)]))
+        page = page_of(GalleryInput(facts, totals, [replace(card, uri=f"s3://{endless}", legend=legend)]))
         found = look(page, tmp_path, 1440, 390)
         assert [one["overflowing"] for one in found] == [[], []]
         assert [one["scroll"] for one in found] == [1440, 390]
 
     def test_an_empty_run_fits(self, tmp_path: Path) -> None:
-        (found,) = look(render_gallery(GalleryInput(FACTS, RunTotals(), [])), tmp_path, 390)
+        (found,) = look(page_of(GalleryInput(FACTS, RunTotals(), [])), tmp_path, 390)
         assert (found["overflowing"], found["pictures"]) == ([], 0)
 
     @pytest.mark.parametrize(("dark", "scheme"), [(False, LIGHT), (True, DARK)])
     def test_follows_the_colour_scheme(self, tmp_path: Path, dark: bool, scheme: dict[str, str]) -> None:
-        (found,) = look(render_gallery(gallery_of([])), tmp_path, 1440, dark=dark)
+        (found,) = look(page_of(gallery_of([])), tmp_path, 1440, dark=dark)
         page = scheme["page"]
         assert found["background"] == f"rgb({int(page[1:3], 16)}, {int(page[3:5], 16)}, {int(page[5:7], 16)})"
 
@@ -159,7 +158,7 @@ def _hostile_page(address: str) -> str:
     totals = RunTotals(images=1, errors={"broken": 1}, examples={"broken": ((text, text),)}, label_counts={text: 1})
     card = scene_card(0)
     legend = (replace(card.legend[0], label=text),)
-    return render_gallery(GalleryInput(FACTS, totals, [replace(card, uri=f"s3://lake/{text}", legend=legend)]))
+    return page_of(GalleryInput(FACTS, totals, [replace(card, uri=f"s3://lake/{text}", legend=legend)]))
 
 
 @contextmanager

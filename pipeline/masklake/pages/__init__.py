@@ -1,4 +1,4 @@
-"""The parts that pages are made of, and pictures of rows.
+"""Pages from templates, and pictures of rows for them.
 
-Needs `table.masks`. Knows nothing of runs, storage and models.
+Needs `table.masks` and Jinja2. Knows nothing of runs, storage and models.
 """

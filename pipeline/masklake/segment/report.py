@@ -7,7 +7,7 @@ per task.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -120,10 +120,11 @@ class RunTotals:
         return {stage: self.seconds[stage] for stage in (*STAGES, *sorted(self.seconds)) if stage in self.seconds}
 
 
-def report_dict(facts: RunFacts, totals: RunTotals, configuration: Mapping[str, Any]) -> dict[str, Any]:
+def report_dict(facts: RunFacts, totals: RunTotals, configuration: Mapping[str, Any], pictures: Sequence[str] = ()) -> dict[str, Any]:
     """The report of a run: JSON values only, keys in a fixed order.
 
-    `configuration` is the resolved one, defaults filled in; whatever JSON cannot hold in it becomes text.
+    `configuration` is the resolved one, defaults filled in; whatever JSON cannot hold in it becomes text. `pictures` are the URIs of the
+    images that the gallery shows: whoever erases one of them deletes that gallery.
     """
     return {
         "run_id": facts.run_id,
@@ -147,6 +148,7 @@ def report_dict(facts: RunFacts, totals: RunTotals, configuration: Mapping[str, 
         "seconds": round(totals.wall_seconds, 3),
         "images_per_second": round(totals.images_per_second, 3),
         "stages": {stage: _stage(seconds, totals.images) for stage, seconds in totals.stage_seconds.items()},
+        "pictures": list(pictures),
         "configuration": json.loads(json.dumps(dict(configuration), default=str)),
     }
 

@@ -339,10 +339,10 @@ class _Run:
         facts = RunFacts(
             self.run_id, config.input, self.table_uri, config.model, self.model.revision, tasks, self.started_at, datetime.now(UTC)
         )
-        document = report.report_dict(facts, totals, config.model_dump(mode="json"))
-        storage.write_bytes(self.folder + "report.json", json.dumps(document, indent=2).encode())
         page = gallery.render_gallery(GalleryInput(facts, totals, self._cards()))
-        storage.write_bytes(self.folder + "gallery.html", page.encode())
+        document = report.report_dict(facts, totals, config.model_dump(mode="json"), page.pictures)
+        storage.write_bytes(self.folder + "report.json", json.dumps(document, indent=2).encode())
+        storage.write_bytes(self.folder + "gallery.html", page.html.encode())
         table.finish_run()
         self.listener.say(f"report and gallery: {self.folder}gallery.html")
         failed = totals.error_rate > config.max_error_rate

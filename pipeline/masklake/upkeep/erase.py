@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError
-from masklake.segment import gallery
 from masklake.storage import StorageError
 from masklake.upkeep.rewrite import opened, replace_files
 from masklake.upkeep.upkeep import TableFile, UpkeepTable
@@ -79,16 +79,23 @@ def check_gone(uris: Sequence[str]) -> None:
 
 
 def erase_pictures(table_uri: str, uris: Collection[str]) -> int:
-    """Delete the galleries that show one of these images, and their lines in reports; returns how many files that changed."""
+    """Delete the galleries that show or name one of these images, and their lines in reports; returns how many files that changed.
+
+    A gallery's report says which images it shows. A gallery without such a report is deleted: nothing says what it shows.
+    """
     folder = f"{table_uri}/_masklake/runs/"
-    changed, shown = 0, gallery.shown_names(uris)
-    for page in storage.list_files(folder) if storage.list_names(folder) else ():
-        for file in page:
-            if file.uri.endswith("/gallery.html") and not shown.isdisjoint(gallery.names_on(storage.read_bytes(file.uri).decode())):
-                storage.delete_files([file.uri])
-                changed += 1
-            if file.uri.endswith("/report.json"):
-                changed += _erase_examples(file.uri, uris)
+    pages = storage.list_files(folder) if storage.list_names(folder) else ()
+    files = {file.uri for page in pages for file in page if file.uri.endswith(("/gallery.html", "/report.json"))}
+    changed = 0
+    for run in sorted({uri.rpartition("/")[0] for uri in files}):
+        gallery, report = f"{run}/gallery.html", f"{run}/report.json"
+        told = json.loads(storage.read_bytes(report)) if report in files else {}
+        if gallery in files and _shows(told, uris):
+            storage.delete_files([gallery])  # before the report forgets what it shows
+            changed += 1
+        if _forget(told, uris):
+            storage.write_bytes(report, json.dumps(told, indent=2).encode())
+            changed += 1
     return changed
 
 
@@ -121,14 +128,17 @@ def _take_out(table: UpkeepTable, file: TableFile, uris: Sequence[str]) -> bool:
     return replace_files(table, [file], lambda _, first, rows: pc.invert(pc.is_in(rows["image_uri"], values))) is not None
 
 
-def _erase_examples(uri: str, images: Collection[str]) -> bool:
-    """Take the lines about these images out of a report; returns whether there were any."""
-    report = json.loads(storage.read_bytes(uri))
-    changed = False
+def _shows(report: Mapping[str, Any], images: Collection[str]) -> bool:
+    """Whether the gallery of this report has a picture of one of these images, names one, or may do so."""
+    named = (example["uri"] for error in report.get("errors", {}).values() for example in error["examples"])
+    return "pictures" not in report or not set(images).isdisjoint([*report["pictures"], *named])
+
+
+def _forget(report: dict[str, Any], images: Collection[str]) -> bool:
+    """Take these images out of a report; returns whether they were there."""
+    before = json.dumps(report)
     for error in report.get("errors", {}).values():
-        kept = [example for example in error["examples"] if example["uri"] not in images]
-        changed |= len(kept) < len(error["examples"])
-        error["examples"] = kept
-    if changed:
-        storage.write_bytes(uri, json.dumps(report, indent=2).encode())
-    return changed
+        error["examples"] = [example for example in error["examples"] if example["uri"] not in images]
+    if "pictures" in report:
+        report["pictures"] = [uri for uri in report["pictures"] if uri not in images]
+    return json.dumps(report) != before

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from masklake.demo.scenes import LABELS, THING_LABEL_IDS, render, sample_scene
+from masklake.pages import rendering
 from masklake.pages.cards import Card, card_from
-from masklake.segment.gallery import GalleryInput
+from masklake.segment.gallery import GalleryInput, render_gallery
 from masklake.segment.report import RunFacts, RunTotals
 
 SIZES = ((480, 640), (720, 1280), (640, 480), (512, 512), (600, 800), (1080, 1920))
@@ -42,6 +45,15 @@ FAILURES = {
         ),
     ),
 }
+
+_SHEET = (Path(rendering.__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
+LIGHT, DARK = (dict(re.findall(r"--(\w+):(#[0-9a-f]{6})", rule)) for rule in re.findall(r":root{(.*?)}", _SHEET))
+"""The colours of both schemes, as the style sheet names them."""
+
+
+def page_of(gallery: GalleryInput) -> str:
+    """The page as a browser gets it."""
+    return render_gallery(gallery).html
 
 
 def scene_row(seed: int, height: int, width: int, task: str = "panoptic") -> tuple[Any, dict[str, Any]]:

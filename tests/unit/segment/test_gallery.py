@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 
 from masklake.pages.cards import LONG_SIDE, Card, LegendEntry, card_from
-from masklake.pages.style import DARK, LIGHT
-from masklake.segment.gallery import GalleryInput, render_gallery
+from masklake.segment.gallery import GalleryInput
 from masklake.segment.report import RunTotals
-from tests.unit.segment.sample_pages import FACTS, gallery_of, scene_card, scene_row
+from tests.unit.segment.sample_pages import DARK, FACTS, LIGHT, gallery_of, page_of, scene_card, scene_row
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -68,34 +67,34 @@ class TestUntrustedText:
         def shape(page: Page) -> list[tuple[str, list[str]]]:
             return [(tag, sorted(attributes)) for tag, attributes in page.tags]
 
-        assert shape(Page(render_gallery(nasty_gallery(text)))) == shape(Page(render_gallery(nasty_gallery("harmless"))))
+        assert shape(Page(page_of(nasty_gallery(text)))) == shape(Page(page_of(nasty_gallery("harmless"))))
 
     @pytest.mark.parametrize("text", NASTY[:5])
     def test_is_shown_as_it_is(self, text: str) -> None:
-        page = Page(render_gallery(nasty_gallery(text)))
+        page = Page(page_of(nasty_gallery(text)))
         assert page.text.count(text) >= 8  # table, run, task, label, class, stage, code, URI, message
 
     def test_controls_and_changes_of_direction_are_spelt_out(self) -> None:
         for text in NASTY[5:]:
-            html = render_gallery(nasty_gallery(text))
+            html = page_of(nasty_gallery(text))
             assert not set(re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff]", html))
-        html = render_gallery(nasty_gallery("a\u202egpj.exe"))
+        html = page_of(nasty_gallery("a\u202egpj.exe"))
         assert "a\\u202egpj.exe" in html
 
     def test_other_scripts_and_emoji_stay(self) -> None:
         text = "קבצים صورة 写真 👩\u200d🚒 naïve"
-        assert text in Page(render_gallery(nasty_gallery(text))).text
+        assert text in Page(page_of(nasty_gallery(text))).text
 
     def test_lone_surrogates_do_not_break_the_file(self) -> None:
-        render_gallery(nasty_gallery("\udcff.jpg")).encode("utf-8")
+        page_of(nasty_gallery("\udcff.jpg")).encode("utf-8")
 
     def test_endless_text_is_cut(self) -> None:
-        assert len(render_gallery(nasty_gallery("x" * 1_000_000))) < 60_000
+        assert len(page_of(nasty_gallery("x" * 1_000_000))) < 60_000
 
 
 class TestPage:
     def test_nothing_is_asked_of_a_network(self) -> None:
-        html = render_gallery(gallery_of([scene_card(0)]))
+        html = page_of(gallery_of([scene_card(0)]))
         page = Page(html)
         policy = page.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"] or ""
         assert policy.startswith("default-src 'none'; img-src data:;")
@@ -110,7 +109,7 @@ class TestPage:
         assert "@import" not in html
 
     def test_shows_the_facts_of_the_run(self) -> None:
-        html = render_gallery(gallery_of([scene_card(0)]))
+        html = page_of(gallery_of([scene_card(0)]))
         for fact in (
             "s3://lake/masks",
             "s3://lake/images/",
@@ -125,7 +124,7 @@ class TestPage:
             assert fact in html
 
     def test_every_picture_has_a_text_and_a_switch(self) -> None:
-        page = Page(render_gallery(gallery_of([plain_card(), plain_card("s3://lake/b.jpg")])))
+        page = Page(page_of(gallery_of([plain_card(), plain_card("s3://lake/b.jpg")])))
         assert [picture["alt"] for picture in page.all("img", **{"class": "masked"})] == [
             "a.jpg with masks: 2 cat",
             "b.jpg with masks: 2 cat",
@@ -136,14 +135,14 @@ class TestPage:
         assert switches[0]["id"] == page.all("label", **{"for": "masks"})[0]["for"]
 
     def test_the_legend_names_label_colour_count_and_score(self) -> None:
-        html = render_gallery(gallery_of([plain_card()]))
+        html = page_of(gallery_of([plain_card()]))
         assert (
             '<i style="background:#ff0010"></i><bdi>cat</bdi> <b title="segments">&times;2</b> <span title="highest score">0.88</span>'
             in html
         )
 
     def test_bars_are_as_long_as_their_counts(self) -> None:
-        html = render_gallery(gallery_of([], {"cat": 30, "dog": 120, "cow": 1}))
+        html = page_of(gallery_of([], {"cat": 30, "dog": 120, "cow": 1}))
         assert re.findall(r'<bdi class="name">(\w+)</bdi>.*?width:([\d.]+)%.*?figure">([\d,]+)<', html)[:3] == [
             ("dog", "100.0", "120"),
             ("cat", "25.0", "30"),
@@ -151,14 +150,14 @@ class TestPage:
         ]
 
     def test_many_classes_unfold(self) -> None:
-        html = render_gallery(gallery_of([], {f"class-{n:02d}": 100 - n for n in range(40)}))
+        html = page_of(gallery_of([], {f"class-{n:02d}": 100 - n for n in range(40)}))
         before, after = html.split("<details>")
         assert before.count("class-") == 24
         assert "<summary>16 more</summary>" in after
         assert after.count("class-") == 16
 
     def test_failures_are_grouped_by_code_most_frequent_first(self) -> None:
-        page = render_gallery(gallery_of([]))
+        page = page_of(gallery_of([]))
         assert re.findall(r"<code>(\w+)</code> <span>(\d+ rows?)", page) == [
             ("not_an_image", "4 rows"),
             ("too_large", "1 row"),
@@ -179,13 +178,13 @@ class TestPage:
         ],
     )
     def test_what_is_not_there_is_said(self, gallery: GalleryInput, texts: list[str]) -> None:
-        html = render_gallery(gallery)
+        html = page_of(gallery)
         assert [text for text in texts if text not in html] == []
         assert "<img" not in html
 
     def test_an_answer_without_segments_is_a_card(self) -> None:
         image, row = scene_row(1, 40, 60)
-        html = render_gallery(gallery_of([card_from(image, {**row, "segments": []})]))
+        html = page_of(gallery_of([card_from(image, {**row, "segments": []})]))
         assert "Nothing found" in html
         assert "with masks: nothing" in html
 
@@ -194,11 +193,11 @@ class TestPage:
             yield plain_card()
             yield plain_card()
 
-        assert render_gallery(replace(gallery_of([]), cards=cards())).count("<article") == 2
+        assert page_of(replace(gallery_of([]), cards=cards())).count("<article") == 2
 
     def test_pictures_are_inlined_as_they_are(self) -> None:
         card = scene_card(1)
-        page = Page(render_gallery(gallery_of([card])))
+        page = Page(page_of(gallery_of([card])))
         for kind, pixels in (("plain", card.image), ("masked", card.overlay)):
             picture = page.all("img", **{"class": kind})[0]
             data = base64.b64decode((picture["src"] or "").removeprefix("data:image/webp;base64,"))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
+from masklake import storage
 from masklake.errors import MasklakeError
 from masklake.pages.cards import Card
 from masklake.segment.gallery import GalleryInput, render_gallery
@@ -130,28 +131,53 @@ def test_a_compaction_that_had_read_them_already_is_not_committed(tmp_path: Path
     assert images_in(tmp_path) == Counter("bcd")
 
 
+def shown_by(table: Table, run_id: str, picture: str, failed: str = "") -> None:
+    """A run's report and gallery, with one picture and the failures of these images."""
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    facts = RunFacts(run_id, LAKE, table.uri, "model", "revision", ("panoptic",), now, now)
+    examples = tuple((uri(name), "no bytes") for name in failed)
+    totals = RunTotals(errors={"empty": 2}, examples={"empty": examples}) if failed else RunTotals()
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    gallery = render_gallery(GalleryInput(facts, totals, [Card(picture, "panoptic", pixels, pixels, ())]))
+    folder = f"{table.uri}/_masklake/runs/{run_id}"
+    storage.write_bytes(f"{folder}/report.json", json.dumps(report_dict(facts, totals, {}, gallery.pictures)).encode())
+    storage.write_bytes(f"{folder}/gallery.html", gallery.html.encode())
+
+
 def test_galleries_that_show_them_go_and_reports_forget_them(tmp_path: Path) -> None:
     table = Table.open_or_create(str(tmp_path), BY)
     odd = "s3://lake/images/" + "deep/" * 80 + "a <b> & \u202ec.jpg"
-    for run_id, shown in {"run-1": odd, "run-2": uri("b")}.items():
-        now = datetime(2026, 11, 22, tzinfo=UTC)
-        facts = RunFacts(run_id, LAKE, table.uri, "model", "revision", ("panoptic",), now, now)
-        totals = RunTotals(errors={"empty": 2}, examples={"empty": ((uri("x"), "no bytes"), (uri("y"), "no bytes"))})
-        pixels = np.zeros((4, 4, 3), np.uint8)
-        folder = tmp_path / "_masklake" / "runs" / run_id
-        folder.mkdir(parents=True)
-        (folder / "gallery.html").write_text(
-            render_gallery(GalleryInput(facts, RunTotals() if run_id == "run-1" else totals, [Card(shown, "panoptic", pixels, pixels, ())]))
-        )
-        (folder / "report.json").write_text(json.dumps(report_dict(facts, totals, {})))
+    shown_by(table, "run-1", odd)
+    shown_by(table, "run-2", uri("b"), failed="xy")
 
     def left() -> list[str]:
         return sorted(f"{path.parent.name}/{path.name}" for path in (tmp_path / "_masklake" / "runs").rglob("*.*"))
 
+    def report(run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((tmp_path / "_masklake" / "runs" / run_id / "report.json").read_text())
+        return found
+
     assert erase_pictures(table.uri, [uri("z")]) == 0
-    assert erase_pictures(table.uri, [odd]) == 1
+    assert erase_pictures(table.uri, [odd]) == 2
     assert left() == ["run-1/report.json", "run-2/gallery.html", "run-2/report.json"]
-    assert erase_pictures(table.uri, [uri("x")]) == 3  # the other gallery names it among the failures, and both reports do
+    assert report("run-1")["pictures"] == []
+    assert erase_pictures(table.uri, [uri("x")]) == 2  # the other gallery names it among the failures, as its report does
     assert left() == ["run-1/report.json", "run-2/report.json"]
-    report = json.loads((tmp_path / "_masklake" / "runs" / "run-1" / "report.json").read_text())
-    assert report["errors"]["empty"] == {"rows": 2, "examples": [{"uri": uri("y"), "message": "no bytes"}]}
+    assert report("run-2")["errors"]["empty"] == {"rows": 2, "examples": [{"uri": uri("y"), "message": "no bytes"}]}
+    assert report("run-2")["pictures"] == [uri("b")]
+    assert erase_pictures(table.uri, [uri("b")]) == 1
+    assert report("run-2")["pictures"] == []
+    assert erase_pictures(table.uri, [odd, uri("x"), uri("b")]) == 0
+
+
+def test_a_gallery_of_which_nothing_says_what_it_shows_goes(tmp_path: Path) -> None:
+    table = Table.open_or_create(str(tmp_path), BY)
+    for run_id in ("run-1", "run-2", "run-3"):
+        shown_by(table, run_id, uri("b"))
+    runs = tmp_path / "_masklake" / "runs"
+    (runs / "run-1" / "report.json").unlink()
+    told = json.loads((runs / "run-2" / "report.json").read_text())
+    del told["pictures"]
+    (runs / "run-2" / "report.json").write_text(json.dumps(told))
+    assert erase_pictures(table.uri, [uri("z")]) == 2
+    assert sorted(path.parent.name for path in runs.rglob("gallery.html")) == ["run-3"]

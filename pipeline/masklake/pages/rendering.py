@@ -1,0 +1,93 @@
+"""Pages from the templates beside this module: escaping is the environment's, not a habit of those who write them.
+
+URIs, labels and messages come from the lake and are untrusted. Every value that a template prints is escaped (`autoescape`), after its
+controls were spelt out (`finalize`); a name that a template does not find is an error. Nothing here and no template marks text as safe:
+`tests/unit/pages/test_templates.py` looks at every expression of every template.
+
+No script is used, and the Content-Security-Policy of `page.html.j2` forbids everything that would leave the page: pages are mailed, and
+opened in viewers that run no script. What can be pressed there works by style sheets and by what HTML itself can do (popovers, radio
+buttons), so that the policy needs no exception.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import unicodedata
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+
+_QUALITY = 80
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this package with these values."""
+    return environment().get_template(template).render(**values)
+
+
+@functools.cache
+def environment() -> Environment:
+    """What all templates share: escaping, and the filters `hex`, `plural`, `short`, `thousands`."""
+    made = Environment(
+        loader=PackageLoader("masklake.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"hex": hex_colour, "plural": plural, "short": short, "thousands": lambda count: f"{count:,}"}
+    return made
+
+
+def _shown(value: Any) -> Any:
+    """A value as templates print it, before it is escaped. What is HTML already comes from a template."""
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def visible(text: str) -> str:
+    """Text whose controls are spelt out, among them those that turn the reading direction around: they make a text look like another."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    # Joiners belong to scripts and emoji; every other format character, control, surrogate and line separator is spelt out.
+    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and character not in "\u200c\u200d":
+        return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
+    return character
+
+
+def short(text: str, longest: int) -> str:
+    """Text without its middle, where it has more than `longest` characters."""
+    return text if len(text) <= longest else f"{text[: longest // 2]}\N{HORIZONTAL ELLIPSIS}{text[-(longest // 2) :]}"
+
+
+def picture(pixels: NDArray[np.uint8]) -> str:
+    """The address of a picture that is its content: uint8 [H, W, 3] as WebP in a data URI."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", quality=_QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def name_of(uri: str) -> tuple[str, str]:
+    """The folder of a URI, with its slash, and the file name."""
+    folder, slash, name = uri.rpartition("/")
+    return folder + slash, name
+
+
+def hex_colour(colour: tuple[int, int, int]) -> str:
+    """RGB, 0..255, as CSS writes it."""
+    return "#" + "".join(f"{min(255, max(0, int(part))):02x}" for part in colour)
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """A count and its noun."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
