@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from masklake.errors import ImageFailure
+from masklake.errors import ImageFailure, MasklakeError
 from masklake.evaluation.scoring import Judged, Scoring
 from masklake.images.decode import decode
 from masklake.images.fetch import fetch_by_uri
@@ -58,9 +59,12 @@ def _show(row: Mapping[str, Any], judged: Judged, image: TruthImage, scoring: Sc
 
 
 def _image(uri: str, size: tuple[int, int]) -> NDArray[np.uint8] | None:
-    data = fetch_by_uri(uri)
-    found = data if isinstance(data, ImageFailure) else decode(data, max_pixels=size[0] * size[1])
-    return None if isinstance(found, ImageFailure) or found.pixels.shape[:2] != size else found.pixels
+    with suppress(MasklakeError):  # whoever scores a table need not have the keys of its lake
+        data = fetch_by_uri(uri)
+        found = data if isinstance(data, ImageFailure) else decode(data, max_pixels=size[0] * size[1])
+        if not isinstance(found, ImageFailure) and found.pixels.shape[:2] == size:
+            return found.pixels
+    return None
 
 
 def true_segments(image: TruthImage, scoring: Scoring) -> Iterator[Segment]:
