@@ -44,6 +44,27 @@ def contents(uri: str, **settings: Any) -> dict[str, bytes | ImageFailure]:
     }
 
 
+def test_what_an_api_lists_is_a_list_whose_etags_are_those_of_a_listing(s3: SeaweedFS, bucket: str) -> None:
+    for name in ("dt=1/a.jpg", "dt=1/b.jpg"):
+        s3.client.put_object(Bucket=bucket, Key=name, Body=name.encode())
+    entries = s3.client.list_objects_v2(Bucket=bucket, Prefix="dt=1/")["Contents"]
+    assert entries[0]["ETag"].startswith('"')
+    told = [
+        {
+            "uri": f"s3://{bucket}/{entry['Key']}",
+            "etag": entry["ETag"],
+            "size": entry["Size"],
+            "modified": int(entry["LastModified"].timestamp()),
+        }
+        for entry in entries
+    ]
+    s3.client.put_object(Bucket=bucket, Key="lists/all.jsonl", Body="\n".join(map(json.dumps, told)).encode())
+    listed = {
+        name: {**row, "image_modified": row["image_modified"].replace(microsecond=0)} for name, row in found(f"s3://{bucket}/dt=1/").items()
+    }
+    assert found(f"s3://{bucket}/lists/all.jsonl") == found(f"s3://{bucket}/lists/") == listed
+
+
 # --- ranges -------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -10,6 +11,28 @@ from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure
 from masklake.images.pages import PAGE_SCHEMA, is_hidden
 from masklake.storage import StorageError, StoredFile
+
+
+class There:
+    """What is at a URI, looked at when it is asked for, and once."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    @cached_property
+    def file(self) -> StoredFile | None:
+        """The one file of this name, if it is one."""
+        return None if storage.is_glob(self.uri) and not storage.exists(self.uri) else one_file(self.uri)
+
+    @cached_property
+    def first(self) -> list[StoredFile]:
+        """Some of the visible files below it, or that match it, some where there is any."""
+        try:
+            return next((files for files in listed(self.uri) if files), [])
+        except StorageError as error:
+            if error.code == ErrorCode.NOT_FOUND:
+                return []
+            raise
 
 
 def listed(uri: str) -> Iterator[list[StoredFile]]:

@@ -21,8 +21,13 @@ from masklake import storage
 from masklake.errors import ImageFailure
 from masklake.images.indexes import Indexes
 from masklake.images.keys import Asked
+from masklake.images.listing import There
 from masklake.images.pages import Place
 from masklake.storage import StoredFile
+
+
+class Unreadable(Exception):
+    """A file is not what it is taken for, and why, without its name."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Input:
     """It is a table with the images' bytes in this column."""
     key_column: str | None = None
     """The column that names such a table's rows; None where they are numbered."""
+    uri_column: str | None = None
+    """It is a list of images, which this column names; None where the column has a usual name."""
     since: datetime | None = None
     """Objects that were modified before need not be opened; `discover` leaves them out in any case."""
     indexes: Indexes | None = None
@@ -62,13 +69,13 @@ class Source:
     opens: tuple[str, ...] = ()
     """How names of objects end that hold images of this kind, wherever they are listed."""
 
-    def claims(self, asked: Input) -> bool:
+    def claims(self, asked: Input, there: There) -> bool:
         """Whether the input is of this kind. Asked in the order of `SOURCES`, the first that says so has it.
 
         Raises:
             Refused: it is, and in a form that is not read.
         """
-        del asked
+        del asked, there
         return False
 
     def fences(self, asked: Input) -> str:

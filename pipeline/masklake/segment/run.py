@@ -161,6 +161,7 @@ class _Run:
             config.input,
             bytes_column=config.bytes_column,
             key_column=config.key_column,
+            uri_column=config.uri_column,
             since=None if config.since is None else time_of(config.since, self.started_at),
             indexes=Indexes(f"{self.table_uri}/_masklake/shards/", kept=not config.dry_run),
         )

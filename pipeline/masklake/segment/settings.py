@@ -86,14 +86,19 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     input: Uri = Field(
-        description="images: a prefix, a glob, tar shards, a Parquet manifest with a `uri` column, an S3 Inventory's manifest.json, or, "
-        "with --bytes-column, Parquet files or a Delta table (s3://, file://, a path)",
+        description="images: a prefix, a glob, tar shards, lists of images (Parquet, CSV, JSON lines, text), an S3 Inventory's "
+        "manifest.json, or, with --bytes-column, Parquet files or a Delta table (s3://, file://, a path)",
     )
     bytes_column: Annotated[str | None, Shown("COLUMN")] = Field(
         None, pattern=_COLUMN, description="the input is a table with the images' bytes in this column"
     )
     key_column: Annotated[str | None, Shown("COLUMN")] = Field(
         None, pattern=_COLUMN, description="with --bytes-column: names the rows (default: they are numbered)"
+    )
+    uri_column: Annotated[str | None, Shown("COLUMN")] = Field(
+        None,
+        min_length=1,
+        description="the input is a list, or lists, in which this column names the images (default: uri, url, path, ...)",
     )
     since: Time | None = Field(
         None, description="only objects modified at or after this time (2026-11-22, 2026-11-22T10:00Z), or so long ago (30m, 24h, 7d)"
@@ -108,7 +113,7 @@ class RunConfig(BaseModel):
     )
     carry: Annotated[Names, AfterValidator(_carried_name), Shown("COLUMN")] = Field(
         (),
-        description="columns of a manifest or a table of images, or hive-style keys of the path, that go along into the table: text, "
+        description="columns of a list or a table of images, or hive-style keys of the path, that go along into the table: text, "
         "64-bit whole or floating-point numbers, booleans, dates, times (microseconds, UTC), as they are; keys of the path are text",
     )
     on_overlap: Literal["takeover", "wait", "skip"] = Field(
@@ -158,6 +163,10 @@ class Config(SegmentConfig, RunConfig):
             raise ValueError("--key-column row: rows without a key are called so by their number; give the column another name")
         if self.key_column is not None and self.bytes_column is None:
             raise ValueError(f"--key-column {self.key_column} names the rows of a table of images: say --bytes-column as well")
+        if self.uri_column is not None and self.bytes_column is not None:
+            raise ValueError(
+                f"--uri-column {self.uri_column}: with --bytes-column the images are in the table itself: leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from masklake import storage
-from masklake.errors import Refused
 from masklake.images.discover import discover
 from masklake.images.keys import hive_keys
 from masklake.images.pages import PAGE_SCHEMA
 from masklake.images.source import Input
-from masklake.segment.plan import WorkList, make_plan, read_group
-from tests.unit.images.sources.test_shards import write_tar
 
 
 def files(folder: Path, *names: str) -> None:
@@ -92,66 +86,6 @@ def test_a_long_listing_comes_in_pages(tmp_path: Path) -> None:
     for number in range(2 * storage.PAGE + 1):
         (tmp_path / f"{number}.jpg").touch()
     assert [page.num_rows for page in discover(Input(str(tmp_path)))] == [storage.PAGE, storage.PAGE, 1]
-
-
-# --- manifests ----------------------------------------------------------------------------------------------------------------------------
-
-
-def manifest(folder: Path, **columns: object) -> Path:
-    path = folder / "images.parquet"
-    pq.write_table(pa.table(columns), path)
-    return path
-
-
-def test_a_manifest_names_images_and_the_store_describes_them(tmp_path: Path) -> None:
-    files(tmp_path, "in/a.jpg", "in/_b c%20.jpg")
-    rows = found(manifest(tmp_path, uri=[f"{tmp_path}/in/a.jpg", "in/_b c%20.jpg", f"file://{tmp_path}/absent.jpg", "nosuch://x"]))
-    a, b, absent, unknown = rows.values()
-    assert (a["image_uri"], a["image_bytes"], a["error_code"]) == (f"file://{tmp_path}/in/a.jpg", 8, None)
-    assert (b["image_uri"], b["image_bytes"], b["error_code"]) == (f"file://{tmp_path}/in/_b c%20.jpg", 14, None)
-    assert (absent["error_code"], absent["error_message"], absent["image_etag"]) == ("not_found", "there is no such object", None)
-    assert (unknown["error_code"], unknown["image_bytes"]) == ("not_found", None)
-
-
-def test_what_a_manifest_says_with_an_etag_is_believed(tmp_path: Path) -> None:
-    files(tmp_path, "b.jpg")
-    noon = datetime(2026, 11, 22, 12)  # noqa: DTZ001 - without a zone it means UTC
-    path = manifest(
-        tmp_path, uri=["s3://lake/a.jpg", "b.jpg"], etag=["e1", None], size=pa.array([7, 8], pa.int32()), modified=[noon, noon], more=[1, 2]
-    )
-    a, b = found(path).values()
-    expected = {"image_uri": "s3://lake/a.jpg", "image_etag": "e1", "image_bytes": 7, "image_modified": noon.replace(tzinfo=UTC)}
-    assert a == {**dict.fromkeys(PAGE_SCHEMA.names), **expected}
-    assert b["image_bytes"] == 5  # asked for, as there was no etag
-
-
-def test_columns_of_a_manifest_take_the_place_of_hive_style_keys_where_asked_for(tmp_path: Path) -> None:
-    write_tar(tmp_path / "dt=1" / "b.tar", {"1.jpg": b"1", "2.jpg": b"2"})
-    files(tmp_path, "dt=1/a.jpg")
-    path = manifest(tmp_path, uri=["dt=1/a.jpg", "dt=1/b.tar"], camera=[7, 8], dt=["x", None], unused=["", ""])
-    pages = discover(Input(str(path)), keys=("camera", "dt", "site"))
-    make_plan(pages, None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 9, ("camera", "dt", "site")))
-    group = read_group(str(tmp_path / "plan"), 0)
-    assert group["image_uri"].to_pylist() == [f"file://{tmp_path}/dt=1/{name}" for name in ("a.jpg", "b.tar/1.jpg", "b.tar/2.jpg")]
-    assert group["camera"].to_pylist() == ["7", "8", "8"]
-    assert group["dt"].to_pylist() == ["x", None, None]
-    assert group["site"].to_pylist() == [None, None, None]
-
-
-def test_a_manifest_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="has a column `uri`; this one has path, n"):
-        found(manifest(tmp_path, path=["a"], n=[1]))
-    with pytest.raises(Refused, match="1 rows of the manifest have no uri"):
-        found(manifest(tmp_path, uri=["a.jpg", None]))
-    (tmp_path / "text.parquet").write_text("uri\na.jpg\n")
-    with pytest.raises(Refused, match="not a manifest that can be read"):
-        found(tmp_path / "text.parquet")
-
-
-def test_a_long_manifest_comes_in_pages(tmp_path: Path) -> None:
-    count = 2 * storage.PAGE + 1
-    path = manifest(tmp_path, uri=[f"s3://lake/{n}.jpg" for n in range(count)], etag=["e"] * count)
-    assert [page.num_rows for page in discover(Input(str(path)))] == [storage.PAGE, storage.PAGE, 1]
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import accumulate, chain
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
+from masklake.images import delta
 from masklake.images.indexes import Indexes
 from masklake.images.keys import NOT_ASKED, Asked, hive_keys, kind_in_table
-from masklake.images.listing import listed, one_file
+from masklake.images.listing import There, listed
 from masklake.images.opening import Opening, opened
 from masklake.images.pages import Place, page
 from masklake.images.source import Input, Source
@@ -37,7 +36,6 @@ _MARK = "#column="  # between a file and a row in the URI of an image
 _ROW = "row"
 _ROWS_AT_ONCE = 16  # decoded together; all of a row group would be too many
 _READ_BYTES = 1024 * 1024  # of a column at a time
-_UNKNOWN_TO_US = {"deletionVectors", "columnMapping"}  # Delta features that change what a file's rows mean
 
 
 class ImageTables(Source):
@@ -45,19 +43,20 @@ class ImageTables(Source):
 
     name = _NAME
 
-    def claims(self, asked: Input) -> bool:
+    def claims(self, asked: Input, there: There) -> bool:
         """Whatever is said to have such a column."""
+        del there
         return asked.bytes_column is not None
 
     def may_hold(self, asked: Input) -> str | None:
         """The files' URIs; a Delta table's log may name files anywhere."""
-        files = _delta_paths(asked.uri) or ()
+        files = delta.paths_at(asked.uri) or ()
         return None if any("://" in path for path in files) else super().may_hold(asked)
 
     def columns(self, asked: Input, names: Sequence[str]) -> pa.Schema:
         """Those of a Delta table; of Parquet files, as many are looked at as it takes to find each name, in the file or in its path."""
-        delta = _delta_at(asked.uri)
-        return _schema_of_files(asked.uri, names) if delta is None else _schema_of_delta(delta)
+        table = delta.table_at(asked.uri)
+        return _schema_of_files(asked.uri, names) if table is None else _schema_of_delta(table)
 
     def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:
         """Every row of every file that is new enough."""
@@ -126,9 +125,9 @@ def _files(uri: str) -> Iterator[list[StoredFile]]:
     Raises:
         Refused: there are files, and none is Parquet; or the Delta table cannot be read.
     """
-    paths = _delta_paths(uri)
-    if paths is not None:
-        yield from _stored([path if "://" in path else f"{uri.rstrip('/')}/{path}" for path in paths])
+    of_delta = delta.files_at(uri)
+    if of_delta is not None:
+        yield from of_delta
         return
     other: str | None = None
     found = False
@@ -139,33 +138,6 @@ def _files(uri: str) -> Iterator[list[StoredFile]]:
         yield files
     if other is not None and not found:
         raise Refused(f"--input {uri}: with --bytes-column it holds Parquet files; there is none, but {other}")
-
-
-def _delta_paths(uri: str) -> list[str] | None:
-    """The files of a Delta table's newest version, relative to it or as URIs; None where there is no such table.
-
-    Raises:
-        Refused: it has rows or columns that only a full reader of Delta would understand.
-    """
-    table = _delta_at(uri)
-    if table is None:
-        return None
-    unknown = _UNKNOWN_TO_US.intersection(table.protocol().reader_features or ())
-    if unknown:
-        raise Refused(f"--input {uri}: the Delta table uses {', '.join(sorted(unknown))}, which is not read here: rewrite it without")
-    return [unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()]
-
-
-def _delta_at(uri: str) -> DeltaTable | None:
-    """The Delta table of this name; None where it is a pattern, a file or another folder."""
-    if storage.is_glob(uri) or one_file(uri) is not None:
-        return None
-    try:
-        return DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
-    except TableNotFoundError:
-        return None
-    except (DeltaError, OSError) as error:
-        raise Refused(f"--input {uri}: the Delta table cannot be opened: {error}") from None
 
 
 def _schema_of_delta(table: DeltaTable) -> pa.Schema:
@@ -193,13 +165,6 @@ def _schema_of_file(uri: str) -> pa.Schema:
             return pq.read_schema(source)
     except (StorageError, pa.ArrowException, OSError):
         return pa.schema([])
-
-
-def _stored(uris: Sequence[str]) -> Iterator[list[StoredFile]]:
-    for first in range(0, len(uris), storage.PAGE):
-        part = uris[first : first + storage.PAGE]
-        found = storage.stat_many(part)
-        yield [StoredFile(uri, None, None, None) if isinstance(file, ImageFailure) else file for uri, file in zip(part, found, strict=True)]
 
 
 def read_footer(file: StoredFile, column: ImageColumn, asked: Asked = NOT_ASKED) -> ImageFile:

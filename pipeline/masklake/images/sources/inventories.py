@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from masklake import storage
 from masklake.errors import Refused
 from masklake.images.keys import Asked
-from masklake.images.listing import completed, one_file
+from masklake.images.listing import There, completed
 from masklake.images.pages import is_hidden, page
 from masklake.images.source import Input, Source
 
@@ -47,9 +47,9 @@ class Inventories(Source):
 
     name = "inventory"
 
-    def claims(self, asked: Input) -> bool:
+    def claims(self, asked: Input, there: There) -> bool:
         """A file of this name."""
-        return asked.uri.endswith(_NAME) and one_file(asked.uri) is not None
+        return asked.uri.endswith(_NAME) and there.file is not None
 
     def fences(self, asked: Input) -> str:
         """The bucket."""

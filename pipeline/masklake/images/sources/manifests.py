@@ -1,9 +1,4 @@
-"""Lists of images that somebody has made: Parquet manifests.
-
-A manifest is a Parquet file with a column `uri` (a relative one begins at its folder) and perhaps `etag`, `size` and `modified`. What is
-listed with an etag is believed, any other image is asked for. Further columns can take the place of hive-style keys, and so partition the
-table, or be carried into it.
-"""
+"""Lists of images in Parquet: manifests, also as a folder of files or a Delta table."""
 
 from __future__ import annotations
 
@@ -13,72 +8,37 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from masklake import storage
-from masklake.errors import Refused
-from masklake.images.keys import Asked
-from masklake.images.listing import completed, one_file
-from masklake.images.pages import page
-from masklake.images.source import Input, Source
-
-_SUFFIX = ".parquet"
-_COLUMNS = {"etag": "image_etag", "size": "image_bytes", "modified": "image_modified"}
+from masklake.images import delta
+from masklake.images.lists import Lists
+from masklake.images.source import Unreadable
+from masklake.storage import StoredFile
 
 
-class Manifests(Source):
-    """A Parquet file that names images."""
+class Manifests(Lists):
+    """Parquet files with a column that names images."""
 
     name = "manifest"
+    suffixes = (".parquet",)
 
-    def claims(self, asked: Input) -> bool:
-        """A file of this name."""
-        return asked.uri.endswith(_SUFFIX) and one_file(asked.uri) is not None
+    def files(self, uri: str) -> Iterator[list[StoredFile]]:
+        """Of a Delta table, the files of its newest version."""
+        of_delta = delta.files_at(uri)
+        return super().files(uri) if of_delta is None else of_delta
 
-    def may_hold(self, asked: Input) -> str | None:
-        """Its images may be anywhere."""
-        del asked
-        return None
-
-    def columns(self, asked: Input, names: Sequence[str]) -> pa.Schema:
-        """All that it has."""
+    def schema(self, uri: str, names: Sequence[str]) -> pa.Schema:
+        """As the file says."""
         del names
-        with storage.open_file(asked.uri) as file:
+        with storage.open_file(uri) as file:
             try:
                 return pq.read_schema(file)
-            except pa.ArrowException as error:
-                raise _unreadable(asked.uri, error) from None
+            except (pa.ArrowException, OSError) as error:
+                raise Unreadable(str(error)) from None
 
-    def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:
-        """What it names; what neither it nor the store knows is null, or an error."""
-        return map(completed, _read(asked.uri, columns))
-
-
-def _read(uri: str, asked: Asked) -> Iterator[pa.Table]:
-    with storage.open_file(uri) as file:
-        try:
-            manifest = pq.ParquetFile(file)
-            names = manifest.schema_arrow.names
-            if "uri" not in names:
-                raise Refused(f"--input {uri}: a manifest has a column `uri`; this one has {', '.join(names)}")
-            own = [name for name in ("uri", *_COLUMNS) if name in names]
-            columns = list(dict.fromkeys([*own, *asked.columns(manifest.schema_arrow, uri)]))
-            for batch in manifest.iter_batches(storage.PAGE, columns=columns):
-                yield _page(uri, pa.table(batch), asked)
-        except pa.ArrowException as error:
-            raise _unreadable(uri, error) from None
-
-
-def _page(uri: str, rows: pa.Table, asked: Asked) -> pa.Table:
-    """A page from a manifest's rows, with its own columns and nulls for what it does not say."""
-    folder = uri[: uri.rindex("/") + 1]
-    if rows["uri"].null_count:
-        raise Refused(f"--input {uri}: {rows['uri'].null_count} rows of the manifest have no uri")
-    uris = [_absolute(str(name), folder) for name in rows["uri"].cast(pa.string()).to_pylist()]
-    known = {_COLUMNS[name]: rows[name] for name in rows.column_names if name in _COLUMNS}
-    return page(uris, image_keys=asked.tell(rows), **known)
-
-
-def _absolute(name: str, folder: str) -> str:
-    return storage.normalise(name if "://" in name or name.startswith("/") else folder + name)
-
-
-def _unreadable(uri: str, error: Exception) -> Refused:
-    return Refused(f"--input {uri}: not a manifest that can be read: {error}")
+    def rows(self, uri: str, columns: pa.Schema) -> Iterator[pa.Table]:
+        """Batch by batch."""
+        with storage.open_file(uri) as file:
+            try:
+                for batch in pq.ParquetFile(file).iter_batches(storage.PAGE, columns=columns.names):
+                    yield pa.table(batch)
+            except (pa.ArrowException, OSError) as error:
+                raise Unreadable(str(error)) from None

@@ -9,7 +9,7 @@ import pyarrow as pa
 from masklake import storage
 from masklake.errors import ImageFailure
 from masklake.images.keys import Asked
-from masklake.images.listing import listed
+from masklake.images.listing import There, listed
 from masklake.images.pages import Place, page_of_files
 from masklake.images.source import Input, Source
 
@@ -19,9 +19,9 @@ class Objects(Source):
 
     name = "objects"
 
-    def claims(self, asked: Input) -> bool:
+    def claims(self, asked: Input, there: There) -> bool:
         """Always: it is asked last."""
-        del asked
+        del asked, there
         return True
 
     def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:

@@ -18,6 +18,7 @@ from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.images.formats import SUFFIXES
 from masklake.images.indexes import Indexes
+from masklake.images.listing import There
 from masklake.images.pages import Place, is_hidden, page
 from masklake.images.source import Input, Source
 from masklake.storage import Span, StorageError, StoredFile
@@ -49,12 +50,13 @@ class Shards(Source):
     name = _NAME
     opens = (_SUFFIX,)
 
-    def claims(self, asked: Input) -> bool:
+    def claims(self, asked: Input, there: There) -> bool:
         """Never: a tar that is named outright is listed as any other object.
 
         Raises:
             Refused: the tar is compressed.
         """
+        del there
         if asked.uri.endswith(_COMPRESSED):
             raise Refused(f"--input {asked.uri}: compressed tar files cannot be read by offset: store them as they are before compression")
         return False

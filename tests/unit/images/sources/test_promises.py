@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,7 +88,24 @@ def _manifests(folder: Path) -> Example:
     return Example(Input(str(folder.parent / "list.parquet")), images, broken, change)
 
 
-EXAMPLES = {"objects": _objects, "tar": _shards, "table": _tables, "manifest": _manifests}
+def _text_list(name: str, header: str, line: Callable[[str], str]) -> Callable[[Path], Example]:
+    def example(folder: Path) -> Example:
+        names, images, broken, change = _listed(folder)
+        (folder.parent / name).write_text("\n".join([*([header] if header else []), *map(line, names)]))
+        return Example(Input(str(folder.parent / name)), images, broken, change)
+
+    return example
+
+
+EXAMPLES = {
+    "objects": _objects,
+    "tar": _shards,
+    "table": _tables,
+    "manifest": _manifests,
+    "csv": _text_list("list.csv", "split,url", lambda name: f"train,{name}"),
+    "jsonl": _text_list("list.jsonl", "", lambda name: json.dumps({"path": name})),
+    "text": _text_list("list.txt", "", str),
+}
 
 
 def test_every_kind_has_an_example() -> None:
