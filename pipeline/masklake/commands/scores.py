@@ -10,7 +10,7 @@ from rich.text import Text
 
 from masklake.evaluation.page import TITLES, figures, percent
 from masklake.evaluation.report import BY_CLASS, Report
-from masklake.pages.page import visible
+from masklake.pages.rendering import visible
 
 _CLASSES = 40  # rows of the table
 
