@@ -74,6 +74,8 @@ def _tell_data(prepared: Any) -> None:
     say(f"{len(training.examples)} examples of {len(training.labels)} classes to learn from, {len(held_out.examples)} held out")
     for what, count in finetune.left_out(prepared).items():
         say(f"left out: {count} {what}")
+    for line in finetune.remarks(prepared):
+        say(line)
     if not held_out.examples:
         say("nothing is held out: the last weights are kept, whatever they are worth")
 

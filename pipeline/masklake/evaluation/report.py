@@ -69,6 +69,8 @@ def report(settings: EvaluateConfig, truth: Truth, scoring: Scoring, pairing: Pa
             "truth": truth.uri,
             "truth_format": truth.format,
             "where": settings.where,
+            "max_detections": scoring.max_detections,
+            "images_with_more_detections": tally.stats.cut if isinstance(tally.stats, InstanceStats) else 0,
             "answers": [asdict(each) for each in pairing.answers],
             "unit": UNITS[scoring.task],
             "classes": classes,
@@ -133,6 +135,11 @@ def remarks(found: Report) -> Iterator[str]:
         yield f"{images['missed']} of {images['truth']} images count as missed, with all that is in them: {_some(named)}"
     if images["matched_by_file_name_alone"]:
         yield f"{images['matched_by_file_name_alone']} images were matched by their file name alone: their folders differ"
+    if cut := found["images_with_more_detections"]:
+        yield (
+            f"{cut} images have more than {found['max_detections']} detections of a class: those of the lowest scores do not count, "
+            "as for pycocotools; see --max-detections"
+        )
     if unmatched["truth"]:
         named = [_in_words(each) for each in unmatched["truth"]]
         yield f"{len(named)} classes of the truth are the label of no segment, and count as missed where they occur: {_some(named)}"

@@ -53,8 +53,9 @@ def evaluate(settings: EvaluateConfig, say: Callable[[str], None], show: Callabl
         say(f"left out of the truth: {count} {what}")
     task = _task(settings, truth)
     mapping = read_mapping(settings.categories) if settings.categories else {}
+    scoring = Scoring(task, truth.coding, classes_for(truth, task, mapping), settings.worst, settings.max_detections)
     try:
-        return _evaluate(settings, truth, Scoring(task, truth.coding, classes_for(truth, task, mapping), settings.worst), say, show)
+        return _evaluate(settings, truth, scoring, say, show)
     except (DeltaError, duckdb.Error, pa.ArrowException, OSError) as error:  # a file of the table is gone, the disk is full, ...
         raise MasklakeError(f"the evaluation broke off: {' '.join(str(error).split())}; run it again when that is cured") from error
 

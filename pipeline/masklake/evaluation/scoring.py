@@ -28,12 +28,13 @@ Segments = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is judged, and how; `worst` images are kept."""
+    """What is judged, and how; `worst` images are kept; `max_detections` as in `quality.instance`."""
 
     task: Task
     coding: Coding
     classes: Classes
     worst: int
+    max_detections: int = instance.MAX_DETECTIONS
 
 
 class Stats(Protocol):
@@ -180,7 +181,7 @@ def _instance(scoring: Scoring, found: Painted | Drawn, order: int) -> _Then:
             for segment in segments
             if (index := scoring.classes.of_label(segment["label"])) is not None
         ]
-        stats = instance.compare(detections, truth, order)
+        stats = instance.compare(detections, truth, order, scoring.max_detections)
         confusion = SemanticStats(instance.confusion(detections, truth, len(scoring.classes)))
         return stats, confusion, Counter(each.class_id for each in truth if not each.crowd), stats.pooled()
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from masklake.config import Folder, OneTask, Program, Shown
+from masklake.quality.instance import MAX_DETECTIONS
 from masklake.table.settings import ChoiceConfig, folder
 from masklake.truth.settings import TruthConfig
 
@@ -41,7 +42,8 @@ label maps:
   names, a CSV with id and name, or lines like "0 sky". Pixels of --ignore-index are not judged.
 
 figures:
-  PQ is that of panopticapi, AP that of pycocotools; both count every class of truth that occurs. The figures do not depend on how the
+  PQ is that of panopticapi, AP that of pycocotools; both count every class of truth that occurs. As there, 100 detections of an image and
+  class count (--max-detections); where that cuts, the job says so. The figures do not depend on how the
   images are divided among tasks. More than 1,000 images, or any with --ray-address, are scored on Ray.
 
 --output gets evaluation.json (all figures, names and the confusion matrix) and evaluation.html (the same to look at, and the worst images).
@@ -62,6 +64,9 @@ class ResultConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     output: Folder | None = Field(None, description="folder for evaluation.json and evaluation.html, which are replaced")
+    max_detections: Annotated[int, Shown("N")] = Field(
+        MAX_DETECTIONS, ge=1, description="of --task instance: so many of each image and class count, those of the highest scores"
+    )
     worst: Annotated[int, Shown("IMAGES")] = Field(12, ge=0, description="images of the lowest scores on the page")
     ray_address: Annotated[str | None, Shown("ADDRESS")] = Field(
         None, min_length=1, description="score on this Ray cluster; `local` starts one here"

@@ -24,6 +24,7 @@ from masklake.inference.segments import Settings
 __all__ = ["ModelDescription", "describe", "licence_of", "load", "processor_settings", "resolve_hub", "verify"]
 
 _FROM_SETTING = "--thing-labels"
+_BINARY = ("segformer",)  # families whose single label is learned by a binary loss
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class ModelDescription:
             "postprocess": self.postprocess,
             "postprocess_version": POSTPROCESS_VERSION,
         }
+        if task == SEMANTIC and len(self.labels) == 1:
+            answer["single_label"] = "sigmoid at 0.5"
         names = {PANOPTIC: ("object_threshold", "overlap_threshold", "mask_threshold"), INSTANCE: ("score_threshold", "max_instances")}
         values = asdict(replace(self.settings, labels={}, thing_ids=frozenset())) if self.postprocess == "exact" else dict(self.asked)
         return answer | {name: values[name] for name in names.get(task, ()) if name in values}
@@ -90,6 +93,7 @@ def describe(folder: Path, options: Options) -> ModelDescription:
     thing_ids, things_from = _things(folder, config, processor, labels, dataset, options)
     tasks = _tasks(folder, family, processor, labels, thing_ids, things_from)
     _check_tasks(folder, model_type, tasks, options, things_from)
+    _check_single_label(folder.name, model_type, labels, options)
     plan, frame = _geometry(config, family, processor, dataset, options)
     return ModelDescription(
         family=model_type,
@@ -252,6 +256,14 @@ def _check_tasks(folder: Path, model_type: str, tasks: tuple[str, ...], options:
             f"{folder.name} does not say which of its labels are things (countable), as {needing} needs, and they are not those of COCO, "
             f"ADE20K or Cityscapes: name them with {_FROM_SETTING}, or as thing_ids in its config.json"
         )
+
+
+def _check_single_label(name: str, model_type: str, labels: Mapping[int, str], options: Options) -> None:
+    """The likeliest of one label is that label, everywhere. Of per-pixel models, SegFormer alone has a loss for one."""
+    if SEMANTIC in options.tasks and len(labels) == 1 and (model_type not in _BINARY or options.postprocess == "hf"):
+        (label,) = labels.values()
+        cure = "leave out --postprocess hf" if model_type in _BINARY else "leave semantic out of --tasks"
+        raise Refused(f"{name} has {label!r} as its only label, and so its semantic answer would be {label!r} at every pixel: {cure}")
 
 
 def _geometry(

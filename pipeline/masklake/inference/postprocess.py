@@ -10,6 +10,8 @@ pixel by pixel (`dense`).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -73,14 +75,27 @@ def semantic(class_logits: torch.Tensor, mask_logits: torch.Tensor, geometry: Ge
 
 
 def semantic_from_map(logits: torch.Tensor, geometry: Geometry, settings: Settings) -> list[Segment]:
-    """One segment for each class present, from per-pixel class logits [K, h, w] over the padded input."""
+    """One segment for each class present, from per-pixel class logits [K, h, w] over the padded input; of a single class, where it is."""
     maps = logits.detach().float()
     _check(np.zeros(1), maps)
+    if len(maps) == 1:
+        return _of_one_label(maps, geometry, settings)
     if maps.device.type == "cpu":
         return map_cells(maps.numpy(), geometry, settings)
     axes = map_geometry(maps.shape, geometry).axes(maps.shape)
     codes = dense.leading_class(dense.to_padded(maps, axes), geometry.original)
     return dense.semantic_dense(codes, maps.softmax(dim=0), axes, settings)
+
+
+def _of_one_label(maps: torch.Tensor, geometry: Geometry, settings: Settings) -> list[Segment]:
+    """The one label where its probability is 0.5 or more, from its logit [1, h, w]; trained by a binary loss, as transformers' SegFormer.
+
+    That is the first of two classes of which the other one's logit is 0.
+    """
+    nothing = 1
+    two = replace(settings, labels={**settings.labels, nothing: ""})
+    found = semantic_from_map(torch.cat((maps, torch.zeros_like(maps))), geometry, two)
+    return [replace(segment, segment_id=1) for segment in found if segment.label_id != nothing]
 
 
 def _host(class_logits: torch.Tensor) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Average precision of instance masks, by pycocotools (`COCOeval`, iouType "segm"), which is the reference: crowds, areas, 100 detections.
+"""Average precision of instance masks, by pycocotools (`COCOeval`, iouType "segm"), which is the reference: crowds, areas, the bound.
 
 COCOeval matches image by image and then accumulates. Here the first step is done wherever the image is; what it found, not the masks, is
 kept and added up, so that a data set can be evaluated in pieces, in any order.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -25,6 +25,9 @@ RunLengths = dict[str, Any]
 
 CONFIDENT = 0.5
 """The score from which on a detection is counted in `confusion`."""
+
+MAX_DETECTIONS = 100
+"""Of each image and class, so many detections count, those of the highest scores: pycocotools' default."""
 
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # COCOeval's area ranges
 
@@ -63,7 +66,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class InstanceQuality:
-    """COCO's figures, 0..1, NaN where there was nothing to find; `ar` is COCO's AR with 100 detections."""
+    """COCO's figures, 0..1, NaN where there was nothing to find; `ar` is COCO's AR with as many detections as count."""
 
     ap: float
     ap50: float
@@ -78,12 +81,13 @@ class InstanceQuality:
 
 @dataclass(frozen=True, eq=False)
 class InstanceStats:
-    """The matches of many images; `sum(parts, InstanceStats())` merges them."""
+    """The matches of many images; `sum(parts, InstanceStats())` merges them. Of `cut` images, the bound on detections left some out."""
 
     matches: tuple[Matches, ...] = ()
+    cut: int = 0
 
     def __add__(self, other: InstanceStats) -> InstanceStats:
-        return InstanceStats(self.matches + other.matches)
+        return InstanceStats(self.matches + other.matches, self.cut + other.cut)
 
     def pooled(self) -> float:
         """The best F1 that any threshold on the score gives at an IoU of 0.5, all classes together, which ranks images; NaN of nothing."""
@@ -118,13 +122,16 @@ class InstanceStats:
         )
 
 
-def compare(prediction: Sequence[Detection], truth: Sequence[TrueInstance], image: int) -> InstanceStats:
+def compare(
+    prediction: Sequence[Detection], truth: Sequence[TrueInstance], image: int, max_detections: int = MAX_DETECTIONS
+) -> InstanceStats:
     """Match one image's detections to its true instances, class by class, at COCO's ten thresholds and four ranges of areas.
 
     Args:
         prediction: of one image; of equal scores the first comes first.
         truth: of the same image, crowds included.
         image: the image's place among all; each image has its own.
+        max_detections: of each class, so many of the highest scores count; the same for all images.
     """
     if not prediction and not truth:
         return InstanceStats()
@@ -142,12 +149,14 @@ def compare(prediction: Sequence[Detection], truth: Sequence[TrueInstance], imag
     class_ids = sorted({each.class_id for each in truth} | {each.class_id for each in prediction})
     with redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_coco(truths, class_ids, size), _coco(detections, class_ids, size), "segm")
+        evaluation.params.maxDets = [max_detections]
         evaluation.evaluate()
     by_class: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)  # each class's areas, in order
     for found in evaluation.evalImgs:
         if found is not None:
             by_class[found["category_id"]].append(found)
-    return InstanceStats(tuple(_matches(image, class_id, areas) for class_id, areas in by_class.items()))
+    most = max(Counter(each.class_id for each in prediction).values(), default=0)
+    return InstanceStats(tuple(_matches(image, class_id, areas) for class_id, areas in by_class.items()), int(most > max_detections))
 
 
 def confusion(prediction: Sequence[Detection], truth: Sequence[TrueInstance], classes: int) -> NDArray[np.int64]:
@@ -202,6 +211,7 @@ def _accumulate(matches: Sequence[Matches], class_ids: Sequence[int]) -> dict[st
         evaluation = COCOeval(iouType="segm")
     parameters: Params = evaluation.params
     parameters.catIds, parameters.imgIds = list(class_ids), images
+    parameters.maxDets = [max(1, *(len(match.scores) for match in matches))]  # `compare` has cut what is beyond the bound
     evaluation._paramsEval = copy.deepcopy(parameters)
     evaluation.evalImgs = [
         _of_area(match, area) if (match := found.get((class_id, image))) is not None else None

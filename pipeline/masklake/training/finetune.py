@@ -179,6 +179,7 @@ def plan(prepared: Prepared) -> dict[str, Any]:
         "labels_taken_over": list(learner.kept_labels),
         "steps": settings.steps,
         "steps_done": done,
+        "remarks": list(remarks(prepared)),
         "epochs": round(settings.steps * settings.batch_size / len(training.examples), 2),
     }
 
@@ -190,6 +191,18 @@ def left_out(prepared: Prepared) -> dict[str, int]:
     if unknown := sources.unknown_classes(prepared.training, prepared.held_out):
         told[f"held out: classes that the training has not, which count as missed ({', '.join(unknown[:20])})"] = len(unknown)
     return told
+
+
+def remarks(prepared: Prepared) -> Iterator[str]:
+    """A sentence for everything that the model cannot learn of its data."""
+    queries = models.queries(prepared.begin)
+    if queries is not None:
+        images, most = sources.more_than(prepared.training, queries)
+        if images:
+            yield (
+                f"{images} of the images have more objects than the model has queries ({most} at most, and {queries}): of those that are "
+                "in a crop together, some are not learned; num_queries in the model's configuration decides, or a smaller --crop"
+            )
 
 
 def _shortened(names: tuple[str, ...]) -> list[str]:

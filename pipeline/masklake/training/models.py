@@ -19,7 +19,8 @@ from masklake.inference.families import FAMILIES, PROCESSORS, check_backbone, mo
 from masklake.inference.files import read_json, weight_files
 from masklake.training.examples import Size
 
-_IGNORED = 255  # pixels without truth, in SegFormer's loss
+_IGNORED = 255  # pixels without truth, in SegFormer's loss, where no label has this id
+_NO_LABEL = -100  # else: the value that torch ignores by default
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _config(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int]) 
     if begin.family == "oneformer":
         config.is_training = True
     if begin.family == "segformer":
-        config.semantic_loss_ignore_index = _IGNORED
+        config.semantic_loss_ignore_index = _IGNORED if len(labels) <= _IGNORED else _NO_LABEL
     return config
 
 
@@ -258,6 +259,13 @@ def preprocessor(begin: Start, size: Size | None) -> dict[str, Any]:
     return {"image_processor_type": kind, **settings, "ignore_index": _IGNORED}
 
 
+def queries(begin: Start) -> int | None:
+    """How many objects an image may have at most for each to have a query; None of a model without queries."""
+    config = _config(begin, {0: "", 1: ""}, frozenset())
+    found = getattr(config, "num_queries", None) or getattr(getattr(config, "decoder_config", None), "num_queries", None)
+    return None if found is None else int(found)
+
+
 def crop_size(plan: preprocess.ResizePlan, asked: Size | None, family: str) -> Size:
     """The size that is trained on: as asked for, else the model's input, squared where its longer side is open.
 
@@ -285,8 +293,9 @@ def loss(
         texts: OneFormer's `task_inputs` and `text_inputs`.
     """
     if learner.family == "segformer":
-        labels = torch.stack([_label_map(mask, ids) for mask, ids in zip(masks, label_ids, strict=True)])
-        if (labels == _IGNORED).all():  # the mean over no pixel is not a number: there is nothing to learn here
+        ignored = learner.module.config.semantic_loss_ignore_index
+        labels = torch.stack([_label_map(mask, ids, ignored) for mask, ids in zip(masks, label_ids, strict=True)])
+        if (labels == ignored).all():  # the mean over no pixel is not a number: there is nothing to learn here
             nothing: torch.Tensor = learner.module(pixel_values=pixel_values).logits.sum() * 0.0
             return nothing
         found: torch.Tensor = learner.module(pixel_values=pixel_values, labels=labels).loss
@@ -299,9 +308,9 @@ def loss(
     return total.squeeze()
 
 
-def _label_map(masks: torch.Tensor, label_ids: torch.Tensor) -> torch.Tensor:
+def _label_map(masks: torch.Tensor, label_ids: torch.Tensor, ignored: int) -> torch.Tensor:
     """int64 [H, W]: the label of each pixel; where masks overlap, the last one's."""
-    labels = torch.full(masks.shape[1:], _IGNORED, dtype=torch.int64, device=masks.device)
+    labels = torch.full(masks.shape[1:], ignored, dtype=torch.int64, device=masks.device)
     for mask, label in zip(masks, label_ids, strict=True):
         labels[mask] = label
     return labels

@@ -22,6 +22,10 @@ from masklake.truth.pictures import fetched
 from masklake.truth.place import images_below
 from masklake.truth.settings import Format, TruthConfig
 
+_CURE = {
+    True: "give the pixels that no object covers a class, by a line `background: background` in the file of --categories",
+    False: "name the values of the other pixels in the labels, and take them out of --ignore-index",
+}
 _AT_ONCE = 8  # pictures that are decoded at the same time
 _TOGETHER = 64  # pictures that are fetched at the same time
 
@@ -47,7 +51,14 @@ def read(settings: SourceConfig, semantic: bool) -> tuple[DataSet, DataSet]:
     training = _without_empty_images(training, settings.empty_images)
     if not training.examples:
         raise Refused(f"--truth {settings.truth}: no example is left to train on ({_told(training)})")
-    return _without_empty_classes(training, settings.empty_classes), held_out
+    training = _without_empty_classes(training, settings.empty_classes)
+    if training.reader.by_class and len(training.counts) == 1:
+        (only,) = training.counts
+        raise Refused(
+            f"--truth {settings.truth}: {training.labels[only]!r} is the only class that is shown, and what is not of it is ignored: the "
+            f"model would learn to find it everywhere; {_CURE[training.reader.coding.objects_only]}"
+        )
+    return training, held_out
 
 
 def split(data: DataSet, share: float) -> tuple[DataSet, DataSet]:
@@ -165,6 +176,12 @@ def _without_empty_classes(data: DataSet, rule: str) -> DataSet:
         reader=replace(data.reader, meaning={category: new[old] for category, old in data.reader.meaning.items() if old in new}),
         skipped={**data.skipped, f"classes without examples ({', '.join(empty[:20])})": len(empty)},
     )
+
+
+def more_than(data: DataSet, queries: int) -> tuple[int, int]:
+    """How many examples have more objects than a model has queries, and the most objects that one has."""
+    counts = [len(example.shown) for example in data.examples]
+    return sum(count > queries for count in counts), max(counts, default=0)
 
 
 def unknown_classes(training: DataSet, held_out: DataSet) -> list[str]:

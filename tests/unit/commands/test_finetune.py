@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from masklake import demo
 from masklake.commands import finetune
 from tests import trainings
 
-MODEL = ["--model", "pipeline/masklake/demo/model"]
+MODEL = ["--model", str(demo.MODEL)]
 
 
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
@@ -58,6 +59,18 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tmp_path: Path,
     assert last["new_weights"] == []  # the demo model knows these labels
     assert 0 < last["parameters_frozen"] < last["parameters"]
     assert not output.exists()
+
+
+def test_a_dry_run_says_that_there_are_more_objects_than_queries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = trainings.scenes(tmp_path)
+    config = json.loads((demo.MODEL / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_queries": 3}))
+    data = ["--truth", str(scenes / "panoptic.json"), "--images", str(scenes / "images"), "--output", str(tmp_path / "out")]
+    code, last, told = run(["--model-config-file", str(tmp_path / "config.json"), "--size", "64x64", *data, "--dry-run"], capsys)
+    assert code == 0
+    assert len(last["remarks"]) == 1
+    assert "have more objects than the model has queries" in told
+    assert run(["--model", str(demo.MODEL), *data, "--dry-run"], capsys)[1]["remarks"] == []
 
 
 def test_a_folder_that_holds_another_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

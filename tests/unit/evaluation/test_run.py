@@ -48,6 +48,30 @@ def test_a_semantic_table_worked_by_hand(tmp_path: Path, truth: str) -> None:
     assert found["unmatched"] == {"truth": [], "table": [], "not_judged": []}
 
 
+def test_a_value_of_255_that_the_labels_name_is_a_class(tmp_path: Path) -> None:
+    """400 of 1,200 pixels are lesion, and the model says background everywhere: (800 / 1,200 + 0) / 2."""
+    lesion = np.zeros((30, 40), int)
+    lesion[:10] = 255
+    truth = label_maps(tmp_path / "truth", {"a.png": lesion}, [])
+    (tmp_path / "truth" / "labels.json").write_text('{"0": "background", "255": "lesion"}')
+    answer = [named(1, np.ones((30, 40), bool), "background", False)]
+    found = evaluate(commit(tmp_path / "t", "semantic", {LAKE + "a.jpg": (answer, (30, 40))}), truth)
+    assert found["scores"]["miou"] == pytest.approx(1 / 3)
+    assert found["confusion"]["matrix"] == [[800, 0, 0], [400, 0, 0]]
+
+
+def test_a_bound_on_detections_that_cuts_is_said(tmp_path: Path) -> None:
+    squares = [rectangle(30, 41, slice(top, top + 3), slice(left, left + 3)) for top in range(0, 30, 4) for left in range(0, 40, 4)]
+    dogs = [named(number, each, "dog", score=1 - number / 100) for number, each in enumerate(squares, 1)]
+    table = commit(tmp_path / "t", "instance", {LAKE + "a.jpg": (dogs, (30, 41))})
+    export(table, tmp_path / "out", "coco-instances")
+    said: list[str] = []
+    found = evaluate(table, tmp_path / "out", said, max_detections=40)
+    assert found["scores"]["ap"] == pytest.approx(51 / 101)  # 40 of 80 are found
+    assert any("1 images have more than 40 detections of a class" in line for line in said)
+    assert evaluate(table, tmp_path / "out")["scores"]["ap"] == pytest.approx(1)
+
+
 def test_what_has_no_answer_is_missed_and_named(tmp_path: Path) -> None:
     truth = label_maps(tmp_path / "truth", {f"{name}.png": TRUTH for name in "abcd"}, NAMES)
     failure = ImageFailure(ErrorCode.TRUNCATED, "it ends early")

@@ -371,6 +371,24 @@ def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
         postprocess.semantic_from_map(torch.full((2, 3, 3), bad), Geometry((3, 3), (3, 3), (5, 5)), settings(2))
 
 
+def test_a_single_label_is_where_its_probability_is_one_half_or_more() -> None:
+    """Not everywhere, as the likeliest of one label would be; its score is the mean probability where it is."""
+    random = np.random.default_rng(4)
+    logits = torch.from_numpy(random.normal(0, 3, (1, 9, 7)).astype(np.float32))
+    size = (36, 35)
+    (found,) = postprocess.semantic_from_map(logits, Geometry((9, 7), (9, 7), size), settings(1))
+    (mask,) = masks_of([found], size)
+    resized = torch.nn.functional.interpolate(logits[None].double(), size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    assert (mask == (resized >= 0))[abs(resized) > 1e-5].all()
+    assert 0.3 < mask.mean() < 0.7
+    assert (found.segment_id, found.label_id) == (1, 0)
+    assert 0.7 < found.score < 1
+    assert postprocess.semantic_from_map(torch.full((1, 4, 4), -3.0), Geometry((4, 4), (4, 4), (8, 8)), settings(1)) == []
+    (everywhere,) = postprocess.semantic_from_map(torch.full((1, 4, 4), 3.0), Geometry((4, 4), (4, 4), (8, 8)), settings(1))
+    assert everywhere.area == 64
+    assert everywhere.score == pytest.approx(1 / (1 + np.exp(-3)))
+
+
 def test_finite_logits_whose_sum_overflows_are_answered() -> None:
     maps = np.full((3, 4, 4), 3e38, np.float32)
     case = one_query_each(list(maps), [0, 0, 0], SQUARE, settings(1))

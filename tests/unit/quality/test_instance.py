@@ -59,6 +59,22 @@ def test_worked_by_hand() -> None:
     ]
 
 
+def test_more_objects_than_detections_count() -> None:
+    """150 objects, all found: with pycocotools' bound of 100 the recall ends at 0.667, and AP is 1 at 67 of 101 recalls."""
+    squares = [_square(12 * (number // 13), 12 * (number % 13), 9) for number in range(150)]
+    truth = [TrueInstance(0, each, 81) for each in squares]
+    found = [Detection(0, each, 1 - number / 1000) for number, each in enumerate(squares)]
+    bounded = compare(found, truth, 0)
+    assert bounded.cut == 1
+    assert bounded.result().ap == pytest.approx(67 / 101)
+    assert bounded.result().ap == pytest.approx(0.663, abs=5e-4)
+    assert bounded.result().ap == pytest.approx(_cocoeval([(found, truth)]).stats[0])
+    whole = compare(found, truth, 0, max_detections=150)
+    assert whole.cut == 0
+    assert [whole.result().ap, whole.result().ar] == pytest.approx([1, 1])
+    assert (compare(found, truth, 0) + compare(found[:100], truth, 1)).cut == 1
+
+
 def test_what_lies_on_a_crowd_is_no_false_positive() -> None:
     crowd = TrueInstance(0, _square(0, 0, 90), 8100, crowd=True)
     one = _square(100, 100, 30)

@@ -43,6 +43,27 @@ def test_rows_of_labels_that_the_checkpoint_knows_are_taken_over_by_name(tmp_pat
     assert learner.module.config.thing_ids == [0]
 
 
+def test_a_segformer_learns_more_than_255_classes_alike(tmp_path: Path) -> None:
+    """With a head of zeros every class has the same probability: the loss of a pixel of any class is ln 300 = 5.704."""
+    labels = {index: f"class {index}" for index in range(300)}
+    learner = models.build(models.start(trainings.model("segformer", tmp_path), None, None, None), labels, frozenset(), seed=0)
+    head = PARTS["segformer"].head
+    with torch.no_grad():
+        for name, parameter in learner.module.named_parameters():
+            if name.startswith(head):
+                parameter.zero_()
+    pixels, mask = torch.zeros(1, 3, 64, 64), torch.ones(1, 64, 64, dtype=torch.bool)
+    for label in (0, 254, 255, 256, 299):
+        loss = models.loss(learner, pixels, [mask], [torch.tensor([label])])
+        assert float(loss.detach()) == pytest.approx(5.704, abs=5e-4)
+    half = mask.clone()
+    half[:, :32] = False
+    ignoring = models.loss(learner, pixels, [half], [torch.tensor([255])])
+    assert float(ignoring.detach()) == pytest.approx(5.704, abs=5e-4)
+    nothing = models.loss(learner, pixels, [mask[:0]], [torch.tensor([], dtype=torch.int64)])
+    assert float(nothing.detach()) == 0
+
+
 def test_only_what_is_new_is_said_to_be_new(tmp_path: Path) -> None:
     begin = models.start(trainings.model("mask2former", tmp_path), None, None, None)
     assert models.build(begin, dict(tiny_checkpoints.LABELS), frozenset(), 0).new == ()

@@ -19,6 +19,7 @@ from masklake.training.examples import BadExample, DataSet, Sample
 from masklake.training.settings import SourceConfig
 from masklake.truth.formats import Drawn
 from tests import exports
+from tests.evaluations import LAKE, commit, evaluate, segments_of
 from tests.shared import shared_folder
 from tests.unit.training import data_sets
 
@@ -142,15 +143,79 @@ def test_a_label_map_gives_one_mask_for_each_label_and_ignored_values_belong_to_
     assert sample.masks.astype(int).tolist() == [[[1, 1, 0], [0, 0, 0]], [[0, 0, 1], [1, 0, 1]]]
 
 
+def test_a_value_of_255_that_the_labels_name_is_learned(tmp_path: Path) -> None:
+    settings = data_sets.label_maps(tmp_path, {"a": np.array([[0, 255]], np.uint8)}, {"0": "background", "255": "lesion"})
+    data, _ = read(settings)
+    assert data.labels == {0: "background", 1: "lesion"}
+    assert samples(data)[0].masks.astype(int).tolist() == [[[1, 0]], [[0, 1]]]
+
+
+def test_a_class_alone_with_the_rest_ignored_is_refused(tmp_path: Path) -> None:
+    """Whatever the rest is, the answer would be this class, everywhere."""
+    settings = data_sets.label_maps(tmp_path / "maps", {"a": np.array([[1, 255]], np.uint8)}, {"1": "lesion"})
+    with pytest.raises(Refused, match=r"'lesion' is the only class that is shown, and .* ignored: .*name the values of the other pixels"):
+        read(settings)
+    mask = {"category_id": 17, "segmentation": [[0, 0, 6, 0, 6, 4, 0, 4]], "iscrowd": 0}
+    settings = data_sets.instances(tmp_path / "coco", (4, 9), [mask])
+    assert read(settings)[0].labels == {0: "cat"}  # a model of objects has "no object" for the rest
+    with pytest.raises(Refused, match=r"'cat' is the only class that is shown, .*`background: background`"):
+        read(settings, semantic=True)
+    (tmp_path / "names.yaml").write_text("cat: cat\nbackground: background\n")
+    data, _ = read(settings.model_copy(update={"categories": str(tmp_path / "names.yaml")}), semantic=True)
+    assert data.labels == {0: "cat", 1: "background"}
+    first, empty = samples(data)
+    assert first.masks.astype(int).sum(axis=(1, 2)).tolist() == [24, 12]
+    assert (empty.label_ids.tolist(), int(empty.masks.sum())) == ([1], 36)
+
+
+def test_overlapping_objects_are_one_class_map_however_they_are_listed(tmp_path: Path) -> None:
+    """The smaller one lies on top, in training as in an evaluation; a crowd lies below, and is of its class."""
+    large, small, crowd = ([[0, 0, 8, 0, 8, 4, 0, 4]], 3), ([[2, 1, 4, 1, 4, 3, 2, 3]], 17), ({"size": [4, 9], "counts": [0, 36]}, 17)
+    expected = np.zeros((4, 9), int)
+    expected[1:3, 2:4] = 1
+    expected[:, 8] = 1
+    for number, listed in enumerate(([large, small, crowd], [small, crowd, large])):
+        folder = tmp_path / str(number)
+        annotations = [{"category_id": each, "segmentation": mask, "iscrowd": int(isinstance(mask, dict))} for mask, each in listed]
+        settings = data_sets.instances(folder, (4, 9), annotations)
+        data, _ = read(settings, semantic=True)
+        sample = samples(data)[0]
+        assert [data.labels[label] for label in sample.label_ids] == ["car", "cat"]
+        np.testing.assert_array_equal(sample.masks[1], expected == 1)
+        np.testing.assert_array_equal(sample.masks[0], expected == 0)
+        answer = segments_of(expected, {0: ("car", True), 1: ("cat", True)})
+        table = commit(folder / "masks", "semantic", {LAKE + "a.png": (answer, (4, 9))})
+        found = evaluate(table, settings.truth, task="semantic", format="coco-instances")
+        assert [each["iou"] for each in found["classes"] if each["true"]] == [1, 1]
+
+
+def test_images_without_objects_are_left_out_of_training_unless_asked_for_and_always_judged(tmp_path: Path) -> None:
+    mask = {"category_id": 17, "segmentation": [[0, 0, 6, 0, 6, 4, 0, 4]], "iscrowd": 0}
+    settings = data_sets.instances(tmp_path, (4, 9), [mask]).model_copy(update={"validation_truth": str(tmp_path / "instances.json")})
+    training, held_out = read(settings)
+    assert [len(data.examples) for data in (training, held_out)] == [1, 2]
+    assert training.skipped["images without objects"] == 1
+    training, held_out = read(settings.model_copy(update={"empty_images": "learn"}))
+    assert [len(data.examples) for data in (training, held_out)] == [2, 2]
+    assert [len(sample.masks) for sample in samples(training)] == [1, 0]
+
+
+def test_images_with_more_objects_than_queries_are_counted(tmp_path: Path) -> None:
+    masks = [{"category_id": 17, "segmentation": [[x, 0, x + 2, 0, x + 2, 4, x, 4]], "iscrowd": int(x == 6)} for x in (0, 2, 4, 6)]
+    data, _ = read(data_sets.instances(tmp_path, (4, 9), masks))
+    assert sources.more_than(data, 3) == (0, 3)
+    assert sources.more_than(data, 2) == (1, 3)
+
+
 def test_a_label_map_with_an_unknown_value_is_refused(tmp_path: Path) -> None:
-    settings = data_sets.label_maps(tmp_path, {"a": np.array([[0, 42]], np.uint8)}, ["road"])
+    settings = data_sets.label_maps(tmp_path, {"a": np.array([[0, 1, 42]], np.uint8)}, ["road", "sky"])
     with pytest.raises(Refused, match=r"masks/a\.png: has pixels of value 42, which has no name and is not ignored \(ignored: 255\)"):
         read(settings)
-    assert read(settings.model_copy(update={"ignore_index": (42,)}))[0].counts == {0: 1}
+    assert read(settings.model_copy(update={"ignore_index": (42,)}))[0].counts == {0: 1, 1: 1}
 
 
 def test_maps_and_images_without_their_partner_are_counted(tmp_path: Path) -> None:
-    settings = data_sets.label_maps(tmp_path, {"a": np.zeros((2, 2), np.uint8), "b": np.full((2, 2), 255, np.uint8)}, ["road"])
+    settings = data_sets.label_maps(tmp_path, {"a": np.eye(2, dtype=np.uint8), "b": np.full((2, 2), 255, np.uint8)}, ["road", "sky"])
     data_sets.image(tmp_path / "images" / "alone.png", 2, 2)
     data, _ = read(settings)
     assert data.skipped == {"images without truth": 1, "images without objects": 1}

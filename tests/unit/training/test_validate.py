@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ from numpy.typing import NDArray
 
 from masklake.evaluation.scoring import Scoring
 from masklake.schema import Task
+from masklake.training import sources
 from masklake.training.curves import svg
-from masklake.training.examples import BadExample
+from masklake.training.examples import BadExample, load_image
+from masklake.training.settings import SourceConfig
 from masklake.training.validate import HeldOut, Scores, better, score
 from masklake.truth.classes import classes_for
 from masklake.truth.open import open_truth
 from masklake.truth.settings import TruthConfig
 from tests.evaluations import LAKE, commit, evaluate, label_maps, named, segments_of
+from tests.unit.training import data_sets
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 255]])
 ANSWER = np.array([[0, 1, 1, 1], [0, 0, 255, 1]])
@@ -88,3 +92,28 @@ def test_curves_are_drawn_of_losses_and_scores() -> None:
     assert picture.count("<polyline") == 2
     assert ">pq 0.250</text>" in picture
     assert 'points="420.0,30.0 780.0,150.0"' in picture  # half of the way, and the highest loss; the end, and half of it
+
+
+def test_a_held_out_image_without_objects_counts_as_in_an_evaluation(tmp_path: Path) -> None:
+    """One object found at a score of 0.5, and where nothing is a detection of 0.9: the precision is 1/2 at every recall, and so is AP."""
+    box = np.zeros((10, 10), bool)
+    box[2:7, 3:9] = True
+    images = [{"id": number, "file_name": name, "height": 10, "width": 10} for number, name in enumerate(("a.png", "b.png"), 1)]
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": [[3, 2, 9, 2, 9, 7, 3, 7]]}
+    content = {"images": images, "annotations": [annotation], "categories": [{"id": 1, "name": "dog"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    for name in ("a.png", "b.png"):
+        data_sets.image(tmp_path / "images" / name, 10, 10)
+    settings = SourceConfig(truth=str(tmp_path / "truth.json"), images=str(tmp_path / "images"))
+    settings = settings.model_copy(update={"validation_truth": settings.truth})
+    _, data = sources.read(settings, semantic=False)
+    answers = {"a.png": [named(1, box, "dog", score=0.5)], "b.png": [named(1, box, "dog", score=0.9)]}
+
+    scoring = Scoring(Task.INSTANCE, data.truth.coding, classes_for(data.truth, Task.INSTANCE, {}), worst=0)
+    total = Scores()
+    for place, example in enumerate(data.examples):
+        image = HeldOut(place, example.image, load_image(example.image).pixels, example.truth)
+        total += Scores({"instance": score(scoring, image, [_row(each) for each in answers[Path(example.image).name]])})
+    assert total.result() == {"ap": pytest.approx(0.5)}
+    table = commit(tmp_path / "masks", "instance", {LAKE + name: (answer, (10, 10)) for name, answer in answers.items()})
+    assert evaluate(table, tmp_path / "truth.json")["scores"]["ap"] == pytest.approx(0.5)

@@ -14,9 +14,10 @@ from pycocotools import mask as coco_mask
 
 from masklake.errors import Refused
 from masklake.quality.semantic import NONE
+from masklake.schema import Task
 from masklake.truth import label_names
 from masklake.truth import open as opening
-from masklake.truth.classes import Classes, judged_classes
+from masklake.truth.classes import Classes, classes_for, judged_classes
 from masklake.truth.formats import Truth
 from masklake.truth.regions import Regions, class_map, instances, regions
 from masklake.truth.settings import Format, TruthConfig
@@ -78,6 +79,29 @@ class TestPanoptic:
     def test_things_that_become_one_class_stay_apart(self, tmp_path: Path) -> None:
         truth = open_truth(write_panoptic(tmp_path, [segment(300, 5), segment(70000, 5), segment(9, 5)]))
         assert regions_of(truth, classes_of(truth, {"dog": "animal"})).labels == {1: 0, 2: 0, 3: 0}
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"id": 0}, "segment 0 of image 3: an id must be 1 to 16777215; black"),
+            ({"id": None}, "segment at place 0 of image 3 has no id"),
+            ({"category_id": None}, "segment 300 of image 3 has no category_id"),
+            ({"category_id": 1}, "segment 300 of image 3 has category_id 1, which is not in categories"),
+            ({"id": 9}, "has in image 3 segment 9 twice"),
+        ],
+    )
+    def test_what_a_segment_lacks_is_named(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+        changed = {name: value for name, value in {**segment(300, 5), **change}.items() if value is not None}
+        with pytest.raises(Refused, match=message):
+            open_truth(write_panoptic(tmp_path, [changed, segment(70000, 5), segment(9, 6)]))
+
+    def test_the_pngs_may_lie_elsewhere_and_things_have_an_ap(self, tmp_path: Path) -> None:
+        uri = write_panoptic(tmp_path, [segment(300, 5), segment(70000, 5, 1), segment(9, 6)])
+        (tmp_path / "truth").rename(tmp_path / "pngs")
+        truth = open_truth(uri, masks=str(tmp_path / "pngs"))
+        found = instances(truth.coding.read(truth.images[0]), classes_for(truth, Task.INSTANCE, {}))
+        assert [(each.area, each.crowd) for each in found] == [(3, False), (3, True)]
+        np.testing.assert_array_equal(coco_mask.decode(found[0].mask), IDS == 300)
 
     @pytest.mark.parametrize(
         ("segments", "message"),
@@ -214,6 +238,19 @@ class TestLabelMaps:
         assert [category.name for category in truth.categories] == ["car", "road"]
         assert labels_of(truth) == [[0, 1, 0]]
         assert regions_of(truth, classes_of(truth)).labels == {1: 0, 2: 1}
+
+    def test_one_bit_is_0_and_1(self, tmp_path: Path) -> None:
+        (tmp_path / "labels.json").write_text('["background", "lesion"]')
+        (tmp_path / "day").mkdir()
+        Image.fromarray(np.array([[False, True]])).save(tmp_path / "day" / "a.png")
+        assert Image.open(tmp_path / "day" / "a.png").mode == "1"
+        assert labels_of(open_truth(str(tmp_path))) == [[0, 1]]
+
+    def test_a_value_that_the_user_named_is_a_class(self, tmp_path: Path) -> None:
+        self._write(tmp_path, np.array([[0, 255]], np.uint8))
+        (tmp_path / "labels.json").write_text('{"0": "background", "255": "lesion"}')
+        assert labels_of(open_truth(str(tmp_path))) == [[0, 1]]
+        assert labels_of(open_truth(str(tmp_path), ignore_index=255)) == [[0, NONE]]  # unless the user says otherwise
 
     def test_palettes_and_16_bits_are_values_and_colours_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "labels.txt").write_text("0 sky\n700 road\n")
