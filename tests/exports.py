@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masklake import reading
+from masklake.config import checked
 from masklake.errors import ErrorCode, ImageFailure
 from masklake.export import run
-from masklake.export.settings import Format, Settings
+from masklake.export.settings import PROGRAM
 from masklake.table.append import Table
 from masklake.table.rows import Answer, RunStamp, build_rows
 from masklake.table.write import write_rows
@@ -80,9 +81,9 @@ def _box(random: np.random.Generator) -> NDArray[np.bool_]:
 
 def export(table: str, output: Path | str, wanted: str, said: list[str] | None = None, **settings: Any) -> dict[str, Any]:
     """Export as the job does; what it says is added to `said`."""
-    return run.export(
-        Settings(table=table, output=str(output), format=Format(wanted), **settings), (said if said is not None else []).append
-    )
+    given = {"table": table, "output": str(output), "format": wanted, **settings}
+    asked = checked(PROGRAM, {"given": {name: value for name, value in given.items() if value is not None}})
+    return run.export(asked, (said if said is not None else []).append)
 
 
 def newest(table: str, task: str) -> dict[str, dict[str, Any]]:

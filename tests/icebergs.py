@@ -12,8 +12,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
 from masklake import storage
-from masklake.export.iceberg.catalogs import CatalogSettings
-from masklake.export.iceberg.publish import Settings, publish
+from masklake.export.iceberg.publish import publish
+from masklake.export.iceberg.settings import PublishConfig
 from masklake.storage import normalise
 
 Rows = list[dict[str, Any]]
@@ -22,7 +22,7 @@ NAME = "masklake.masks"
 
 def published(table: Path | str, catalog: Path, said: list[str] | None = None, **settings: Any) -> dict[str, Any]:
     """Publish as the job does, to the SQLite catalog in this file; what it says is added to `said`."""
-    chosen = Settings(str(table), CatalogSettings(file=str(catalog)), **{"name": NAME, **settings})
+    chosen = PublishConfig(**{"table": str(table), "catalog_file": str(catalog), "name": NAME, **settings})
     return publish(chosen, (said if said is not None else []).append)
 
 

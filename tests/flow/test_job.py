@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from masklake import cluster, reading
-from masklake.commands import segment as job
+from masklake.commands import cli
 from masklake.demo.lake import broken_files
 from masklake.segment import flow
 from masklake.segment.settings import RunConfig
@@ -35,7 +35,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(lake: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, object], str]:
     """Exit code, summary and stderr of one run."""
     fixed = ["--input", str(lake / "images"), "--output", str(lake / "masks"), "--model", str(MODEL), "--partition-by", "dt,task"]
-    code = job.main([*fixed, *arguments])
+    code = cli.main(["segment", *fixed, *arguments])
     captured = capsys.readouterr()
     return code, json.loads(captured.out.strip().splitlines()[-1]), captured.err
 

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from masklake import reading
-from masklake.commands import segment as job
+from masklake.commands import cli
 from masklake.demo.lake import broken_files
 from tests.lakes import MODEL, rows_by_image, scene
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
-    code = job.main(["--model", str(MODEL), *arguments])
+    code = cli.main(["segment", "--model", str(MODEL), *arguments])
     captured = capsys.readouterr()
     return code, json.loads(captured.out.strip().splitlines()[-1]), captured.err
 

@@ -18,8 +18,8 @@ from masklake import storage
 from masklake.commands import cli
 from masklake.demo.seaweedfs import SeaweedFS, free_ports
 from masklake.errors import Refused
-from masklake.export.iceberg.catalogs import CatalogSettings
-from masklake.export.iceberg.publish import Settings, publish
+from masklake.export.iceberg.publish import publish
+from masklake.export.iceberg.settings import PublishConfig
 from masklake.upkeep.compact import compact
 from masklake.upkeep.upkeep import UpkeepTable
 from masklake.upkeep.vacuum import vacuum
@@ -134,15 +134,14 @@ def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_rest_catalog(rest: str) -> None:
     table = build("s3://lake/masks")
-    catalog = CatalogSettings("rest")
     with pytest.raises(Refused, match=r"--catalog rest: .*must be within bucket warehouse; .*--location puts them elsewhere"):
-        publish(Settings(table, catalog), lambda text: None)
-    settings = Settings(table, catalog, location="s3://warehouse/masklake/masks")
+        publish(PublishConfig(table=table, catalog="rest"), lambda text: None)
+    settings = PublishConfig(table=table, catalog="rest", location="s3://warehouse/masklake/masks")
     assert publish(settings, lambda text: None)["added_files"] == 12
     assert publish(settings, lambda text: None)["outcome"] == "nothing to do"
 
     def rows() -> int:
-        found = load_catalog("rest", **catalog.all_properties()).load_table("masklake.masks")
+        found = load_catalog("rest", **settings.chosen.all_properties()).load_table("masklake.masks")
         return int(found.scan().to_arrow().num_rows)
 
     assert rows() == len(by_delta(table))

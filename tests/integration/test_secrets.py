@@ -25,7 +25,9 @@ from masklake.demo.seaweedfs import SeaweedFS
 from tests.icebergs import mirror
 from tests.lakes import MODEL, ROOT, scene
 
-SERIES = "import json, sys; from jobs import cli\nfor arguments in json.load(sys.stdin): print(cli.main(arguments), flush=True)"
+SERIES = (
+    "import json, sys; from masklake.commands import cli\nfor arguments in json.load(sys.stdin): print(cli.main(arguments), flush=True)"
+)
 TABLE = "s3://lake/masks"
 WRONG = "Wrong/But+Still=Secret" + secrets.token_hex(8)
 

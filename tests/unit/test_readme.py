@@ -8,12 +8,9 @@ import subprocess
 import pytest
 
 from jobs import make_scenes
-from masklake.commands import cli, compact, erase, export, publish
+from masklake.commands import cli
 from masklake.errors import ErrorCode
-from masklake.evaluation.settings import EvaluateConfig
 from masklake.schema import SEGMENT, TABLE
-from masklake.segment.settings import Config
-from masklake.training.settings import FinetuneConfig
 from tests.lakes import ROOT
 
 PAGES = ("README.md", "pipeline/README.md", "jobs/README.md", "jobs/benchmarks/README.md", "tests/README.md", "infra/README.md")
@@ -59,16 +56,9 @@ def test_every_make_target_exists() -> None:
 
 def test_every_flag_is_a_setting() -> None:
     flags = set(re.findall(r"`--([a-z-]+)", EVERYTHING)) - {"config", "working-dir"}  # --working-dir is Ray's
-    parsers = (
-        compact.settings_parser(),
-        erase.settings_parser(),
-        export._parser(),
-        publish._parser(),
-        make_scenes._parser(),
-    )
-    of_others = "".join(parser.format_help() for parser in parsers)
-    of_runs = {name.replace("_", "-") for name in (*Config.model_fields, *FinetuneConfig.model_fields, *EvaluateConfig.model_fields)}
-    assert flags <= of_runs | set(re.findall(r"--([a-z-]+)", of_others))
+    settings = {name for command in cli.COMMANDS for name in cli.program(command).names}
+    of_scenes = re.findall(r"--([a-z-]+)", make_scenes._parser().format_help())
+    assert flags <= {name.replace("_", "-") for name in settings} | {*of_scenes, "help", "version"}
 
 
 @pytest.mark.parametrize("name", [*TABLE.names, *(field.name for field in SEGMENT), *ErrorCode])

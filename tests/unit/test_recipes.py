@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from masklake.export.iceberg.publish import Settings, publish
+from masklake.export.iceberg.publish import publish
+from masklake.export.iceberg.settings import PublishConfig
 from tests.answers import rectangle
 from tests.exports import HEIGHT, ROOT, WIDTH, commit, export, labelled
 from tests.lakes import ROOT as REPOSITORY
@@ -37,7 +38,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     export(table, folder / "segments", "segments", task="panoptic")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("HOME", str(folder))
-        publish(Settings(table), lambda text: None)
+        publish(PublishConfig(table=table), lambda text: None)
         yield folder
 
 

@@ -1,27 +1,34 @@
-"""The `masklake` command: one program, one subcommand for each thing to do with a lake and its table."""
+"""The `masklake` command: one program, one subcommand for each thing to do with a lake and its table.
+
+A command is a `Program`, in the settings of its room, and the function `work` of the module here that has its name. The program alone
+answers `--help` and refuses what is wrong; the work is imported once its settings are right.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from masklake.commands.ending import end_with, leave
+from masklake.commands.running import run as run_command
 from masklake.config import Program
 from masklake.config.closest import closest
 from masklake.errors import Refused
 
 COMMANDS = {
-    "segment": "segment a lake of images into a table of masks",
-    "compact": "merge a table's small files, drop superseded rows if asked, and vacuum",
-    "erase": "erase images from a table and its past, by URI or because the lake has them no more",
-    "export": "export a table of masks to COCO JSON, COCO panoptic, label maps or a flat Parquet",
-    "publish": "publish a table of masks to an Apache Iceberg catalog, without rewriting data",
-    "evaluate": "score a table of masks against ground truth: PQ, AP, mIoU",
-    "finetune": "fine-tune a model, or train one, on COCO data, label maps or a table's own rows",
-    "demo": "the whole job on an embedded S3 server with generated images",
+    "segment": ("masklake.segment.settings", "segment a lake of images into a table of masks"),
+    "compact": ("masklake.upkeep.compact_settings", "merge a table's small files, drop superseded rows if asked, and vacuum"),
+    "erase": ("masklake.upkeep.erase_settings", "erase images from a table and its past, by URI or because the lake has them no more"),
+    "export": ("masklake.export.settings", "export a table of masks to COCO JSON, COCO panoptic, label maps or a flat Parquet"),
+    "publish": ("masklake.export.iceberg.settings", "publish a table of masks to an Apache Iceberg catalog, without rewriting data"),
+    "evaluate": ("masklake.evaluation.settings", "score a table of masks against ground truth: PQ, AP, mIoU"),
+    "finetune": ("masklake.training.settings", "fine-tune a model, or train one, on ground truth or a table's own rows"),
+    "demo": ("masklake.demo.settings", "the whole job on an embedded S3 server with generated images"),
 }
+"""Command -> where its `PROGRAM` is, and what it does."""
+
 _MORE = {"help": "show what a command does, its settings and examples", "--version": "show the version"}
 
 
@@ -33,10 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("--version", "-V", "version"):
         print(f"masklake {_version()}")
         return 0
-    if name not in COMMANDS:
-        return end_with(_refuser(name))
-    code: int = _module(name).main(rest)
-    return code
+    return _run(name, rest)
 
 
 def run() -> NoReturn:
@@ -44,38 +48,46 @@ def run() -> NoReturn:
     leave(main())
 
 
-def programs() -> dict[str, Program[Any]]:
-    """Every command's program, by the command's name."""
-    return {name: _module(name).PROGRAM for name in COMMANDS if hasattr(_module(name), "PROGRAM")}
+def program(name: str) -> Program[Any]:
+    """The program of a command."""
+    found: Program[Any] = importlib.import_module(COMMANDS[name][0]).PROGRAM
+    return found
 
 
-def _module(name: str) -> Any:
-    return importlib.import_module(f"masklake.commands.{name}")
+def _run(name: str, arguments: Sequence[str]) -> int:
+    if name not in COMMANDS:
+        return end_with(lambda: _refuse(name))
+    return run_command(program(name), lambda settings: _work(name, settings), arguments, _settings_of_all)
+
+
+def _work(name: str, settings: Any) -> dict[str, Any]:
+    summary: dict[str, Any] = importlib.import_module(f"masklake.commands.{name}").work(settings)
+    return summary
+
+
+def _settings_of_all() -> Iterator[str]:
+    for name in COMMANDS:
+        yield from program(name).names
 
 
 def _help(names: Sequence[str]) -> int:
-    if not names:
-        print(_overview())
-        return 0
-    if names[0] not in COMMANDS:
-        return end_with(_refuser(names[0]))
-    code: int = _module(names[0]).main(["--help"])
-    return code
+    if names:
+        return _run(names[0], ["--help"])
+    print(_overview())
+    return 0
 
 
 def _overview() -> str:
-    lines = [f"  {name:<11}{text}" for name, text in {**COMMANDS, **_MORE}.items()]
+    lines = [f"  {name:<11}{text}" for name, text in {**{name: text for name, (_, text) in COMMANDS.items()}, **_MORE}.items()]
     return "\n".join(["usage: masklake COMMAND [settings]", "", *lines, "", "masklake help COMMAND shows its settings and examples."])
 
 
-def _refuser(name: str) -> Callable[[], dict[str, Any]]:
-    def refuse() -> dict[str, Any]:
-        if not name:
-            raise Refused(f"{_overview()}\nno command was given")
-        close = closest(name, [*COMMANDS, *_MORE])
-        raise Refused(f"no command is called {name!r}" + (f": did you mean {close!r}?" if close else f"; there are {', '.join(COMMANDS)}"))
-
-    return refuse
+def _refuse(name: str) -> NoReturn:
+    if not name:
+        print(_overview(), file=sys.stderr)
+        raise Refused("no command is named")
+    close = closest(name, [*COMMANDS, *_MORE])
+    raise Refused(f"no command is called {name!r}" + (f": did you mean {close!r}?" if close else f"; there are {', '.join(COMMANDS)}"))
 
 
 def _version() -> str:

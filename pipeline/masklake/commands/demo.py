@@ -1,11 +1,7 @@
-"""The whole job on an embedded S3 server: generated scenes in, masks out, run three times, judged against the known truth.
-
-python -m masklake demo --output demo-out
-"""
+"""The whole job on an embedded S3 server: generated scenes in, masks out, run three times, judged against the known truth."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -19,9 +15,12 @@ from typing import Any
 
 from masklake import storage
 from masklake.commands.ending import say
+from masklake.config import ENV_PREFIX
 from masklake.demo import MODEL
 from masklake.demo.lake import broken_files, upload_broken, upload_scenes, upload_truth
 from masklake.demo.seaweedfs import SeaweedFS
+from masklake.demo.settings import DemoConfig
+from masklake.errors import MasklakeError
 from masklake.evaluation import run
 from masklake.evaluation.report import Report
 from masklake.evaluation.settings import EvaluateConfig
@@ -30,31 +29,34 @@ BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
 TRUTH, EVALUATION = "s3://lake/truth/scenes.json", "s3://lake/evaluation"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the demo; returns 0 when every step did what it should."""
-    arguments = _parser().parse_args(argv)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+def work(settings: DemoConfig) -> dict[str, Any]:
+    """Run the demonstration; returns the summary.
+
+    Raises:
+        MasklakeError: a run did not do what it should.
+    """
+    output = Path(settings.output)
+    output.mkdir(parents=True, exist_ok=True)
     with SeaweedFS() as server:
         os.environ.update(server.env())
         server.create_bucket(BUCKET)
-        with _step(f"uploading {arguments.images} generated scenes and {len(broken_files())} broken files to {IMAGES}"):
-            upload_scenes(IMAGES, range(arguments.images))
+        with _step(f"uploading {settings.scenes} generated scenes and {len(broken_files())} broken files to {IMAGES}"):
+            upload_scenes(IMAGES, range(settings.scenes))
             upload_broken(IMAGES)
         first = _segment("first run: everything")
         again = _segment("second run: nothing has changed")
         with _step("ten new images arrive"):
-            upload_scenes(IMAGES, range(arguments.images, arguments.images + 10))
+            upload_scenes(IMAGES, range(settings.scenes, settings.scenes + 10))
         third = _segment("third run: only what is new")
         with _step("comparing the stored masks with the scenes' truth"):
-            quality = _judge(arguments.images + 10)
-        _bring_home(arguments.output, first["report_uri"])
-    expected = [arguments.images + len(broken_files()), 0, 10]
+            quality = _judge(settings.scenes + 10)
+        _bring_home(output, first["report_uri"])
+    expected = [settings.scenes + len(broken_files()), 0, 10]
     found = [first["images"], again["images"], third["images"]]
-    _tell(quality, arguments.output)
+    _tell(quality, output)
     if found != expected:
-        print(f"demo: the runs processed {found} images, not {expected}", file=sys.stderr)
-        return 1
-    return 0
+        raise MasklakeError(f"the runs processed {found} images, not {expected}")
+    return {"outcome": "done", "output": settings.output, "images": found, "pq": quality["scores"]["pq"]}
 
 
 def _segment(title: str) -> dict[str, Any]:
@@ -74,10 +76,11 @@ def _segment(title: str) -> dict[str, Any]:
         "--partition-by",
         "dt,task",
     ]
+    own = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}  # nothing but what is shown
     with _step(title + "\n  python " + " ".join(command)):
-        done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=False, env=own)
     if done.returncode:
-        raise SystemExit(f"demo: the job ended with exit code {done.returncode}")
+        raise MasklakeError(f"{title}: the job ended with exit code {done.returncode}")
     summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(f"  {json.dumps(summary)}")
     return summary
@@ -123,16 +126,3 @@ def _step(title: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     print(f"   {time.monotonic() - started:.1f} s", flush=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m masklake demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--output", type=Path, default=Path("demo-out"), help="folder for the pictures, the report and the table (default: %(default)s)"
-    )
-    parser.add_argument("--images", type=int, default=200, help="generated scenes (default: %(default)s)")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

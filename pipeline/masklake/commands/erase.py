@@ -1,16 +1,8 @@
-"""Erase images from a table of masks: their rows, the pictures and lines of theirs in galleries and reports, and old versions' files.
-
-masklake erase --table s3://lake/masks s3://lake/images/dt=2026-11-22/a.jpg
-masklake erase --table s3://lake/masks --uris requests.txt --dry-run
-masklake erase --table s3://lake/masks --input s3://lake/images/                    # shows what the lake has no more
-masklake erase --table s3://lake/masks --input s3://lake/images/ --delete-missing   # and erases it
-"""
+"""Erase images from a table of masks, and what is left of them elsewhere."""
 
 from __future__ import annotations
 
-import argparse
 import io
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,31 +11,19 @@ import pyarrow.parquet as pq
 
 from masklake import storage
 from masklake.commands import keeping
-from masklake.commands.ending import Paced, end_with, say
-from masklake.errors import ImageFailure, Refused
+from masklake.commands.ending import Paced, say
+from masklake.errors import ImageFailure, MasklakeError, Refused
 from masklake.table import runs
 from masklake.upkeep.erase import Erasure, check_gone, erase, erase_pictures
+from masklake.upkeep.erase_settings import EraseConfig
 from masklake.upkeep.missing import missing_images
 from masklake.upkeep.upkeep import UpkeepTable
 
 _SHOWN = 20  # images named on stderr
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the job; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
-    parser = settings_parser()
-    settings = parser.parse_args(argv)
-    if bool(settings.input) == bool(settings.uri or settings.uris):
-        parser.error("say which images: URIs, --uris FILE, or --input FOLDER for those that are missing there")
-    if settings.delete_missing and not settings.input:
-        parser.error("--delete-missing needs --input, the folder in which images are looked for")
-    if settings.must_exist and settings.input:
-        parser.error("--must-exist is for images that are named; what --input shows has rows")
-    settings.dry_run = settings.dry_run or bool(settings.input and not settings.delete_missing)
-    return end_with(lambda: _erase(settings))
-
-
-def _erase(settings: argparse.Namespace) -> dict[str, Any]:
+def work(settings: EraseConfig) -> dict[str, Any]:
+    """Erase; returns the summary."""
     if settings.input:
         storage.check_input(settings.input)
     named = [] if settings.input else _named(settings)
@@ -51,11 +31,11 @@ def _erase(settings: argparse.Namespace) -> dict[str, Any]:
         uris = missing_images(table, settings.input) if settings.input else named
         if settings.must_exist and (unknown := _unknown(uris, erase(table, uris, True, Paced()))):
             raise Refused(f"--must-exist: nothing was erased, for {_listed(unknown)}")
-        done = erase(table, uris, settings.dry_run, Paced())
+        done = erase(table, uris, settings.changes_nothing, Paced())
         unknown = _unknown(uris, done)
         _tell(uris, unknown, done, settings)
         summary: dict[str, Any] = {
-            "outcome": "planned" if settings.dry_run else "erased" if done.rows else "nothing to do",
+            "outcome": "planned" if settings.changes_nothing else "erased" if done.rows else "nothing to do",
             "table": table.uri,
             "asked": len(uris),
             "images": len(done.found),
@@ -63,12 +43,12 @@ def _erase(settings: argparse.Namespace) -> dict[str, Any]:
             "rows": done.rows,
             "files": done.files,
         }
-        if settings.dry_run:
+        if settings.changes_nothing:
             return {**summary, **_files_to_go(table, done, settings)}
         return {**summary, **_forget(table, uris, done, settings)}
 
 
-def _files_to_go(table: UpkeepTable, done: Erasure, settings: argparse.Namespace) -> dict[str, Any]:
+def _files_to_go(table: UpkeepTable, done: Erasure, settings: EraseConfig) -> dict[str, Any]:
     """What a dry run says of files; nothing where it only shows what is missing in the lake."""
     if settings.input and not settings.delete_missing:
         return {}
@@ -77,7 +57,7 @@ def _files_to_go(table: UpkeepTable, done: Erasure, settings: argparse.Namespace
     return keeping.vacuumed(table, settings)
 
 
-def _forget(table: UpkeepTable, uris: Sequence[str], done: Erasure, settings: argparse.Namespace) -> dict[str, Any]:
+def _forget(table: UpkeepTable, uris: Sequence[str], done: Erasure, settings: EraseConfig) -> dict[str, Any]:
     """What is left of the images once the present version is without them."""
     pages = erase_pictures(table.uri, set(uris))
     vacuum = keeping.vacuumed(table, settings)
@@ -93,7 +73,7 @@ def _forget(table: UpkeepTable, uris: Sequence[str], done: Erasure, settings: ar
     return {"galleries_and_reports": pages, **vacuum}
 
 
-def _named(settings: argparse.Namespace) -> list[str]:
+def _named(settings: EraseConfig) -> list[str]:
     """The images that are named on the command line and in a file, as the table names them.
 
     Raises:
@@ -137,8 +117,8 @@ def _listed(unknown: Sequence[str]) -> str:
     return f"the table has no row of {len(unknown):,} of the images: {', '.join(unknown[:_SHOWN])}{more}"
 
 
-def _tell(uris: Sequence[str], unknown: Sequence[str], done: Erasure, settings: argparse.Namespace) -> None:
-    verb = "would be erased" if settings.dry_run else "erased"
+def _tell(uris: Sequence[str], unknown: Sequence[str], done: Erasure, settings: EraseConfig) -> None:
+    verb = "would be erased" if settings.changes_nothing else "erased"
     for uri in uris[:_SHOWN]:
         say(f"{'missing in the lake: ' if settings.input else ''}{uri}")
     if len(uris) > _SHOWN:
@@ -149,23 +129,14 @@ def _tell(uris: Sequence[str], unknown: Sequence[str], done: Erasure, settings: 
     if unknown and not settings.input:
         say(f"{_listed(unknown)}; --must-exist refuses such a list")
     if not settings.input:
+        _tell_present(uris)
+
+
+def _tell_present(uris: Sequence[str]) -> None:
+    try:
         present = sum(not isinstance(found, ImageFailure) for found in storage.stat_many(uris))
-        if present:
-            say(f"{present:,} of these images are in the lake: unless they are deleted there, the next run segments them again")
-
-
-def settings_parser() -> argparse.ArgumentParser:
-    """The job's settings."""
-    parser = keeping.parser("masklake erase", __doc__, vacuum_hours=0)
-    parser.add_argument("uri", nargs="*", help="images, as the table's image_uri names them")
-    parser.add_argument("--uris", metavar="FILE", help="more images: a text file with a URI a line, or a Parquet file with a column `uri`")
-    parser.add_argument("--must-exist", action="store_true", help="erase nothing where the table has no row of one of the named images")
-    parser.add_argument(
-        "--input", metavar="FOLDER", help="instead: show images below this folder that the table knows and the lake has no more"
-    )
-    parser.add_argument("--delete-missing", action="store_true", help="erase what --input shows")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    except MasklakeError as error:  # whoever erases need not have the keys of the lake
+        say(f"whether the lake has these images cannot be seen from here ({error}); if it has, the next run segments them again")
+        return
+    if present:
+        say(f"{present:,} of these images are in the lake: unless they are deleted there, the next run segments them again")

@@ -1,28 +1,18 @@
-"""Score a table of masks against ground truth: `masklake evaluate --help`."""
+"""Score a table of masks against ground truth."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from masklake.commands.ending import Paced, leave, say
-from masklake.commands.running import run
-from masklake.evaluation.settings import PROGRAM, EvaluateConfig
+from masklake.commands.ending import Paced, say
+from masklake.commands.scores import tell
+from masklake.evaluation import run
+from masklake.evaluation.report import summary
+from masklake.evaluation.settings import EvaluateConfig
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
-    return run(PROGRAM, _evaluate, argv, interrupted="interrupted; nothing was changed")
-
-
-def _evaluate(settings: EvaluateConfig) -> dict[str, Any]:
-    from masklake.commands.scores import tell
-    from masklake.evaluation import run as evaluation
-    from masklake.evaluation.report import summary
-
-    found = evaluation.evaluate(settings, say, Paced())
+def work(settings: EvaluateConfig) -> dict[str, Any]:
+    """Run the evaluation and show its figures; returns the summary."""
+    found = run.evaluate(settings, say, Paced())
     tell(found)
     return summary(found) | ({} if settings.output is None else {"output": settings.output_uri})
-
-
-if __name__ == "__main__":
-    leave(main())

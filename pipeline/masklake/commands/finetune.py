@@ -1,4 +1,4 @@
-"""Fine-tune a segmentation model, or train one from scratch: `masklake finetune --help`."""
+"""Fine-tune a segmentation model, or train one from scratch."""
 
 from __future__ import annotations
 
@@ -8,20 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from masklake.commands.ending import leave, say
-from masklake.commands.running import run
-from masklake.training.settings import PROGRAM, FinetuneConfig
+from masklake import storage
+from masklake.commands.ending import say
+from masklake.training import finetune
+from masklake.training.settings import FinetuneConfig
+from masklake.truth.open import found_in_words
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code. The last line on stdout is one JSON object, whatever happens."""
-    return run(PROGRAM, _finetune, argv, interrupted="interrupted; the last saved state stays, run the same command to go on")
-
-
-def _finetune(settings: FinetuneConfig) -> dict[str, Any]:
-    from masklake import storage
-    from masklake.training import finetune
-
+def work(settings: FinetuneConfig) -> dict[str, Any]:
+    """Train, or say what would be trained; returns the summary."""
     prepared = finetune.prepare(settings)
     _tell_data(prepared)
     if settings.dry_run:
@@ -29,7 +24,7 @@ def _finetune(settings: FinetuneConfig) -> dict[str, Any]:
     output = storage.normalise(settings.output).rstrip("/")
     if finetune.finished(prepared):
         return {"outcome": "nothing to do", "output": output}
-    from masklake.training import flow, trackers
+    from masklake.training import flow, trackers  # Ray, which a dry run does without
 
     stdout, pace = sys.stdout, Pace(prepared.settings.batch_size)  # stdout is another one while a cluster is used
     with trackers.tracking(prepared.settings, prepared.asked, finetune.step_of(prepared), say) as track:
@@ -66,9 +61,6 @@ class Pace:
 
 def _tell_data(prepared: Any) -> None:
     """What is learned from, and what of it is left out."""
-    from masklake.training import finetune
-    from masklake.truth.open import found_in_words
-
     training, held_out = prepared.training, prepared.held_out
     say(found_in_words(training.truth))
     say(f"{len(training.examples)} examples of {len(training.labels)} classes to learn from, {len(held_out.examples)} held out")
@@ -78,7 +70,3 @@ def _tell_data(prepared: Any) -> None:
         say(line)
     if not held_out.examples:
         say("nothing is held out: the last weights are kept, whatever they are worth")
-
-
-if __name__ == "__main__":
-    leave(main())

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from pydantic.fields import FieldInfo
 
 from masklake.config.closest import closest
-from masklake.config.kinds import Also, Positional, Verbatim, is_flag, is_list, mark, placeholder
+from masklake.config.kinds import Also, Positional, Verbatim, choices, is_flag, is_list, mark, placeholder
 from masklake.config.program import Program
 from masklake.config.sources import ENV_PREFIX
 from masklake.errors import Refused
@@ -166,9 +166,14 @@ def _example_lines(examples: Mapping[str, str]) -> Iterator[str]:
 
 
 def _usage(program: Program[Any]) -> str:
-    required = [(name, field) for name, field in program.fields.items() if field.is_required()]
+    named = [
+        f" {flag_of(name)} {name.upper() if choices(program.fields[name]) else placeholder(program.fields[name])}"
+        for group in program.groups.values()
+        for name in group.model_fields
+        if program.fields[name].is_required()
+    ]
     loose = [f" [{placeholder(field)} ...]" for field in program.fields.values() if mark(field, Positional)]
-    return f"{program.name}{''.join(f' {flag_of(name)} {placeholder(field)}' for name, field in required)}{''.join(loose)} [settings]"
+    return f"{program.name}{''.join(named)}{''.join(loose)} [settings]"
 
 
 def _epilog(program: Program[Any]) -> str:
@@ -200,7 +205,7 @@ def _add(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return " (required)"
-    if any(field.default is nothing for nothing in (None, False, ())) or "default:" in (field.description or ""):
+    if any(field.default is nothing for nothing in (None, False, ())) or field.default == {} or "default:" in (field.description or ""):
         return ""
     default = field.default if isinstance(field.default, tuple) else (field.default,)
     return f" (default: {','.join(f'{each:g}' if isinstance(each, float) else str(each) for each in default)})"

@@ -29,6 +29,8 @@ class Program(Generic[S]):
     rules: str = ""
     """What there is to say after the settings, laid out as `about`."""
     exit_codes: str = "0 done, 1 failed, 2 refused (nothing was started)"
+    interrupted: str = "interrupted; what was committed stays, run the same command to go on"
+    """What to say where the user, or the cluster, ends it."""
     needs: tuple[str, ...] = ()
     """The package's extras without which the command cannot work."""
 

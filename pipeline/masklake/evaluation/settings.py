@@ -105,4 +105,5 @@ PROGRAM = Program(
         ),
     },
     rules=_RULES,
+    interrupted="interrupted; nothing was changed",
 )

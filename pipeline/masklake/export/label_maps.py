@@ -14,11 +14,11 @@ from masklake.export.categories import Categories
 from masklake.export.folder import Written
 from masklake.export.pictures import store_each
 from masklake.export.selection import Row, Selection
-from masklake.export.settings import Settings
+from masklake.export.settings import ExportConfig
 from masklake.table.masks import id_map
 
 
-def write_label_maps(selection: Selection, output: str, settings: Settings) -> Written:
+def write_label_maps(selection: Selection, output: str, settings: ExportConfig) -> Written:
     """`label-maps/*.png`, then `labels.json`: the void value, and the labels that occur by their id.
 
     Raises:
@@ -33,7 +33,7 @@ def write_label_maps(selection: Selection, output: str, settings: Settings) -> W
     return categories.written()
 
 
-def label_map(row: Row, settings: Settings) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def label_map(row: Row, settings: ExportConfig) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """`label_id` of each pixel, the void value where there is none: uint8 or uint16 [height, width].
 
     Raises:
@@ -49,7 +49,7 @@ def label_map(row: Row, settings: Settings) -> NDArray[np.uint8] | NDArray[np.ui
     return found
 
 
-def _check(label_id: int, label: str, settings: Settings) -> None:
+def _check(label_id: int, label: str, settings: ExportConfig) -> None:
     if label_id >= 2**settings.bits:
         cure = "use --bits 16" if settings.bits == 8 else "no label map can hold it"
         raise Refused(f"--bits {settings.bits}: label id {label_id} ({label!r}) does not fit: {cure}")

@@ -15,11 +15,11 @@ import duckdb
 import pyarrow as pa
 
 from masklake.errors import MasklakeError, Refused
-from masklake.export.settings import Settings
+from masklake.export.settings import ExportConfig
 from masklake.schema import TABLE
 from masklake.table.keys import sql_text
 from masklake.table.read import MaskTable
-from masklake.table.selection import Answers, Choice, check_condition
+from masklake.table.selection import Answers, check_condition
 
 Row = dict[str, Any]
 
@@ -32,20 +32,20 @@ _ROWS_AT_ONCE = 64  # rows that are Python values at the same time
 class Selection:
     """The rows of one export. `answers` says whose they are; `root` is what all image URIs begin with, up to a slash; `rows` counts."""
 
-    def __init__(self, table: MaskTable, settings: Settings, scratch: Path, progress: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, table: MaskTable, settings: ExportConfig, scratch: Path, progress: Callable[[str], None] = lambda _: None) -> None:
         """Find out which rows are meant; `progress` is told from time to time how far the reading of segments is.
 
         Raises:
             Refused: `--where` is not a condition on this table, or no row is meant.
         """
         self._table, self._settings, self._progress = table, settings, progress
-        self._where = Choice(settings.task, settings.where, settings.model, settings.fingerprint).condition()
+        self._where = settings.choice(settings.task_or_default).condition()
         check_condition(table, settings.where)
         self._database = duckdb.connect(str(scratch / "images.duckdb"))
         self._database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
         # Left to itself, the optimiser may put the rows with their masks into a join's hash table instead of the images.
         self._database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
-        self._database.register("newest", table.newest_arrow(settings.task, _KEYS, self._where))
+        self._database.register("newest", table.newest_arrow(settings.task_or_default, _KEYS, self._where))
         self._database.execute("CREATE TABLE picked AS FROM newest")
         self._database.unregister("newest")
         self.answers = self._answers()
@@ -66,13 +66,13 @@ class Selection:
         return tuple(Answers(*row) for row in found.fetchall())
 
     def _nothing(self) -> str:
-        text = f"there is nothing to export from {self._settings.table}: no row with status ok fits"
-        if self._settings.task is None:
+        text = f"there is nothing to export from {self._settings.table_uri}: no row with status ok fits"
+        if self._settings.task_or_default is None:
             return f"{text} --where, --model and --fingerprint"
         self._database.register("others", self._table.newest_arrow(None, ["task"], self._where))
         tasks = [task for (task,) in self._database.execute("SELECT DISTINCT task FROM others ORDER BY task").fetchall()]
         there = f"; it has rows of {', '.join(tasks)}" if tasks else ", nor one of another task; see --where, --model and --fingerprint"
-        return f"{text} --task {self._settings.task}{there}"
+        return f"{text} --task {self._settings.task_or_default}{there}"
 
     def _root(self) -> str:
         ((first, last),) = self._database.execute("SELECT min(image_uri), max(image_uri) FROM picked").fetchall()
@@ -125,7 +125,7 @@ class Selection:
                 yield from batch.slice(first, _ROWS_AT_ONCE).to_pylist()
         if seen != self.rows:
             raise MasklakeError(
-                f"{self._settings.table} gave {seen} rows where {self.rows} were expected: an image has its newest row twice"
+                f"{self._settings.table_uri} gave {seen} rows where {self.rows} were expected: an image has its newest row twice"
             )
 
     def flat_segments(self, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -139,14 +139,14 @@ class Selection:
 
     def _stream(self, query: str, columns: Sequence[str], batch_rows: int = _ROWS_AT_ONCE) -> pa.RecordBatchReader:
         read = dict.fromkeys([*columns, "image_uri", "width", "height", "segments"])
-        self._database.register("rows", self._table.newest_arrow(self._settings.task, list(read), self._where))
+        self._database.register("rows", self._table.newest_arrow(self._settings.task_or_default, list(read), self._where))
         return self._database.sql(query).to_arrow_reader(batch_rows)
 
     def _kept(self) -> str:
         """The segments that the filters leave, as SQL."""
         conditions = []
-        if self._settings.labels:
-            conditions.append(f"s.label IN ({', '.join(map(sql_text, self._settings.labels))})")
+        if self._settings.label:
+            conditions.append(f"s.label IN ({', '.join(map(sql_text, self._settings.label))})")
         if self._settings.min_score is not None:
             conditions.append(f"s.score >= CAST({self._settings.min_score!r} AS FLOAT)")  # as scores are stored: 0.9 is in
         return f"list_filter(rows.segments, lambda s: {' AND '.join(conditions)})" if conditions else "rows.segments"

@@ -1,14 +1,16 @@
-"""What an export is asked for, checked before any work."""
+"""What an export is asked for: every setting once, as a flag, an environment variable and a YAML key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, Literal
 
-from masklake import storage
-from masklake.errors import Refused
-from masklake.schema import Task
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from masklake.config import OneTask, Program, Share, Shown, Texts, Uri
+from masklake.table.settings import ChoiceConfig, folder
+from masklake.tasks import Task
 
 
 class Format(StrEnum):
@@ -28,56 +30,111 @@ TASKS: Mapping[Format, tuple[Task, ...]] = {
 }
 """The tasks whose answers a format can hold, the first of them by default; a format without any holds all tasks at once."""
 
-BITS = (8, 16)
+_ABOUT = """\
+Export a table of masks to files that other tools read. The newest row with status ok of each image and task is taken.
+
+formats:
+  coco-instances  instances.json: COCO's instance JSON, an annotation per segment: a compressed run-length mask, and its score
+  coco-panoptic   panoptic/*.png and panoptic.json: COCO's panoptic format; a pixel's colour is its segment's id, R + 256 G + 256^2 B
+  label-maps      label-maps/*.png and labels.json: one single-channel PNG per image with the label id of each pixel
+  segments        segments-*.parquet: one row per segment, with its image, label, score, area, share of the image, box and mask
+"""
+_RULES = """\
+ids:
+  A category's id is the table's label_id + 1; that is not COCO's own numbering. Label maps hold the label_id itself.
+  An image's id is its position, from 1 on, in the order of the exported URIs; it changes when images are added or left out, while
+  file_name (the URI below what all exported URIs have in common) and coco_url (the URI) name the image itself.
+  An annotation's id is its image's id times 100,000 plus its segment_id. In panoptic JSON a segment's id is its segment_id.
+  A PNG is named as its image, with .png for the ending; where that would be one name for two images, .png is added to the whole name.
+
+An image of which no segment is left by --label and --min-score stays in the images, without annotations or all void. Annotations come in
+no particular order. Memory is bounded; the temporary folder (TMPDIR) needs space for the JSON and, of millions of images, for sorting.
+Files appear whole or not at all, and _export.json last: a folder without it holds no complete export.
+"""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """One export. `table` and `output` are folders in canonical form.
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
-    Raises:
-        Refused: settings contradict each other or are out of range.
-    """
 
-    table: str
-    output: str
-    format: Format
-    task: Task | None = None
-    """None: the format's first, or all tasks where it holds all."""
-    labels: tuple[str, ...] = ()
-    """Segments of these labels only; empty: of all."""
-    min_score: float | None = None
-    where: str | None = None
-    """An SQL condition on the table's columns."""
-    model: str | None = None
-    fingerprint: str | None = None
-    bits: int = 8
-    """Of a pixel of a label map."""
-    void: int | None = None
-    """Value of pixels without a label in a label map; None: the largest that `bits` can hold."""
-    overwrite: bool = False
+class RowsConfig(ChoiceConfig):
+    """What is exported."""
 
-    def __post_init__(self) -> None:
-        for name in ("table", "output"):
-            object.__setattr__(self, name, storage.normalise(getattr(self, name)).rstrip("/"))
-        allowed = TASKS[self.format]
-        if allowed and self.task is None:
-            object.__setattr__(self, "task", allowed[0])
-        if allowed and self.task not in allowed:
-            raise Refused(
-                f"--task {self.task}: masks of such an answer may overlap, and {self.format} holds one segment a pixel: "
-                f"use --task {' or '.join(allowed)}"
-            )
-        if self.min_score is not None and not 0 <= self.min_score <= 1:
-            raise Refused(f"--min-score {self.min_score:g}: must be between 0 and 1")
-        if self.bits not in BITS:
-            raise Refused(f"--bits {self.bits}: must be 8 or 16")
-        if not 0 <= self.void_value < 2**self.bits:
-            raise Refused(f"--void {self.void}: does not fit {self.bits} bits: use 0 to {2**self.bits - 1}")
-        if f"{self.output}/".startswith(f"{self.table}/") or f"{self.table}/".startswith(f"{self.output}/"):
-            raise Refused(f"--output {self.output}: is, holds or lies in the table's folder: give the export a folder of its own")
+    task: OneTask | None = Field(
+        None,
+        description="whose rows (default: instance for coco-instances, panoptic for coco-panoptic, semantic for label-maps, all for "
+        "segments)",
+    )
+    label: Annotated[Texts, Shown("LABEL")] = Field((), description="segments of this label only; may be given several times")
+    min_score: Annotated[Share | None, Shown("SCORE")] = Field(None, description="segments that score at least this")
+
+
+class FilesConfig(BaseModel):
+    """What is written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Format = Field(description="what to write, see above")
+    output: Uri = Field(description="an empty folder for the export (s3://, file://, a path)")
+    bits: Annotated[Literal[8, 16], BeforeValidator(_whole)] = Field(8, description="bits of a label map's pixel")
+    void: Annotated[int | None, Shown("VALUE")] = Field(
+        None, description="value of a label map's pixels without a label (default: 255, or 65535 with 16 bits)"
+    )
+    overwrite: bool = Field(False, description="replace an earlier export in the folder, complete or not")
+
+    @property
+    def output_uri(self) -> str:
+        """The output in canonical form."""
+        return folder(self.output)
 
     @property
     def void_value(self) -> int:
         """The value of pixels without a label."""
         return 2**self.bits - 1 if self.void is None else self.void
+
+
+class ExportConfig(RowsConfig, FilesConfig):
+    """All settings of `masklake export`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @property
+    def task_or_default(self) -> Task | None:
+        """Whose rows; None: all tasks, where the format holds all."""
+        allowed = TASKS[self.format]
+        return self.task or (allowed[0] if allowed else None)
+
+    @model_validator(mode="after")
+    def _fits_the_format(self) -> ExportConfig:
+        allowed = TASKS[self.format]
+        if allowed and self.task_or_default not in allowed:
+            raise ValueError(
+                f"--task {self.task}: masks of such an answer may overlap, and {self.format} holds one segment a pixel: "
+                f"use --task {' or '.join(allowed)}"
+            )
+        if not 0 <= self.void_value < 2**self.bits:
+            raise ValueError(f"--void {self.void}: does not fit {self.bits} bits: use 0 to {2**self.bits - 1}")
+        return self
+
+    @model_validator(mode="after")
+    def _output_apart(self) -> ExportConfig:
+        table, output = self.table_uri + "/", self.output_uri + "/"
+        if output.startswith(table) or table.startswith(output):
+            raise ValueError(f"--output {self.output_uri}: is, holds or lies in the table's folder: give the export a folder of its own")
+        return self
+
+
+PROGRAM = Program(
+    "masklake export",
+    ExportConfig,
+    {"the rows": RowsConfig, "the files": FilesConfig},
+    about=_ABOUT,
+    examples={
+        "masklake export --table s3://lake/masks --format coco-panoptic --output s3://lake/coco": "COCO panoptic, of the newest answers",
+        "masklake export --table s3://lake/masks --format coco-instances --task panoptic --label person --label dog --min-score 0.5 "
+        "--output persons": "confident persons and dogs of panoptic answers",
+        "masklake export --table masks --format segments --where \"dt = '2026-11-22'\" --output segments": "one day, a row per segment",
+    },
+    rules=_RULES,
+    interrupted="interrupted; the export is not complete, run the same command with --overwrite",
+)

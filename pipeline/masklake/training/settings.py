@@ -217,4 +217,5 @@ PROGRAM = Program(
         "masklake finetune --config jobs/settings/finetune/camvid.yaml --steps 100": "settings in a file, and one of them otherwise",
     },
     needs=("run",),
+    interrupted="interrupted; the last saved state stays, run the same command to go on",
 )

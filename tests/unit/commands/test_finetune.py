@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from masklake import demo
-from masklake.commands import finetune
+from masklake.commands import cli
 from tests import trainings
 
 MODEL = ["--model", str(demo.MODEL)]
@@ -17,7 +17,7 @@ MODEL = ["--model", str(demo.MODEL)]
 
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
     """The job in this process: its exit code, its last line, and what it told the user."""
-    code = finetune.main(arguments)
+    code = cli.main(["finetune", *arguments])
     captured = capsys.readouterr()
     return code, json.loads(captured.out.splitlines()[-1]), captured.err
 

@@ -54,7 +54,7 @@ def test_filters_leave_out_segments_and_keep_images(table: str, tmp_path: Path) 
     rows = newest(table, "instance")
     every = [segment for row in rows.values() for segment in row["segments"]]
     bound = sorted(segment["score"] for segment in every if segment["label"] == "person")[4]  # the segment with this very score stays
-    export(table, tmp_path, "coco-instances", labels=("person",), min_score=bound)
+    export(table, tmp_path, "coco-instances", label=("person",), min_score=bound)
     document = json.loads((tmp_path / "instances.json").read_text())
     expected = sorted(segment["area"] for segment in every if segment["label"] == "person" and segment["score"] >= bound)
     assert sorted(annotation["area"] for annotation in document["annotations"]) == expected

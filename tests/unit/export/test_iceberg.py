@@ -21,8 +21,8 @@ from pyiceberg.manifest import DataFile
 from masklake.commands import cli
 from masklake.errors import MasklakeError, Refused
 from masklake.export.iceberg import mirror as mirror_module
-from masklake.export.iceberg.catalogs import CatalogSettings
-from masklake.export.iceberg.publish import Settings, publish
+from masklake.export.iceberg.publish import publish
+from masklake.export.iceberg.settings import PublishConfig
 from masklake.table import append as table_module
 from masklake.table.write import write_rows
 from masklake.upkeep.compact import compact
@@ -180,7 +180,8 @@ def test_a_publication_that_is_killed_before_its_commit_changes_nothing(tmp_path
     grown(tmp_path / "masks", "run-1", "ab")
     command = ["publish", "--table", str(tmp_path / "masks"), "--catalog-file", str(catalog)]
     dying = (
-        "import os, sys; from jobs import cli; from pyiceberg.catalog.sql import SqlCatalog; write = SqlCatalog._write_metadata\n"
+        "import os, sys; from masklake.commands import cli; from pyiceberg.catalog.sql import SqlCatalog\n"
+        "write = SqlCatalog._write_metadata\n"
         "def and_die(*given, **named): write(*given, **named); os.kill(os.getpid(), 9)\n"
         "SqlCatalog._write_metadata = staticmethod(and_die); cli.main(sys.argv[1:])"
     )
@@ -229,7 +230,7 @@ def test_one_that_is_overtaken_looks_again(tmp_path: Path, catalog: Path, first:
             kept(tmp_path / "masks", "compact", hours=1)
             between.append(published(tmp_path / "masks", catalog))
 
-    settings = Settings(str(tmp_path / "masks"), CatalogSettings(file=str(catalog)))
+    settings = PublishConfig(table=str(tmp_path / "masks"), catalog_file=str(catalog))
     summary = publish(settings, lambda text: None, another)
     assert (between[0]["outcome"], summary["outcome"]) == ("published", "nothing to do")
     assert summary["table_version"] >= between[0]["table_version"]
@@ -407,7 +408,7 @@ def unused_port() -> int:
             ["--table", "masks", "--catalog", "prod", "--property", "uri=http://127.0.0.1:PORT", "--property", "token=hunter2"],
             "--catalog prod",
         ),
-        (["--table", "masks", "--catalog", "prod", "--property", "uri"], "--property: must be KEY=VALUE"),
+        (["--table", "masks", "--catalog", "prod", "--property", "uri"], "--properties (on the command line): must be KEY=VALUE"),
         (["--table", "masks", "--property", "uri=x"], "the embedded catalog needs none"),
         (["--table", "masks", "--catalog", "prod", "--catalog-file", "x"], "names another: leave one out"),
         (["--table", "masks", "--catalog-file", "empty"], "unable to open database file"),
@@ -415,7 +416,7 @@ def unused_port() -> int:
         (["--table", "masks", "--name", "masks"], "--name masks: must be a namespace and a table"),
         (["--table", "masks", "--location", "."], "holds the table"),
         (["--table", "masks#1"], "Iceberg's readers would end the name at '#' or '?'"),
-        ([], "the following arguments are required: --table"),
+        ([], "--table is missing"),
     ],
 )
 def test_what_cannot_be_right_is_refused_in_a_sentence(
@@ -441,6 +442,7 @@ def test_a_catalog_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: p
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        catalog = CatalogSettings("prod", properties={"uri": f"http://127.0.0.1:{silent.getsockname()[1]}"})
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings = PublishConfig(table=str(tmp_path / "masks"), catalog="prod", properties={"uri": uri})
         with pytest.raises(Refused, match=r"--catalog prod: no answer within 0.5 s"):
-            publish(Settings(str(tmp_path / "masks"), catalog), lambda text: None)
+            publish(settings, lambda text: None)

@@ -35,7 +35,7 @@ def test_a_pixel_holds_its_label_id(table: str, tmp_path: Path, task: str, void:
 
 
 def test_what_a_filter_leaves_out_is_void(table: str, tmp_path: Path) -> None:
-    export(table, tmp_path, "label-maps", labels=("sky",), where="dt = '2026-11-22'")
+    export(table, tmp_path, "label-maps", label=("sky",), where="dt = '2026-11-22'")
     assert files(tmp_path) == {"_export.json", "labels.json", "label-maps/c.tar.png", "label-maps/d.png"}
     row = newest(table, "semantic")["dt=2026-11-22/d"]
     sky = next(mask for mask, segment in zip(reading.masks(row), row["segments"], strict=True) if segment["label"] == "sky")

@@ -38,7 +38,7 @@ def test_rows_are_those_that_polars_makes_of_the_table(table: str, tmp_path: Pat
 
 
 def test_filters_and_a_task(table: str, tmp_path: Path) -> None:
-    export(table, tmp_path, "segments", task="instance", labels=("dog",), min_score=0.5, where="dt = '2026-11-21'")
+    export(table, tmp_path, "segments", task="instance", label=("dog",), min_score=0.5, where="dt = '2026-11-21'")
     expected = exploded(table).filter(pl.col("score") >= 0.5, task="instance", label="dog", dt="2026-11-21")
     found = pl.read_parquet(tmp_path / "segments-00000.parquet").sort(SORTED_BY)
     assert len(expected) > 3
@@ -57,6 +57,6 @@ def test_a_large_export_is_several_files(table: str, tmp_path: Path, monkeypatch
 
 def test_nothing_left_is_an_empty_file_and_a_word(table: str, tmp_path: Path) -> None:
     said: list[str] = []
-    assert export(table, tmp_path, "segments", said, labels=("persn",))["segments"] == 0
+    assert export(table, tmp_path, "segments", said, label=("persn",))["segments"] == 0
     assert "--label persn: no segment that was exported has it; is it spelt as in the table?" in said
     assert pq.read_table(tmp_path / "segments-00000.parquet").num_rows == 0

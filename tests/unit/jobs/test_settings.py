@@ -22,4 +22,4 @@ def test_a_settings_file_is_what_its_command_takes(path: Path, monkeypatch: pyte
     assert said
     arguments = shlex.split(said[2].replace("\\\n#", " "))
     assert ROOT / arguments[arguments.index("--config") + 1] == path
-    resolve(arguments, cli.programs()[said[1]])
+    resolve(arguments, cli.program(said[1]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from masklake.commands import finetune
+from masklake.commands import cli, finetune
 from masklake.errors import Refused
 from masklake.training.settings import FinetuneConfig
 from masklake.training.trackers import figures_of, tracking
@@ -80,7 +80,7 @@ def test_a_package_that_is_not_installed_is_named_before_any_work(
 ) -> None:
     monkeypatch.setattr("masklake.training.settings.find_spec", lambda name: None)
     arguments = ["--format", "coco-panoptic", "--truth", "a.json", "--model", "m", "--output", str(tmp_path), "--mlflow", "mine"]
-    assert finetune.main(arguments) == 2
+    assert cli.main(["finetune", *arguments]) == 2
     written = capsys.readouterr()
     assert "--mlflow mine needs the package mlflow, which is not installed: pip install mlflow" in written.err
     assert json.loads(written.out.splitlines()[-1])["exit_code"] == 2

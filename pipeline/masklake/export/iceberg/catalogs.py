@@ -19,9 +19,7 @@ from sqlalchemy import URL
 
 from masklake import storage
 from masklake.errors import MasklakeError, Refused
-
-EMBEDDED = "masklake"
-"""The embedded catalog's name."""
+from masklake.export.iceberg.settings import EMBEDDED
 
 CONFLICTS = (CommitFailedException, CommitStateUnknownException, TableAlreadyExistsError, NoSuchTableError)
 """What a catalog says where another commit was faster, or where it cannot tell: look again."""
@@ -39,11 +37,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class CatalogSettings:
-    """Which catalog, as the user said it.
-
-    Raises:
-        Refused: settings contradict each other.
-    """
+    """Which catalog, as the user said it."""
 
     name: str | None = None
     """Of a catalog in pyiceberg's configuration; None: the embedded one."""
@@ -51,12 +45,6 @@ class CatalogSettings:
     """The embedded one's SQLite file; None: `~/.masklake/iceberg.db`."""
     properties: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of pyiceberg, on top of its configuration; may hold secrets."""
-
-    def __post_init__(self) -> None:
-        if self.name is not None and self.file is not None:
-            raise Refused(f"--catalog-file {self.file}: is the embedded catalog's, and --catalog {self.name} names another: leave one out")
-        if self.name is None and self.properties:
-            raise Refused(f"--property {next(iter(self.properties))}=...: the embedded catalog needs none: name a catalog with --catalog")
 
     @property
     def path(self) -> Path:

@@ -8,11 +8,9 @@ an older one. Where another commit comes between, the catalog refuses ours, and 
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Any
 
 from pyiceberg.catalog import Catalog
@@ -23,15 +21,13 @@ from masklake.errors import MasklakeError, Refused
 from masklake.export.iceberg import mirror
 from masklake.export.iceberg.catalogs import (
     CONFLICTS,
-    EMBEDDED,
-    CatalogSettings,
-    Identifier,
     find_table,
     in_words,
     make_namespace,
     open_catalog,
 )
 from masklake.export.iceberg.mirror import Difference
+from masklake.export.iceberg.settings import PublishConfig
 from masklake.storage import StorageError
 from masklake.upkeep.upkeep import ICEBERG_FOLDER, UpkeepTable
 
@@ -41,53 +37,11 @@ Summary = dict[str, Any]
 _ATTEMPTS = 10
 
 
-@dataclass(frozen=True)
-class Settings:
-    """One publication; `table` and `location` are folders in canonical form.
-
-    Raises:
-        Refused: a name or folder cannot be used.
-    """
-
-    table: str
-    catalog: CatalogSettings = field(default_factory=CatalogSettings)
-    name: str | None = None
-    """`namespace.table` in the catalog; None: `masklake.` and the folder's name."""
-    location: str | None = None
-    """Where a new Iceberg table's metadata go; None: below the table."""
-    dry_run: bool = False
-
-    def __post_init__(self) -> None:
-        for setting in ("table", "location"):
-            folder = getattr(self, setting)
-            if folder is None:
-                continue
-            if re.search(r"[#?]", folder):
-                raise Refused(f"--{setting} {folder}: Iceberg's readers would end the name at '#' or '?': use a folder without them")
-            object.__setattr__(self, setting, storage.normalise(folder).rstrip("/"))
-        if len(self.identifier) < 2 or not all(self.identifier):
-            raise Refused(f"--name {self.name}: must be a namespace and a table, as in {EMBEDDED}.masks")
-        if self.location and f"{self.table}/".startswith(f"{self.location}/"):
-            raise Refused(f"--location {self.location}: holds the table, and Iceberg's tools may clean up there: give another folder")
-
-    @property
-    def identifier(self) -> Identifier:
-        """The table's name in the catalog, in parts."""
-        if self.name is not None:
-            return tuple(self.name.split("."))
-        return (EMBEDDED, re.sub(r"\W", "_", self.table.rpartition("/")[2]))
-
-    @property
-    def shown_name(self) -> str:
-        """The table's name in the catalog."""
-        return ".".join(self.identifier)
-
-
 class _Overtaken(MasklakeError):
     """A file was replaced in the Delta table, and deleted, before it could be looked at."""
 
 
-def publish(settings: Settings, say: Callable[[str], None], show: Callable[[str], None] = lambda text: None) -> Summary:
+def publish(settings: PublishConfig, say: Callable[[str], None], show: Callable[[str], None] = lambda text: None) -> Summary:
     """Make the Iceberg table equal to the Delta table's present version, or say what that would take.
 
     Args:
@@ -99,26 +53,26 @@ def publish(settings: Settings, say: Callable[[str], None], show: Callable[[str]
         Refused: there is no table, or no such catalog, or what is there under this name is something else; nothing was done.
         MasklakeError: the publication broke off; readers see the Iceberg table as it was before.
     """
-    storage.check_input(settings.table, "--table")
-    table = UpkeepTable.existing(settings.table)
-    if settings.dry_run and not settings.catalog.exists:
+    storage.check_input(settings.table_uri, "--table")
+    table = UpkeepTable.existing(settings.table_uri)
+    if settings.dry_run and not settings.chosen.exists:
         return _plan(settings, table, None, say)
-    with closing(open_catalog(settings.catalog)) as catalog:
+    with closing(open_catalog(settings.chosen)) as catalog:
         there = _find(settings, table, catalog)
         if settings.dry_run:
             return _plan(settings, table, there, say)
-        if _location(settings, there).startswith(f"{settings.table}/"):  # elsewhere, only the catalog may have the right to write
-            storage.check_output(settings.table, "--table")
-        make_namespace(catalog, settings.identifier, settings.catalog)
+        if _location(settings, there).startswith(f"{settings.table_uri}/"):  # elsewhere, only the catalog may have the right to write
+            storage.check_output(settings.table_uri, "--table")
+        make_namespace(catalog, settings.identifier, settings.chosen)
         return _until_done(settings, table, catalog, say, show)
 
 
 def _until_done(
-    settings: Settings, table: UpkeepTable, catalog: Catalog, say: Callable[[str], None], show: Callable[[str], None]
+    settings: PublishConfig, table: UpkeepTable, catalog: Catalog, say: Callable[[str], None], show: Callable[[str], None]
 ) -> Summary:
     for attempt in range(_ATTEMPTS):
         try:
-            with in_words(settings.catalog, MasklakeError):
+            with in_words(settings.chosen, MasklakeError):
                 return _once(settings, table, catalog, say, show)
         except (*CONFLICTS, _Overtaken):
             time.sleep(random.uniform(0.05, 0.1) * 2 ** min(attempt, 6))
@@ -127,7 +81,9 @@ def _until_done(
     )
 
 
-def _once(settings: Settings, table: UpkeepTable, catalog: Catalog, say: Callable[[str], None], show: Callable[[str], None]) -> Summary:
+def _once(
+    settings: PublishConfig, table: UpkeepTable, catalog: Catalog, say: Callable[[str], None], show: Callable[[str], None]
+) -> Summary:
     """One attempt.
 
     Raises:
@@ -137,7 +93,7 @@ def _once(settings: Settings, table: UpkeepTable, catalog: Catalog, say: Callabl
     there = _settled(_find(settings, table, catalog))
     found = mirror.difference(there, table, table.files(), settings.shown_name)
     change = _extended(there, table) if there else _created(settings, table, catalog)
-    say(f"version {table.version} of {settings.table}: {len(found.missing):,} files to add, {len(found.surplus):,} to take out")
+    say(f"version {table.version} of {settings.table_uri}: {len(found.missing):,} files to add, {len(found.surplus):,} to take out")
     if found.missing or found.surplus:
         _stage(change, found, table, show)
     done = change.commit_transaction()
@@ -146,36 +102,36 @@ def _once(settings: Settings, table: UpkeepTable, catalog: Catalog, say: Callabl
     return _summary(settings, table, found, outcome, done)
 
 
-def _plan(settings: Settings, table: UpkeepTable, there: Table | None, say: Callable[[str], None]) -> Summary:
+def _plan(settings: PublishConfig, table: UpkeepTable, there: Table | None, say: Callable[[str], None]) -> Summary:
     found = mirror.difference(there, table, table.files(), settings.shown_name)
-    say(f"version {table.version} of {settings.table}: {len(found.missing):,} files to add, {len(found.surplus):,} to take out")
+    say(f"version {table.version} of {settings.table_uri}: {len(found.missing):,} files to add, {len(found.surplus):,} to take out")
     return _summary(settings, table, found, "planned", there)
 
 
-def _find(settings: Settings, table: UpkeepTable, catalog: Catalog) -> Table | None:
+def _find(settings: PublishConfig, table: UpkeepTable, catalog: Catalog) -> Table | None:
     """The Iceberg table as it is now, or None where it is to be made.
 
     Raises:
         Refused: it is another one's than the settings say.
     """
-    there = find_table(catalog, settings.identifier, settings.catalog)
+    there = find_table(catalog, settings.identifier, settings.chosen)
     if there is not None:
         mirror.check(there, table, settings.shown_name)
         _location(settings, there)
     return there
 
 
-def _location(settings: Settings, there: Table | None) -> str:
+def _location(settings: PublishConfig, there: Table | None) -> str:
     """Where the Iceberg table's metadata lie, or will.
 
     Raises:
         Refused: they lie elsewhere than the settings say.
     """
     if there is None:
-        return settings.location or f"{settings.table}/{ICEBERG_FOLDER}"
+        return settings.location_uri or f"{settings.table_uri}/{ICEBERG_FOLDER}"
     place = there.location().rstrip("/")
-    if settings.location and settings.location != storage.normalise(place):
-        raise Refused(f"--location {settings.location}: the metadata of {settings.shown_name} lie at {place}: leave --location out")
+    if settings.location_uri and settings.location_uri != storage.normalise(place):
+        raise Refused(f"--location {settings.location_uri}: the metadata of {settings.shown_name} lie at {place}: leave --location out")
     return place
 
 
@@ -191,10 +147,10 @@ def _settled(there: Table | None) -> Table | None:
     return there
 
 
-def _created(settings: Settings, table: UpkeepTable, catalog: Catalog) -> Transaction:
+def _created(settings: PublishConfig, table: UpkeepTable, catalog: Catalog) -> Transaction:
     """The beginning of a commit that makes the Iceberg table."""
     schema, location = mirror.iceberg_schema(table), _location(settings, None)
-    with in_words(settings.catalog, Refused, f"; the new table's metadata would go to {location}: --location puts them elsewhere"):
+    with in_words(settings.chosen, Refused, f"; the new table's metadata would go to {location}: --location puts them elsewhere"):
         change = catalog.create_table_transaction(
             settings.identifier,
             schema=schema,
@@ -231,14 +187,14 @@ def _stage(change: Transaction, found: Difference, table: UpkeepTable, show: Cal
             snapshot.delete_data_file(entry)
 
 
-def _summary(settings: Settings, table: UpkeepTable, found: Difference, outcome: str, there: Table | None) -> Summary:
+def _summary(settings: PublishConfig, table: UpkeepTable, found: Difference, outcome: str, there: Table | None) -> Summary:
     snapshot = there.current_snapshot() if there else None
     return {
         "outcome": outcome,
-        "table": settings.table,
+        "table": settings.table_uri,
         "table_version": table.version,
         "name": settings.shown_name,
-        "catalog": settings.catalog.name or str(settings.catalog.path),
+        "catalog": settings.chosen.name or str(settings.chosen.path),
         "files": found.same + len(found.missing),
         "added_files": len(found.missing),
         "removed_files": len(found.surplus),
@@ -247,5 +203,5 @@ def _summary(settings: Settings, table: UpkeepTable, found: Difference, outcome:
     }
 
 
-def _catalog_shown(settings: Settings) -> str:
-    return f"the catalog {settings.catalog.name}" if settings.catalog.name else f"the SQLite catalog {settings.catalog.path}"
+def _catalog_shown(settings: PublishConfig) -> str:
+    return f"the catalog {settings.chosen.name}" if settings.chosen.name else f"the SQLite catalog {settings.chosen.path}"
