@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,12 @@ def feed(prepared: Prepared, team: Team, first: int, stop: int | None = None) ->
             yield batches.make(recipe, places, chosen, prepared.training.reader.load)
 
 
-def train(given: FinetuneConfig, stop: int | None = None, team: Team | None = None) -> list[dict[str, Any]]:
-    """Run it here; returns what was told."""
+def train(
+    given: FinetuneConfig, stop: int | None = None, team: Team | None = None, asked: Callable[[], bool] = lambda: False
+) -> list[dict[str, Any]]:
+    """Run it here; returns what was told. `asked` says after each step whether to stop."""
     told: list[dict[str, Any]] = []
     prepared, member = finetune.prepare(given), team or Team()
     work = finetune.work
-    work(prepared, list(prepared.held_out.examples), lambda first: feed(prepared, member, first, stop), member, told.append)
+    work(prepared, list(prepared.held_out.examples), lambda first: feed(prepared, member, first, stop), member, told.append, asked)
     return told

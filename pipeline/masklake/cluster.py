@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from types import TracebackType
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ import ray
 from ray.data import DataContext, Dataset
 from ray.exceptions import RayError
 
+from masklake import stopping
 from masklake.errors import MasklakeError, Refused
 
 _OUR_ERROR = re.compile(r"masklake\.[\w.]*\.(?P<name>\w+): (?P<message>.+)")
@@ -35,6 +37,7 @@ _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
 _LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
 _PULSE_SECONDS = 2.0
 _LOST_SECONDS = 40.0  # less than the minute after which Ray would end this process without a word
+_STOP_SECONDS = 0.5  # of the few that whoever stops a job gives it
 _BLOCK_BYTES = 16 * 1024 * 1024
 _Group = TypeVar("_Group")
 _Result = TypeVar("_Result")
@@ -67,14 +70,27 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
         if target == "local":
             raise MasklakeError(_why_not_started(error)) from None
         raise Refused(f"--ray-address {target}: no Ray cluster answers there: {error}") from None
+    at_once = False
     try:
+        stopping.listen()  # Ray has put handlers of its own in place, which end the process in the middle of a line
         with redirect_stdout(sys.stderr):  # where Ray prints what befell its workers: stdout is for lines of JSON
             yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    except stopping.Stopped:
+        at_once = target == "local"
+        raise
     finally:
-        if _gone.is_set():
-            atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way
-        else:
-            ray.shutdown()
+        _end(at_once)
+
+
+def _end(at_once: bool) -> None:
+    """Leave the cluster; `at_once`, where it is our own and whoever stops us will not wait for its good end."""
+    if not (_gone.is_set() or at_once):
+        ray.shutdown()
+        return
+    atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way
+    node = ray._private.worker.global_worker.node
+    if at_once and node:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
 def _why_not_started(error: Exception) -> str:
@@ -127,10 +143,10 @@ class Pulse:
         self._thread.start()
         return self
 
-    def __exit__(self, *reason: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
-        if not _gone.is_set():
-            self._thread.join(_LOST_SECONDS)  # nobody may ask Ray while it shuts down
+        if not _gone.is_set():  # nobody may ask Ray while it shuts down
+            self._thread.join(_STOP_SECONDS if isinstance(error, stopping.Stopped) else _LOST_SECONDS)
 
     def check(self) -> None:
         """Call every second or so.

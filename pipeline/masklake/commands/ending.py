@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -13,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from masklake import stopping
 from masklake.errors import MasklakeError
 
 _EVERY = 10.0  # seconds between lines of progress
@@ -27,15 +27,15 @@ def end_with(
 
     Args:
         work: returns the job's summary; its `exit_code` is 0 where it names none.
-        interrupted: what to say where the user, or the cluster, ends the job.
+        interrupted: what to say where the user, or the cluster, stops the job (exit code 130 after Ctrl-C, 143 after SIGTERM).
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's stop is an interruption like Ctrl-C
+    stopping.listen()
     try:
         summary = {"exit_code": 0, **work()}
     except MasklakeError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail(interrupted, 1)
+    except stopping.Stopped as stop:
+        return _fail(interrupted, stop.exit_code, stop.summary)
     except Exception as error:
         if _is_disk_full(error):
             place = os.environ.get("TMPDIR") or tempfile.gettempdir()
@@ -50,11 +50,11 @@ def end_with(
     return int(summary["exit_code"])
 
 
-def _fail(reason: str, code: int) -> int:
+def _fail(reason: str, code: int, summary: dict[str, Any] | None = None) -> int:
     for line in reason.splitlines():
         say(line)
-    outcome = {2: "refused", 4: "fenced"}.get(code, "failed")
-    print(json.dumps({"outcome": outcome, "error": reason, "exit_code": code}), flush=True)
+    outcome = {2: "refused", 4: "fenced", 130: "stopped", 143: "stopped"}.get(code, "failed")
+    print(json.dumps({**(summary or {}), "outcome": outcome, "error": reason, "exit_code": code}), flush=True)
     return code
 
 

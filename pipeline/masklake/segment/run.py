@@ -6,6 +6,7 @@ The committed table is the only checkpoint: whatever ends a run, the same comman
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import queue
 import resource
@@ -22,7 +23,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from masklake import storage
+from masklake import stopping, storage
 from masklake.cluster import Pulse, cluster_when_asked
 from masklake.config import time_of
 from masklake.errors import ImageFailure, MasklakeError
@@ -60,6 +61,7 @@ CLUSTER_ROWS = 20_000_000
 """Rows of the table, in files that may matter to a plan, from which they are read on the cluster: in one process they take about as long as
 starting Ray does."""
 
+_MOST_AT_STOP = 64  # writes that have arrived and are still taken in: what comes after a stop is not waited for
 _WAKE_SECONDS = 0.5  # how often the driver looks at the clock while it waits for files
 
 Cluster = Callable[[], dict[str, float]]
@@ -140,13 +142,14 @@ def segment(config: Config, listener: Listener) -> Summary:
                 run.clean_up_behind_dead(table)
             return run.end_without_work("nothing to do", planned)
         afterwards.callback(run.leave)  # when Ray has ended
-        with ThreadPoolExecutor(1) as beside:
-            listener.update(State("starting Ray"))
-            checked = beside.submit(checkpoint.verify, run.model.description, run.model.folder)  # takes as long as Ray's start
-            resources = flow.choose_resources(config, cluster(), GROUP_ROWS, _rows_per_file(config, planned))
-            checked.result()
-            begun = run.begin(table, planned)
-            return run.work(*begun, resources) if begun else run.end_without_work("skipped")
+        listener.update(State("starting Ray"))
+        beside = ThreadPoolExecutor(1)
+        checked = beside.submit(checkpoint.verify, run.model.description, run.model.folder)  # takes as long as Ray's start
+        beside.shutdown(wait=False)  # a stop does not wait for it
+        resources = flow.choose_resources(config, cluster(), GROUP_ROWS, _rows_per_file(config, planned))
+        checked.result()
+        begun = run.begin(table, planned)
+        return run.work(*begun, resources) if begun else run.end_without_work("skipped")
 
 
 class _Run:
@@ -172,6 +175,7 @@ class _Run:
         self.folder = runs.run_folder(self.table_uri, self.run_id)
         self.totals, self.steady_rate = RunTotals(), 0.0
         self._table: Table | None = None
+        self._stopped = False
         for line in (f"run {self.run_id}", *model.say()):
             listener.say(line)
 
@@ -249,22 +253,33 @@ class _Run:
 
     def leave(self) -> None:
         """However the run ended: show no more signs of life, and leave no work list behind."""
-        if self._table:
+        if self._table and self._stopped:
+            with suppress(MasklakeError):  # the next run cleans up, then
+                self._table.stop_run()
+        elif self._table:
             self._table.rest()
             with suppress(MasklakeError):  # what ended the run matters more; a vacuum finds what is left
                 self._table.clean_up_if_fenced()
         runs.delete_work_list(self.table_uri, self.run_id)
 
     def work(self, table: Table, planned: Plan, resources: flow.Resources) -> Summary:
-        """Stream the flow's files into the table, then check, report and end the run."""
+        """Stream the flow's files into the table, then check, report and end the run; where it is stopped, commit what is written.
+
+        Raises:
+            Stopped: after that commit.
+        """
         self.totals = replace(
             self.totals, planned_images=planned.todo_images, planned_rows=planned.todo_rows, planned_bytes=planned.todo_bytes
         )
         if planned.todo_images:
             dataset = flow.build(self._work_order(table, planned, resources), resources)
             try:
-                with Pulse() as pulse:
+                with Pulse() as pulse, stopping.held():
                     self._stream(table, _in_background(flow.stream(dataset)), pulse)
+            except stopping.Stopped as stop:
+                self._stopped = True
+                stop.summary = self._summary("stopped")
+                raise
             except MasklakeError:
                 table.refuse_if_fenced()  # whoever took over also took the work list away: that is why, then
                 raise
@@ -297,10 +312,16 @@ class _Run:
         for part in written:
             if part is not None:
                 pending.append(part)
+            if stopping.requested():
+                pending += itertools.takewhile(lambda arrived: arrived is not None, itertools.islice(written, _MOST_AT_STOP))
+                break
             pulse.check()
             now = time.monotonic()
-            if pending and now - committed_at >= self.config.commit_seconds:
-                self._commit(table, pending)
+            if now - committed_at >= self.config.commit_seconds:
+                if pending:
+                    self._commit(table, pending)
+                else:
+                    table.refuse_if_fenced()  # whoever took over waits for our actors' GPUs
                 pending, committed_at = [], time.monotonic()
                 if not warm:  # the model's start is over: from here on the rate means something
                     first_at, warm = committed_at, self.totals.images
@@ -335,11 +356,7 @@ class _Run:
     def _report(self, table: Table) -> Summary:
         """Write the report and the gallery beside the table, and end the run."""
         self.totals = self.totals.lasting(time.monotonic() - self._started)
-        config, totals = self.config, self.totals
-        tasks = tuple(str(task) for task in config.tasks)
-        facts = RunFacts(
-            self.run_id, config.input, self.table_uri, config.model, self.model.revision, tasks, self.started_at, datetime.now(UTC)
-        )
+        config, totals, facts = self.config, self.totals, self._facts()
         page = gallery.render_gallery(GalleryInput(facts, totals, self._cards()))
         document = report.report_dict(facts, totals, config.model_dump(mode="json"), page.pictures)
         storage.write_bytes(self.folder + "report.json", json.dumps(document, indent=2).encode())
@@ -351,14 +368,21 @@ class _Run:
             self.listener.say(
                 f"{totals.failed_images} of {totals.images} images failed: more than --max-error-rate {config.max_error_rate:g} allows"
             )
+        return {**self._summary("done"), "report_uri": self.folder.rstrip("/"), "too_many_failed": failed}
+
+    def _facts(self) -> RunFacts:
+        config, tasks = self.config, tuple(str(task) for task in self.config.tasks)
+        return RunFacts(
+            self.run_id, config.input, self.table_uri, config.model, self.model.revision, tasks, self.started_at, datetime.now(UTC)
+        )
+
+    def _summary(self, outcome: str) -> Summary:
         return report.summary(
-            facts,
-            totals,
-            outcome="done",
+            self._facts(),
+            self.totals.lasting(time.monotonic() - self._started),
+            outcome=outcome,
             steady_images_per_second=round(self.steady_rate, 3),
             driver_peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-            report_uri=self.folder.rstrip("/"),
-            too_many_failed=failed,
         )
 
     def _cards(self) -> Iterator[Card]:

@@ -207,6 +207,22 @@ class Table:
         runs.unmark(self.uri, [*fenced, self._run.run_id])
         self._run = None
 
+    def stop_run(self) -> None:
+        """Of a run that was stopped and whose workers have ended: delete what it left uncommitted. It is unfinished, and not alive.
+
+        The marker says so first, so that nobody waits for it should there be no time for the rest: a large table is listed whole.
+        """
+        if self._run is None:
+            return
+        marker = self._heartbeat.marker if self._heartbeat else None
+        self.rest()
+        if marker:
+            runs.mark(self.uri, replace(marker, stopped=True))
+        runs.delete_uncommitted(self.uri, self.partition_by, [self._run.run_id], {path.rpartition("/")[2] for path in self._committed})
+        runs.delete_work_list(self.uri, self._run.run_id)
+        runs.unmark(self.uri, [self._run.run_id])
+        self._run = None
+
     def clean_up_if_fenced(self) -> None:
         """Of a run that was fenced, or lost its table: delete what it left uncommitted, once none of its workers can write any more.
 

@@ -20,7 +20,7 @@ class Watch:
         self._sights: dict[str, tuple[int, float, bool]] = {}  # of each run: its last beat, when we first saw that one, whether it moved
 
     def look(self, markers: Sequence[Marker], now: float) -> dict[str, bool]:
-        """The runs that are not known to be dead: True where the marker has changed while we looked, False where it is too early to say.
+        """The runs not known to be dead or stopped: True where the marker has changed while we looked, False where it is too early to say.
 
         Args:
             markers: as they are now; a run that has none any more is over, and forgotten.
@@ -28,6 +28,8 @@ class Watch:
         """
         before, self._sights = self._sights, {}
         for marker in markers:
+            if marker.stopped:
+                continue
             beat, since, moved = before.get(marker.run_id, (marker.beat, now, False))
             self._sights[marker.run_id] = (beat, since, moved) if beat == marker.beat else (marker.beat, now, True)
         return {run_id: moved for run_id, (_, since, moved) in self._sights.items() if now - since < self._lease}

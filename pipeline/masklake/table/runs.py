@@ -39,6 +39,8 @@ class Marker:
     """A table version from before that commit."""
     beat: int = 0
     """Grows while the run lives."""
+    stopped: bool = False
+    """It was stopped, and cleans up: nobody needs to wait for it."""
     table: str = ""
     """The id of the Delta table, which another one at the same place does not have."""
 

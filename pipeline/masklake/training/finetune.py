@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -247,7 +247,7 @@ def _on_this_node(prepared: Prepared) -> Start:
     return replace(prepared.begin, folder=folder, backbone=_fetched(prepared.backbone), tokenizer=tokenizer)
 
 
-def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, tell: Tell) -> None:
+def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, tell: Tell, stop: Callable[[], bool] = lambda: False) -> None:
     """What each worker does: train to the end, and, the first of them, publish the checkpoint.
 
     Args:
@@ -256,6 +256,7 @@ def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, te
         feed: gives this worker its micro-batches.
         team: who it works with.
         tell: takes the lines of progress; those of the first worker count.
+        stop: whether to save the state and end; asked after each step.
 
     Raises:
         MasklakeError: training cannot go on.
@@ -281,9 +282,10 @@ def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, te
         device=device,
         best_by=prepared.best_by,
         tell=tell,
+        stop=stop,
     )
     state = training.run()
-    if team.rank == 0:
+    if team.rank == 0 and state.step == settings.steps:
         _publish(prepared, begin, learner, training.store, state)
         tell({"event": "finished", "step": state.step, "best": state.best})
 

@@ -13,9 +13,9 @@ import itertools
 import logging
 import pickle
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ from ray.data import DataContext
 from ray.exceptions import RayError, RayTaskError
 from ray.train.torch import TorchTrainer, get_device
 
+from masklake import stopping
 from masklake.cluster import cluster, quiet
 from masklake.errors import MasklakeError, Refused
 from masklake.training import batches, finetune
@@ -50,6 +51,7 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
     Raises:
         Refused: the cluster cannot hold the workers.
         MasklakeError: training cannot go on.
+        Stopped: after the workers have saved their state.
     """
     settings = prepared.settings
     with cluster(settings.ray_address) as resources:
@@ -74,18 +76,17 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
                 scaling_config=scaling,
                 run_config=ray.train.RunConfig(storage_path=scratch, failure_config=ray.train.FailureConfig(max_failures=_TRIES)),
             )
-            stop = threading.Event()
-            listener = threading.Thread(target=_listen, args=(messages, stop, told, tell), daemon=True)
-            listener.start()
-            try:
-                trainer.fit()
-            except Exception as error:
-                if reason := ray.get(messages.failure.remote()):
-                    raise MasklakeError(reason) from None
-                raise MasklakeError(f"the cluster ended the training: {_last_line(error)}; run the same command to go on") from error
-            finally:
-                stop.set()
-                listener.join()
+            beside = ThreadPoolExecutor(1)  # in the main thread, Ray would take Ctrl-C for itself
+            with stopping.held():
+                training = beside.submit(trainer.fit)
+                beside.shutdown(wait=False)
+                _listen(messages, training, told, tell)
+                try:
+                    training.result()
+                except Exception as error:
+                    if reason := ray.get(messages.failure.remote()):
+                        raise MasklakeError(reason) from None
+                    raise MasklakeError(f"the cluster ended the training: {_last_line(error)}; run the same command to go on") from error
     return told[-1]
 
 
@@ -114,6 +115,13 @@ class _Messages:
     def __init__(self) -> None:
         self._lines: list[dict[str, Any]] = []
         self._failure = ""
+        self._stop = False
+
+    def stop(self) -> None:
+        self._stop = True
+
+    def is_stopped(self) -> bool:
+        return self._stop
 
     def put(self, line: dict[str, Any]) -> None:
         self._lines.append(line)
@@ -129,11 +137,13 @@ class _Messages:
         return self._failure
 
 
-def _listen(messages: Any, stop: threading.Event, told: list[dict[str, Any]], tell: Tell) -> None:
-    """Pass on what workers say, until after the end."""
+def _listen(messages: Any, training: Future[Any], told: list[dict[str, Any]], tell: Tell) -> None:
+    """Pass on what workers say, until after the end, and to them that they are to stop."""
     last = False
     while not last:
-        last = stop.wait(_POLL_SECONDS)
+        last = bool(wait([training], _POLL_SECONDS).done)
+        if stopping.requested():
+            messages.stop.remote()
         try:
             lines = ray.get(messages.take.remote())
         except RayError:
@@ -162,7 +172,9 @@ def _work(given: dict[str, Any]) -> None:
         ray.get(messages.put.remote(line))
 
     try:
-        finetune.work(prepared, _unpacked(ray.get(given["held_out"])), feed, team, tell)
+        finetune.work(
+            prepared, _unpacked(ray.get(given["held_out"])), feed, team, tell, lambda: bool(ray.get(messages.is_stopped.remote()))
+        )
     except Exception as error:
         if reason := reason_of(error):
             ray.get(messages.fail.remote(reason))

@@ -45,6 +45,7 @@ class Training:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     best_by: str = "pq"
     tell: Tell = lambda line: None
+    stop: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
         given = self.settings
@@ -55,9 +56,10 @@ class Training:
         self._parameters = [parameter for group in groups for parameter in group["params"]]
         self._optimizer = torch.optim.AdamW(groups, lr=given.rate, fused=True)
         self._state = State()
+        self._saved = -1
 
     def run(self) -> State:
-        """Train to the last step, from the last state where there is one; returns the state at the end.
+        """Train to the last step, from the last state where there is one; returns the state at the end, or where it was stopped.
 
         Raises:
             MasklakeError: the loss or the gradient is not finite, or an example is bad; the last saved state stays.
@@ -68,6 +70,9 @@ class Training:
             loss, norm = self._step(feed)
             self._state.step += 1
             self._after_step(loss, norm)
+            if self.team.sum(float(self.stop()), self.device):  # all members, or none
+                self._save()
+                break
         return self._state
 
     def _resume(self) -> None:
@@ -128,11 +133,17 @@ class Training:
             state.losses.clear()
         if state.step % given.validate_every == 0 or last:
             self._validate()
-        if (state.step % given.save_every == 0 or last) and self.team.rank == 0:
+        if state.step % given.save_every == 0 or last:
+            self._save()
+
+    def _save(self) -> None:
+        state = self._state
+        if self.team.rank == 0 and self._saved != state.step:
             state.model = {name: value.detach().cpu() for name, value in self.learner.module.state_dict().items()}
             state.optimizer = self._optimizer.state_dict()
             self.store.save(state)
             state.model = {}  # it was a copy
+            self._saved = state.step
             self.tell({"event": "saved", "step": state.step})
 
     def _validate(self) -> None:

@@ -85,6 +85,18 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(scenes: Path, tmp_path: 
     assert finetune.finished(finetune.prepare(stopped))
 
 
+def test_a_run_that_is_asked_to_stop_saves_its_state_first(scenes: Path, tmp_path: Path) -> None:
+    base = trainings.model("mask2former", tmp_path)
+    trainings.train(trainings.settings(scenes, tmp_path / "whole", base))
+    given = trainings.settings(scenes, tmp_path / "stopped", base)
+    answers = iter([False, False, True])
+    told = trainings.train(given, asked=lambda: next(answers))
+    assert told[-1] == {"event": "saved", "step": 3}  # which no --save-every 2 would have saved
+    assert not (tmp_path / "stopped" / "config.json").exists()
+    assert trainings.train(given)[0] == {"event": "resumed", "step": 3}
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
 def _member(rank: int, port: int, scenes: Path, folder: Path, base: Path) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)

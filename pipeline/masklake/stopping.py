@@ -1,0 +1,78 @@
+"""Stops: SIGTERM and Ctrl-C as one exception, raised at once or, where a step must not break in the middle, when it is asked for."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(KeyboardInterrupt):
+    """The user, or the cluster, ends the job.
+
+    Attributes:
+        exit_code: 143 for SIGTERM, 130 for Ctrl-C, as shells have it.
+        summary: what the job wants to have said of itself in the last line.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+        self.summary: dict[str, Any] = {}
+
+
+class _Memory:
+    """What has been asked of this process."""
+
+    held = False
+    number: int | None = None
+
+
+def listen() -> None:
+    """Take the signals from here on; to be said again after a library has put handlers of its own in place."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, _take)
+
+
+def _take(number: int, frame: FrameType | None) -> None:
+    if _Memory.held and _Memory.number is None:  # a second signal is for somebody who has no patience left
+        _Memory.number = number
+        return
+    raise Stopped(number)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Within, a signal is remembered for `requested`; at the end, one that nobody asked about is raised.
+
+    Raises:
+        Stopped: a signal came.
+    """
+    _Memory.held, _Memory.number = True, None
+    try:
+        yield
+    finally:
+        _Memory.held = False
+    check()
+
+
+def requested() -> bool:
+    """Whether a signal came since `held`."""
+    return _Memory.number is not None
+
+
+def check() -> None:
+    """Raise what `held` has remembered.
+
+    Raises:
+        Stopped: a signal came.
+    """
+    number, _Memory.number = _Memory.number, None
+    if number is not None:
+        raise Stopped(number)

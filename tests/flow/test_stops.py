@@ -1,0 +1,76 @@
+"""Stops of a real run: what is written is committed, nothing is left behind, and the next run goes on at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from tests.lakes import MODEL, rows_by_image, scene
+
+IMAGES = 240
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    for index in range(IMAGES):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / f"scene-{index:03d}.jpg").write_bytes(scene(index % 8))
+    return tmp_path
+
+
+def start(lake: Path) -> subprocess.Popen[str]:
+    places = ["--input", str(lake / "images"), "--output", str(lake / "masks"), "--model", str(MODEL), "--on-overlap", "skip"]
+    pace = ["--rows-per-file", "8", "--commit-seconds", "0.3"]
+    return subprocess.Popen([sys.executable, "-m", "masklake", "segment", *places, *pace], stdout=subprocess.PIPE, text=True)
+
+
+def rows(lake: Path) -> int:
+    table = DeltaTable(str(lake / "masks"))
+    return sum(table.get_add_actions(flatten=True)["num_records"].to_pylist())
+
+
+def left_over(lake: Path) -> list[str]:
+    """Files that the table does not name, and markers."""
+    named = {Path(file).name for file in DeltaTable(str(lake / "masks")).file_uris()}
+    lying = {path.name for path in (lake / "masks").rglob("*.parquet")} - named
+    return sorted(lying | {path.name for path in (lake / "masks" / "_masklake" / "live").glob("*")})
+
+
+def stop_after_a_commit(lake: Path, number: signal.Signals) -> tuple[int, dict[str, object], float]:
+    """Start the run, send the signal at its first commit; its exit code, its last line, and the seconds that the end took."""
+    before = rows(lake) if (lake / "masks" / "_delta_log").exists() else 0
+    process = start(lake)
+    while process.poll() is None and not ((lake / "masks" / "_delta_log").exists() and rows(lake) > before):
+        time.sleep(0.05)
+    process.send_signal(number)
+    sent = time.monotonic()
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, json.loads(output.splitlines()[-1]), time.monotonic() - sent
+
+
+def test_a_stopped_run_commits_what_is_written_and_the_next_goes_on_at_once(lake: Path) -> None:
+    held = 0
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        returned, last, seconds = stop_after_a_commit(lake, number)
+        print(number.name, f"{seconds:.1f} s", last)
+        assert (returned, last["outcome"], last["exit_code"]) == (code, "stopped", code)
+        assert last["images"] == rows(lake) - held
+        assert left_over(lake) == []
+        assert held < rows(lake) < IMAGES
+        held = rows(lake)
+        assert seconds < 20  # 3 on a machine of one's own
+    process = start(lake)
+    output, _ = process.communicate(timeout=300)
+    assert (process.returncode, json.loads(output.splitlines()[-1])["images"]) == (0, IMAGES - held)
+    assert set(rows_by_image(str(lake / "masks")).values()) == {1}
+    assert len(rows_by_image(str(lake / "masks"))) == IMAGES
+    assert left_over(lake) == []
