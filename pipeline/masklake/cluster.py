@@ -90,6 +90,7 @@ def _end(at_once: bool) -> None:
     atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way
     node = ray._private.worker.global_worker.node
     if at_once and node:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - to the end: a thread of Ray's would print that it ends
         node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 

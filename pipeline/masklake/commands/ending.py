@@ -10,7 +10,8 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, TextIO
 
 from masklake import stopping
 from masklake.errors import MasklakeError
@@ -30,31 +31,32 @@ def end_with(
         interrupted: what to say where the user, or the cluster, stops the job (exit code 130 after Ctrl-C, 143 after SIGTERM).
     """
     stopping.listen()
+    told = partial(_fail, sys.stdout)  # which is another one after a stop, for a thread of Ray's goes on printing
     try:
         summary = {"exit_code": 0, **work()}
     except MasklakeError as error:
-        return _fail(str(error), error.exit_code)
-    except stopping.Stopped as stop:
-        return _fail(interrupted, stop.exit_code, stop.summary)
+        return told(str(error), error.exit_code)
+    except KeyboardInterrupt as stop:
+        return told(interrupted, *((stop.exit_code, stop.summary) if isinstance(stop, stopping.Stopped) else (130,)))
     except Exception as error:
         if _is_disk_full(error):
             place = os.environ.get("TMPDIR") or tempfile.gettempdir()
-            return _fail(
+            return told(
                 f"no space is left on this machine's disk, where temporary files go ({place}): free some, or name another in TMPDIR; "
                 "what was committed stays, run the same command to go on",
                 1,
             )
         traceback.print_exc()
-        return _fail(f"{type(error).__name__}: {error}", 1)
+        return told(f"{type(error).__name__}: {error}", 1)
     print(json.dumps(summary), flush=True)
     return int(summary["exit_code"])
 
 
-def _fail(reason: str, code: int, summary: dict[str, Any] | None = None) -> int:
+def _fail(stdout: TextIO, reason: str, code: int, summary: dict[str, Any] | None = None) -> int:
     for line in reason.splitlines():
         say(line)
     outcome = {2: "refused", 4: "fenced", 130: "stopped", 143: "stopped"}.get(code, "failed")
-    print(json.dumps({**(summary or {}), "outcome": outcome, "error": reason, "exit_code": code}), flush=True)
+    print(json.dumps({**(summary or {}), "outcome": outcome, "error": reason, "exit_code": code}), file=stdout, flush=True)
     return code
 
 

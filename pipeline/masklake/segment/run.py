@@ -61,7 +61,7 @@ CLUSTER_ROWS = 20_000_000
 """Rows of the table, in files that may matter to a plan, from which they are read on the cluster: in one process they take about as long as
 starting Ray does."""
 
-_MOST_AT_STOP = 64  # writes that have arrived and are still taken in: what comes after a stop is not waited for
+_MOST_AT_STOP = 64  # writes
 _WAKE_SECONDS = 0.5  # how often the driver looks at the clock while it waits for files
 
 Cluster = Callable[[], dict[str, float]]
@@ -313,7 +313,7 @@ class _Run:
             if part is not None:
                 pending.append(part)
             if stopping.requested():
-                pending += itertools.takewhile(lambda arrived: arrived is not None, itertools.islice(written, _MOST_AT_STOP))
+                pending += _arrived(written)
                 break
             pulse.check()
             now = time.monotonic()
@@ -459,6 +459,14 @@ def _fingerprint(config: Config, description: ModelDescription, task: str) -> st
 def _rows_per_file(config: Config, planned: Plan) -> int:
     """Large enough for readers, small enough that commits come early in a short run."""
     return config.rows_per_file or min(1024, max(64, planned.todo_rows // 16))
+
+
+def _arrived(written: Iterator[Written | None]) -> Iterator[Written]:
+    """What lies ready, and no more than a bounded number: what comes after a stop is not waited for."""
+    for part in itertools.islice(written, _MOST_AT_STOP):
+        if part is None:
+            return
+        yield part
 
 
 def _in_background(parts: Iterator[Written]) -> Iterator[Written | None]:
