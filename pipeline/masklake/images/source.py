@@ -112,8 +112,8 @@ class Source:
         """The images of an object whose name ends as `opens` says."""
         raise NotImplementedError
 
-    def read(self, places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
-        """The bytes of images of this kind, in order; many at once, each failure a value."""
+    def read(self, places: Sequence[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
+        """The bytes of images of this kind, in order, each failure a value; many at once, but no more bytes of them than a bound."""
         raise NotImplementedError
 
     def find(self, uri: str, indexes: Indexes | None) -> Place | None:

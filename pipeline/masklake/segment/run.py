@@ -29,6 +29,8 @@ from masklake.config import time_of
 from masklake.errors import ImageFailure, MasklakeError
 from masklake.images import conditions, decode
 from masklake.images.conditions import Condition
+from masklake.images.decode import Decoded
+from masklake.images.decoder import decode_apart
 from masklake.images.discover import carried_columns, discover
 from masklake.images.fetch import fetch_by_uri
 from masklake.images.indexes import Indexes
@@ -299,6 +301,7 @@ class _Run:
             stamp=RunStamp(config.model, model.revision, model.fingerprints, self.run_id, table.run_order, self.started_at),
             max_pixels=config.max_pixels,
             max_image_bytes=config.max_image_bytes,
+            max_decode_seconds=config.max_decode_seconds,
             precision=config.precision,
             batch_size=config.batch_size,
             compiled=config.compile,
@@ -385,11 +388,14 @@ class _Run:
             driver_peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         )
 
+    def _decode(self, content: bytes) -> Decoded | ImageFailure:
+        return decode_apart(content, self.config.max_pixels, self.config.max_decode_seconds)
+
     def _cards(self) -> Iterator[Card]:
         """A few of the run's images, read again, with their masks."""
         for sample in self.totals.samples[: self.config.gallery_images]:
             content = fetch_by_uri(sample.image_uri, self.config.max_image_bytes, self._asked.indexes)
-            image = content if isinstance(content, ImageFailure) else decode.decode(content, self.config.max_pixels)
+            image = content if isinstance(content, ImageFailure) else self._decode(content)
             if isinstance(image, ImageFailure):
                 continue  # it was there a moment ago; a picture less is no reason to fail a finished run
             with suppress(storage.StorageError):  # compacted and vacuumed since

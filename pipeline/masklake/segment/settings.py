@@ -127,6 +127,9 @@ class RunConfig(BaseModel):
     dry_run: bool = Field(False, description="print the plan and start nothing")
     retry_errors: bool = Field(False, description="process images again whose rows are errors")
     max_error_rate: Share = Field(0.5, description="exit with code 3 where more than this share of the run's images failed")
+    max_decode_seconds: Annotated[float, Shown("SECONDS")] = Field(
+        120.0, gt=0, description="an image that takes more CPU to decode is an error (too_slow); --retry-errors does it again"
+    )
     batch_size: Annotated[int | None, Shown("IMAGES")] = Field(
         None, ge=1, description="images per forward pass (default: chosen by device and input size)"
     )
