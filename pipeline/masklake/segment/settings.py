@@ -35,7 +35,7 @@ def _carried_name(names: tuple[str, ...]) -> tuple[str, ...]:
     from masklake.schema import SEGMENT, TABLE
 
     if len({name.lower() for name in names}) < len(names):
-        raise ValueError("names something twice, but for upper and lower case")
+        raise ValueError("lists a name twice (upper and lower case count as the same)")
     for name in names:
         if name.lower() in (*TABLE.names, *(field.name for field in SEGMENT)):
             raise ValueError(f"{name!r} is a column of the table, or of its segments, already: give the input's another name")
@@ -121,7 +121,7 @@ class RunConfig(BaseModel):
         description="where another run on the same or overlapping input is alive: take over from it, wait until it is over, or do nothing",
     )
     lease_seconds: Annotated[float, Shown("SECONDS")] = Field(
-        30.0, ge=10, description="wait, skip: another run is dead when it has shown no sign of life for so long; it gives one every 3 s"
+        30.0, ge=10, description="wait, skip: another run is dead when it has not responded for so long; it gives one every 3 s"
     )
     limit: Annotated[int | None, Shown("IMAGES")] = Field(None, ge=1, description="process at most so many images in this run")
     dry_run: bool = Field(False, description="print the plan and start nothing")
