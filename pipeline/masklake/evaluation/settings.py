@@ -86,7 +86,7 @@ class EvaluateConfig(RowsConfig, TruthConfig, ResultConfig):
     @model_validator(mode="after")
     def _output_apart(self) -> EvaluateConfig:
         if f"{self.output_uri}/".startswith(f"{self.table_uri}/"):
-            raise ValueError(f"--output {self.output}: lies in the table's folder: give the evaluation a folder of its own")
+            raise ValueError(f"--output {self.output}: overlaps the table's folder: choose a separate folder for the evaluation")
         return self
 
 
