@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from masklake.config import Condition, Model, Names, Program, Share, Shown, Tasks, Time, Uri
 from masklake.tasks import Task
@@ -43,6 +43,22 @@ def _carried_name(names: tuple[str, ...]) -> tuple[str, ...]:
             raise ValueError(f"{name!r} is not a column name: use letters, digits and '_'")
     return names
 
+
+def _patterns(value: object) -> object:
+    """Accept several patterns with commas between them, but for commas in braces."""
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    parts, depth = [""], 0
+    for letter in value:
+        depth += {"{": 1, "}": -1}.get(letter, 0)
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
 _COLUMN = r"^[^&=]+$"  # it becomes part of image URIs
 
@@ -103,6 +119,11 @@ class RunConfig(BaseModel):
     since: Time | None = Field(
         None, description="only objects modified at or after this time (2026-11-22, 2026-11-22T10:00Z), or so long ago (30m, 24h, 7d)"
     )
+    include: Annotated[Patterns, Shown("PATTERN")] = Field(
+        (), description="only images of these names ('*.jpg'), or in these folders ('raw/*.{jpg,png}', 'raw/': all below any folder raw)"
+    )
+    exclude: Annotated[Patterns, Shown("PATTERN")] = Field((), description="all but images of these names, or in these folders")
+    allow_empty: bool = Field(False, description="an input without any image is nothing to do; without this it is refused, as a mistake")
     where: Condition | None = Field(
         None,
         description="only images of which this SQL condition is true: on image_uri, image_bytes, image_modified and the hive-style keys",
