@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from masklake import demo
-from masklake.commands import segment
+from masklake.commands import cli
 from tests.unit.images.test_discover import files
 
 
 def plan(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """Exit code, last line and messages of a dry run."""
-    code = segment.main(["--model", str(demo.MODEL), "--output", str(folder / "masks"), "--dry-run", "--precision", "float32", *arguments])
+    code = cli.main(
+        ["segment", "--model", str(demo.MODEL), "--output", str(folder / "masks"), "--dry-run", "--precision", "float32", *arguments]
+    )
     captured = capsys.readouterr()
     return code, json.loads(captured.out.splitlines()[-1]), captured.err
 
