@@ -16,6 +16,10 @@ class MasklakeError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """Its lines, each an argument; a line break within one is of some text that it repeats."""
+        return "\n".join(map(str, self.args))
+
 
 class Refused(MasklakeError):
     """The job cannot start as it is configured: a setting, a credential, a bucket or a model is wrong. Nothing was started."""

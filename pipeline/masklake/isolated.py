@@ -113,7 +113,7 @@ class Isolated(Generic[Answer]):
         except (EOFError, OSError):
             return self._how_it_ended()
         if kind == "raised":
-            raise MasklakeError(answer)
+            raise MasklakeError(*answer.splitlines())
         found: Answer | Ended = answer
         return found
 
