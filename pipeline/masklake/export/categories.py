@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from masklake.errors import Refused
-from masklake.export.folder import Written
+from masklake.export.format import Written
 
 
 def category_id(label_id: int) -> int:

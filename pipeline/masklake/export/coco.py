@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,34 +14,33 @@ from numpy.typing import NDArray
 
 from masklake import storage
 from masklake.errors import MasklakeError
-from masklake.export import folder
 from masklake.export.categories import Categories, category_id
-from masklake.export.folder import Written
+from masklake.export.format import Job, Written
 from masklake.export.pictures import store_each
-from masklake.export.selection import Row, Selection
+from masklake.export.selection import Row
 from masklake.table.masks import id_map
 
 SEGMENTS_PER_IMAGE = 100_000
 """An annotation's id is its image's id times this, plus its segment id; it stays below 2^53 for 90 thousand million images."""
 
 
-def write_instances(selection: Selection, output: str, scratch: Path, info: Mapping[str, Any]) -> Written:
-    """`instances.json`: every segment an annotation with a compressed run-length mask and its score."""
+def write_instances(job: Job, name: str) -> Written:
+    """A JSON: every segment an annotation with a compressed run-length mask and its score."""
     categories = Categories()
-    annotations = (_annotation(row, segment) for row in selection.numbered_rows() for segment in _noted(row, categories))
-    _store_json(scratch, output + folder.INSTANCES, info, selection, annotations, categories)
+    annotations = (_annotation(row, segment) for row in job.selection.numbered_rows() for segment in _noted(row, categories))
+    _store_json(job, name, annotations, categories)
     return categories.written()
 
 
-def write_panoptic(selection: Selection, output: str, scratch: Path, info: Mapping[str, Any]) -> Written:
-    """`panoptic/*.png` with segment ids as colours, and `panoptic.json`."""
+def write_panoptic(job: Job, name: str, pictures: str) -> Written:
+    """PNGs with segment ids as colours, in a folder, and a JSON."""
     categories = Categories()
-    drawn = store_each(selection.numbered_rows(), f"{output}{folder.PANOPTIC_PICTURES}/", id_picture)
+    drawn = store_each(job.selection.numbered_rows(), f"{job.output}{pictures}/", id_picture)
     annotations = (
         {"image_id": row["id"], "file_name": row["png"], "segments_info": [_segment_info(segment) for segment in _noted(row, categories)]}
         for row in drawn
     )
-    _store_json(scratch, output + folder.PANOPTIC, info, selection, annotations, categories)
+    _store_json(job, name, annotations, categories)
     return categories.written()
 
 
@@ -95,20 +93,18 @@ def _annotation(row: Row, segment: Mapping[str, Any]) -> Row:
     }
 
 
-def _store_json(
-    scratch: Path, uri: str, info: Mapping[str, Any], selection: Selection, annotations: Iterable[Row], categories: Categories
-) -> None:
-    path = scratch / "coco.json"
+def _store_json(job: Job, name: str, annotations: Iterable[Row], categories: Categories) -> None:
+    path = job.scratch / "coco.json"
     with path.open("w", encoding="ascii") as file:
-        file.write(f'{{"info": {json.dumps(info)},\n"licenses": []')
-        members = {"images": map(_image, selection.images()), "annotations": annotations, "categories": _late(categories)}
-        for name, items in members.items():
-            file.write(f',\n"{name}": [')
+        file.write(f'{{"info": {json.dumps(job.info)},\n"licenses": []')
+        members = {"images": map(_image, job.selection.images()), "annotations": annotations, "categories": _late(categories)}
+        for member, items in members.items():
+            file.write(f',\n"{member}": [')
             for number, item in enumerate(items):
                 file.write(f"{',' if number else ''}\n{json.dumps(item)}")
             file.write("]")
         file.write("}\n")
-    storage.upload_file(path, uri)
+    storage.upload_file(path, job.output + name)
 
 
 def _late(categories: Categories) -> Iterator[Row]:

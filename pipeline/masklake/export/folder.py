@@ -9,39 +9,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from masklake import storage
 from masklake.errors import Refused
+from masklake.export.formats import FORMATS
 
 DONE = "_export.json"
-INSTANCES = "instances.json"
-PANOPTIC = "panoptic.json"
-PANOPTIC_PICTURES = "panoptic"
-LABELS = "labels.json"
-LABEL_PICTURES = "label-maps"
 
-_COMPLETE = (DONE, INSTANCES, PANOPTIC, LABELS)  # without these, nothing looks complete
-_OURS = re.compile(
-    rf"{'|'.join(map(re.escape, _COMPLETE))}|segments-[0-9]+\.parquet|(?:{PANOPTIC_PICTURES}|{LABEL_PICTURES})/.+\.png"
-    r"|(?:.+/)?\.[^/]+\.partial",  # of a write to local files that was cut off
-    re.DOTALL,
-)
-
-
-@dataclass(frozen=True)
-class Written:
-    """What an export wrote: how many segments, and their labels."""
-
-    segments: int
-    labels: frozenset[str]
-
-
-def segments_file(number: int) -> str:
-    """The name of a Parquet file of segments."""
-    return f"segments-{number:05d}.parquet"
+_COMPLETE = (DONE, *(name for each in FORMATS for name in each.complete))  # without these, nothing looks complete
+_CUT_OFF = r"(?:.+/)?\.[^/]+\.partial"  # of a write to local files
+_OURS = re.compile("|".join([*map(re.escape, _COMPLETE), *(each.files for each in FORMATS if each.files), _CUT_OFF]), re.DOTALL)
 
 
 def check(folder: str, overwrite: bool) -> None:

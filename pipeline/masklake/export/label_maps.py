@@ -9,27 +9,26 @@ from numpy.typing import NDArray
 
 from masklake import storage
 from masklake.errors import Refused
-from masklake.export import folder
 from masklake.export.categories import Categories
-from masklake.export.folder import Written
+from masklake.export.format import Job, Written
 from masklake.export.pictures import store_each
-from masklake.export.selection import Row, Selection
+from masklake.export.selection import Row
 from masklake.export.settings import ExportConfig
 from masklake.table.masks import id_map
 
 
-def write_label_maps(selection: Selection, output: str, settings: ExportConfig) -> Written:
-    """`label-maps/*.png`, then `labels.json`: the void value, and the labels that occur by their id.
+def write_label_maps(job: Job, name: str, pictures: str) -> Written:
+    """PNGs in a folder, then a JSON: the void value, and the labels that occur by their id.
 
     Raises:
         Refused: a label id does not fit, or is the void value.
     """
-    categories = Categories()
-    for row in store_each(selection.numbered_rows(), f"{output}{folder.LABEL_PICTURES}/", lambda row: label_map(row, settings)):
+    categories, settings = Categories(), job.settings
+    for row in store_each(job.selection.numbered_rows(), f"{job.output}{pictures}/", lambda row: label_map(row, settings)):
         for segment in row["segments"]:
             categories.note(segment, row["image_uri"])
     labels = {"void": settings.void_value, "bits": settings.bits, "labels": categories.labels}
-    storage.write_bytes(output + folder.LABELS, json.dumps(labels, indent=2).encode())
+    storage.write_bytes(job.output + name, json.dumps(labels, indent=2).encode())
     return categories.written()
 
 

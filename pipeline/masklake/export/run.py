@@ -15,12 +15,10 @@ from deltalake.exceptions import DeltaError
 
 from masklake import reading, storage
 from masklake.errors import MasklakeError
-from masklake.export import coco, folder
-from masklake.export.folder import Written
-from masklake.export.label_maps import write_label_maps
-from masklake.export.segments import write_segments
+from masklake.export import folder
+from masklake.export.format import Job, Written
 from masklake.export.selection import Selection
-from masklake.export.settings import ExportConfig, Format
+from masklake.export.settings import ExportConfig
 from masklake.table.read import MaskTable
 from masklake.table.selection import mixtures
 
@@ -60,12 +58,15 @@ def _export(settings: ExportConfig, table: MaskTable, output: str, say: Callable
         say(f"{selection.rows} rows of version {table.delta.version()} of {settings.table_uri}")
         for line in mixtures(selection.answers):
             say(line)
-        if settings.format is not Format.SEGMENTS:
+        form = settings.chosen_format
+        if selection.task != settings.task and form.tasks and selection.task != form.tasks[0]:
+            say(f"--task {selection.task}: the only answers in the table that {form.name} can hold")
+        if form.numbered:
             selection.number_images()
-        if settings.format in (Format.PANOPTIC, Format.LABEL_MAPS):
+        if form.named_files:
             selection.check_names()
         folder.clear(output)
-        written = _write(selection, table, settings, output, Path(scratch))
+        written = form.write(Job(selection, table, settings, output, Path(scratch), _info(selection, table, settings)))
         summary = _summary(selection, table, settings, written)
     for label in sorted(set(settings.label) - written.labels):
         say(f"--label {label}: no segment that was exported has it; is it spelt as in the table?")
@@ -73,20 +74,14 @@ def _export(settings: ExportConfig, table: MaskTable, output: str, say: Callable
     return summary
 
 
-def _write(selection: Selection, table: MaskTable, settings: ExportConfig, output: str, scratch: Path) -> Written:
-    info = {
-        "description": f"masklake {settings.task_or_default}",
+def _info(selection: Selection, table: MaskTable, settings: ExportConfig) -> dict[str, Any]:
+    """What COCO's files say of where they come from."""
+    return {
+        "description": f"masklake {selection.task}",
         "url": settings.table_uri,
         "version": str(table.delta.version()),
         "root": selection.root,
     }
-    if settings.format is Format.INSTANCES:
-        return coco.write_instances(selection, output, scratch, info)
-    if settings.format is Format.PANOPTIC:
-        return coco.write_panoptic(selection, output, scratch, info)
-    if settings.format is Format.LABEL_MAPS:
-        return write_label_maps(selection, output, settings)
-    return write_segments(selection, table, output, scratch)
 
 
 def _summary(selection: Selection, table: MaskTable, settings: ExportConfig, written: Written) -> Summary:
@@ -96,7 +91,7 @@ def _summary(selection: Selection, table: MaskTable, settings: ExportConfig, wri
         "output": settings.output_uri,
         "table": settings.table_uri,
         "table_version": table.delta.version(),
-        "task": settings.task_or_default,
+        "task": selection.task,
         "labels": list(settings.label),
         "min_score": settings.min_score,
         "where": settings.where,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from masklake import storage
-from masklake.export import folder
-from masklake.export.folder import Written
-from masklake.export.selection import Selection, partition_columns
+from masklake.export.format import Job, Written
+from masklake.export.selection import partition_columns
 from masklake.schema import SEGMENT
 from masklake.table.read import MaskTable
 
@@ -33,13 +32,13 @@ def flat_schema(table: MaskTable) -> pa.Schema:
     return pa.schema([*(table.schema.field(name) for name in names), *of_segment])
 
 
-def write_segments(selection: Selection, table: MaskTable, output: str, scratch: Path) -> Written:
-    """`segments-*.parquet`, of about 128 MB each, at least one."""
-    schema = flat_schema(table)
+def write_segments(job: Job, name: Callable[[int], str]) -> Written:
+    """Parquet files of about 128 MB each, named by their number; at least one."""
+    table, schema = job.table, flat_schema(job.table)
     of_image = [name for name in schema.names if name in table.schema.names]
     dictionary = [field.name for field in schema if pa.types.is_string(field.type)]
-    tables = (_flatten(batch, schema) for batch in selection.flat_segments(of_image, _ROW_GROUP_ROWS))
-    path, files, segments, labels = scratch / "segments.parquet", 0, 0, set[str]()
+    tables = (_flatten(batch, schema) for batch in job.selection.flat_segments(of_image, _ROW_GROUP_ROWS))
+    path, files, segments, labels = job.scratch / "segments.parquet", 0, 0, set[str]()
     flat: pa.Table | None = next(tables, schema.empty_table())
     while flat is not None:
         with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=dictionary) as writer:
@@ -48,7 +47,7 @@ def write_segments(selection: Selection, table: MaskTable, output: str, scratch:
                 segments += flat.num_rows
                 labels.update(pc.unique(flat["label"]).to_pylist())
                 flat = next(tables, None)
-        storage.upload_file(path, output + folder.segments_file(files))
+        storage.upload_file(path, job.output + name(files))
         files += 1
     return Written(segments, frozenset(labels))
 

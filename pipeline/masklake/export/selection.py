@@ -15,11 +15,13 @@ import duckdb
 import pyarrow as pa
 
 from masklake.errors import MasklakeError, Refused
+from masklake.export.format import Format
 from masklake.export.settings import ExportConfig
 from masklake.schema import TABLE
 from masklake.table.keys import sql_text
 from masklake.table.read import MaskTable
 from masklake.table.selection import Answers, check_condition
+from masklake.tasks import Task
 
 Row = dict[str, Any]
 
@@ -30,22 +32,24 @@ _ROWS_AT_ONCE = 64  # rows that are Python values at the same time
 
 
 class Selection:
-    """The rows of one export. `answers` says whose they are; `root` is what all image URIs begin with, up to a slash; `rows` counts."""
+    """The rows of one export. `answers` says whose they are; `root` is what all image URIs begin with, up to a slash; `rows` counts; `task`
+    is whose they are, None where they are of all tasks."""
 
     def __init__(self, table: MaskTable, settings: ExportConfig, scratch: Path, progress: Callable[[str], None] = lambda _: None) -> None:
         """Find out which rows are meant; `progress` is told from time to time how far the reading of segments is.
 
         Raises:
-            Refused: `--where` is not a condition on this table, or no row is meant.
+            Refused: `--where` is not a condition on this table, no row is meant, or it takes a task to say which.
         """
         self._table, self._settings, self._progress = table, settings, progress
-        self._where = settings.choice(settings.task_or_default).condition()
+        self._where = settings.choice(None).condition()
         check_condition(table, settings.where)
+        self.task = settings.task or _only_task(table, settings.chosen_format, self._where)
         self._database = duckdb.connect(str(scratch / "images.duckdb"))
         self._database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
         # Left to itself, the optimiser may put the rows with their masks into a join's hash table instead of the images.
         self._database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
-        self._database.register("newest", table.newest_arrow(settings.task_or_default, _KEYS, self._where))
+        self._database.register("newest", table.newest_arrow(self.task, _KEYS, self._where))
         self._database.execute("CREATE TABLE picked AS FROM newest")
         self._database.unregister("newest")
         self.answers = self._answers()
@@ -67,12 +71,11 @@ class Selection:
 
     def _nothing(self) -> str:
         text = f"there is nothing to export from {self._settings.table_uri}: no row with status ok fits"
-        if self._settings.task_or_default is None:
+        if self.task is None:
             return f"{text} --where, --model and --fingerprint"
-        self._database.register("others", self._table.newest_arrow(None, ["task"], self._where))
-        tasks = [task for (task,) in self._database.execute("SELECT DISTINCT task FROM others ORDER BY task").fetchall()]
+        tasks = self._table.tasks(self._where)
         there = f"; it has rows of {', '.join(tasks)}" if tasks else ", nor one of another task; see --where, --model and --fingerprint"
-        return f"{text} --task {self._settings.task_or_default}{there}"
+        return f"{text} --task {self.task}{there}"
 
     def _root(self) -> str:
         ((first, last),) = self._database.execute("SELECT min(image_uri), max(image_uri) FROM picked").fetchall()
@@ -139,7 +142,7 @@ class Selection:
 
     def _stream(self, query: str, columns: Sequence[str], batch_rows: int = _ROWS_AT_ONCE) -> pa.RecordBatchReader:
         read = dict.fromkeys([*columns, "image_uri", "width", "height", "segments"])
-        self._database.register("rows", self._table.newest_arrow(self._settings.task_or_default, list(read), self._where))
+        self._database.register("rows", self._table.newest_arrow(self.task, list(read), self._where))
         return self._database.sql(query).to_arrow_reader(batch_rows)
 
     def _kept(self) -> str:
@@ -157,3 +160,16 @@ def partition_columns(table: MaskTable) -> list[str]:
     return list(
         dict.fromkeys([*table.delta.metadata().partition_columns, *(name for name in table.schema.names if name not in TABLE.names)])
     )
+
+
+def _only_task(table: MaskTable, form: Format, where: str) -> Task | None:
+    """Where none is asked for: the format's first; where the table has no such rows, the only ones that the format can hold."""
+    if not form.tasks:
+        return None
+    there = table.tasks(where)
+    held = [task for task in form.tasks if task in there]
+    if form.tasks[0] in held or not held:
+        return form.tasks[0]
+    if len(held) > 1:
+        raise Refused(f"--task: the table has no rows of {form.tasks[0]}, but of {' and '.join(held)}: choose one")
+    return held[0]

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from masklake.config import OneTask, Program, Share, Shown, Texts, Uri
+from masklake.export.format import Format
+from masklake.export.formats import FORMATS, format_named
 from masklake.table.settings import ChoiceConfig, folder
-from masklake.tasks import Task
 
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = StrEnum("FormatName", {each.name: each.name for each in FORMATS})  # of the modules that there are
 
-class Format(StrEnum):
-    """What an export writes."""
-
-    INSTANCES = "coco-instances"
-    PANOPTIC = "coco-panoptic"
-    LABEL_MAPS = "label-maps"
-    SEGMENTS = "segments"
-
-
-TASKS: Mapping[Format, tuple[Task, ...]] = {
-    Format.INSTANCES: (Task.INSTANCE, Task.PANOPTIC, Task.SEMANTIC),
-    Format.PANOPTIC: (Task.PANOPTIC, Task.SEMANTIC),
-    Format.LABEL_MAPS: (Task.SEMANTIC, Task.PANOPTIC),
-    Format.SEGMENTS: (),
-}
-"""The tasks whose answers a format can hold, the first of them by default; a format without any holds all tasks at once."""
-
-_ABOUT = """\
-Export a table of masks to files that other tools read. The newest row with status ok of each image and task is taken.
-
-formats:
-  coco-instances  instances.json: COCO's instance JSON, an annotation per segment: a compressed run-length mask, and its score
-  coco-panoptic   panoptic/*.png and panoptic.json: COCO's panoptic format; a pixel's colour is its segment's id, R + 256 G + 256^2 B
-  label-maps      label-maps/*.png and labels.json: one single-channel PNG per image with the label id of each pixel
-  segments        segments-*.parquet: one row per segment, with its image, label, score, area, share of the image, box and mask
-"""
+_WIDTH = 2 + max(len(each.name) for each in FORMATS)
+_ABOUT = "\n".join(
+    [
+        "Export a table of masks to files that other tools read. The newest row with status ok of each image and task is taken.\n",
+        "formats:",
+        *(f"  {each.name.ljust(_WIDTH)}{each.about}" for each in FORMATS),
+    ]
+)
+_DEFAULTS = ", ".join(f"{each.tasks[0] if each.tasks else 'all'} for {each.name}" for each in FORMATS)
 _RULES = """\
 ids:
   A category's id is the table's label_id + 1; that is not COCO's own numbering. Label maps hold the label_id itself.
@@ -62,8 +49,7 @@ class RowsConfig(ChoiceConfig):
 
     task: OneTask | None = Field(
         None,
-        description="whose rows (default: instance for coco-instances, panoptic for coco-panoptic, semantic for label-maps, all for "
-        "segments)",
+        description=f"whose rows (default: {_DEFAULTS}; where the table has none of these, the only ones that the format can hold)",
     )
     label: Annotated[Texts, Shown("LABEL")] = Field((), description="segments of this label only; may be given several times")
     min_score: Annotated[Share | None, Shown("SCORE")] = Field(None, description="segments that score at least this")
@@ -74,7 +60,7 @@ class FilesConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: Format = Field(description="what to write, see above")
+    format: FormatName = Field(description="what to write, see above")
     output: Uri = Field(description="an empty folder for the export (s3://, file://, a path)")
     bits: Annotated[Literal[8, 16], BeforeValidator(_whole)] = Field(8, description="bits of a label map's pixel")
     void: Annotated[int | None, Shown("VALUE")] = Field(
@@ -99,15 +85,14 @@ class ExportConfig(RowsConfig, FilesConfig):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     @property
-    def task_or_default(self) -> Task | None:
-        """Whose rows; None: all tasks, where the format holds all."""
-        allowed = TASKS[self.format]
-        return self.task or (allowed[0] if allowed else None)
+    def chosen_format(self) -> Format:
+        """What to write."""
+        return format_named(self.format)
 
     @model_validator(mode="after")
     def _fits_the_format(self) -> ExportConfig:
-        allowed = TASKS[self.format]
-        if allowed and self.task_or_default not in allowed:
+        allowed = self.chosen_format.tasks
+        if allowed and self.task is not None and self.task not in allowed:
             raise ValueError(
                 f"--task {self.task}: masks of such an answer may overlap, and {self.format} holds one segment a pixel: "
                 f"use --task {' or '.join(allowed)}"

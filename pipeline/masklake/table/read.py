@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
@@ -82,6 +83,11 @@ class MaskTable:
         """
         wanted = self._fields(columns)
         return self._scan(wanted.names, condition(where) if where else None).read_all().cast(wanted)
+
+    def tasks(self, where: str | None = None) -> list[str]:
+        """The tasks of rows that fit a condition, sorted."""
+        batches = self._scan(["task"], where)
+        return sorted({task for batch in batches for task in pc.unique(batch.column(0)).to_pylist()})
 
     def _fields(self, columns: Sequence[str] | None) -> pa.Schema:
         return self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from masklake.errors import MasklakeError, Refused
+from masklake.export import formats
 from tests.answers import stamp
 from tests.exports import NAMES, ROOT, answers, commit, export, files
 
-FORMATS = ("coco-instances", "coco-panoptic", "label-maps", "segments")
+FORMATS = tuple(each.name for each in formats.FORMATS)
 
 
 def images(folder: Path) -> list[str]:
@@ -75,7 +76,23 @@ def test_a_wrong_setting_is_refused_and_leaves_nothing(table: str, tmp_path: Pat
 def test_a_task_that_the_table_lacks_is_told_with_those_it_has(tmp_path: Path) -> None:
     commit(str(tmp_path / "masks"), "run-1", {"a.jpg": {"panoptic": answers("a")["panoptic"]}})
     with pytest.raises(Refused, match="no row with status ok fits --task instance; it has rows of panoptic"):
-        export(str(tmp_path / "masks"), tmp_path / "out", "coco-instances")
+        export(str(tmp_path / "masks"), tmp_path / "out", "coco-instances", task="instance")
+
+
+def test_without_a_task_the_only_one_that_fits_is_taken_and_said(tmp_path: Path) -> None:
+    table, said = str(tmp_path / "masks"), list[str]()
+    commit(table, "run-1", {"a.jpg": {"panoptic": answers("a")["panoptic"]}})
+    assert export(table, tmp_path / "only", "coco-instances", said)["task"] == "panoptic"
+    assert "--task panoptic: the only answers in the table that coco-instances can hold" in said
+    said.clear()
+    assert export(table, tmp_path / "first", "coco-panoptic", said)["task"] == "panoptic"
+    assert not any("--task" in line for line in said)
+    commit(table, "run-2", {"a.jpg": {"semantic": answers("a")["semantic"]}}, minute=2)
+    with pytest.raises(Refused, match="--task: the table has no rows of instance, but of panoptic and semantic: choose one"):
+        export(table, tmp_path / "which", "coco-instances")
+    commit(str(tmp_path / "instances"), "run-1", {"a.jpg": {"instance": answers("a")["instance"]}})
+    with pytest.raises(Refused, match="no row with status ok fits --task semantic; it has rows of instance"):
+        export(str(tmp_path / "instances"), tmp_path / "none", "label-maps")
 
 
 def test_no_table_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,13 @@
+"""The formats of export, one module each: see `masklake.export.format`. This list is all that names them."""
+
+from __future__ import annotations
+
+from masklake.export.format import Format
+from masklake.export.formats import coco_instances, coco_panoptic, label_maps, segments
+
+FORMATS: tuple[Format, ...] = (coco_instances.FORMAT, coco_panoptic.FORMAT, label_maps.FORMAT, segments.FORMAT)
+
+
+def format_named(name: str) -> Format:
+    """The format of this name."""
+    return next(each for each in FORMATS if each.name == name)
