@@ -53,7 +53,7 @@ def test_fits_every_width_and_shows_all_pictures(page: str, tmp_path: Path) -> N
     widths = [1440, 800, 390, 320]
     found = look(page, tmp_path, *widths)
     assert [one["scroll"] for one in found] == widths
-    assert [one["pictures"] for one in found] == [8] * 4
+    assert [one["pictures"] for one in found] == [12] * 4
     assert [one["background"] for one in found] == ["rgb(244, 245, 247)"] * 4
 
 

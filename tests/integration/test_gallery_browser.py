@@ -21,9 +21,10 @@ from urllib.parse import unquote
 
 import pytest
 
+from masklake.pages.cards import card_from
 from masklake.segment.gallery import GalleryInput
 from masklake.segment.report import RunTotals
-from tests.unit.segment.sample_pages import DARK, FACTS, LIGHT, gallery_of, page_of, scene_card
+from tests.unit.segment.sample_pages import DARK, FACTS, LIGHT, gallery_of, page_of, scene_card, scene_row
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH (Debian: apt-get install chromium)")
@@ -46,14 +47,28 @@ const found = {
   scripts: page.scripts.length,
   opacity: opacity(),
 };
-const first = page.querySelector('.shot input'), switchOfAll = page.querySelector('#masks');
+const first = page.querySelector('.eye input'), switchOfAll = page.querySelector('#masks');
 if (first) {
   const middle = first.getBoundingClientRect();
   page.elementFromPoint(middle.x + middle.width / 2, middle.y + middle.height / 2)?.click();
   found.afterFirst = opacity();
-  switchOfAll.click();
+  switchOfAll?.click();
   found.afterAll = opacity();
 }
+const shots = [...page.querySelectorAll('.shot')], kinds = [...page.querySelectorAll('.filter input')];
+if (shots.length) {
+  const box = () => { const found = shots[0].querySelector('.plain,.photo').getBoundingClientRect(); return [found.width, found.height]; };
+  const tags = () => [...shots[0].querySelectorAll('.tags span')].filter(tag => tag.getBoundingClientRect().width).length;
+  const press = () => { const place = shots[0].getBoundingClientRect(); page.elementFromPoint(place.x + 20, place.y + 20).click(); };
+  shots[0].scrollIntoView();
+  found.small = [box(), tags()];
+  press();
+  found.large = [box(), tags()];
+  press();
+  found.smallAgain = [box(), tags()];
+}
+const visible = () => [...page.querySelectorAll('.card')].filter(card => card.getBoundingClientRect().width).length;
+found.ofKinds = kinds.map(kind => { kind.click(); return [kind.parentElement.textContent.trim(), visible()]; });
 return found;
 };
 const all = [...document.querySelectorAll('iframe')].map(measure);
@@ -87,7 +102,7 @@ class TestLayout:
         assert [one["width"] for one in found] == widths
         assert [one["overflowing"] for one in found] == [[]] * 4
         assert [one["scroll"] for one in found] == widths
-        assert [one["columns"] for one in found] == [4, 2, 1, 1]
+        assert [one["columns"] for one in found] == [3, 2, 1, 1]
         assert [(one["pictures"], one["blank"]) for one in found] == [(12, 0)] * 4
 
     def test_one_card_does_not_fill_a_wide_window(self, tmp_path: Path) -> None:
@@ -96,8 +111,10 @@ class TestLayout:
 
     def test_extreme_texts_and_sizes_fit(self, tmp_path: Path) -> None:
         endless = "x" * 700
-        card = scene_card(0)
-        legend = tuple(replace(card.legend[0], label=f"{endless}{n}", count=10**9) for n in range(40))
+        image, row = scene_row(0, 480, 640)
+        card = card_from(image, {**row, "segments": [{**segment, "label": endless} for segment in row["segments"]]})
+        legend = tuple(replace(card.painting.legend[0], label=f"{endless}{n}", count=10**9) for n in range(40))
+        painting = replace(card.painting, legend=legend)
         facts = replace(FACTS, input_uri=f"s3://{endless}/", table_uri=f"s3://{endless}", model=endless, run_id=endless)
         totals = RunTotals(
             images=10**9,
@@ -108,7 +125,7 @@ class TestLayout:
             seconds={endless: 1e7},
             wall_seconds=1e6,
         )
-        page = page_of(GalleryInput(facts, totals, [replace(card, uri=f"s3://{endless}", legend=legend)]))
+        page = page_of(GalleryInput(facts, totals, [replace(card, uri=f"s3://{endless}", painting=painting)]))
         found = look(page, tmp_path, 1440, 390)
         assert [one["overflowing"] for one in found] == [[], []]
         assert [one["scroll"] for one in found] == [1440, 390]
@@ -129,6 +146,28 @@ def test_a_picture_and_all_pictures_can_be_seen_without_masks(full_page: str, tm
     assert found["opacity"] == ["1"] * 6
     assert found["afterFirst"] == ["0"] + ["1"] * 5
     assert found["afterAll"] == ["1"] + ["0"] * 5
+
+
+def test_a_press_shows_a_picture_alone_and_another_one_brings_it_back(full_page: str, tmp_path: Path) -> None:
+    """In a window of 390 x 900 pixels, and one of 1440 x 900; the picture is one of 4 : 3."""
+    desktop, phone = look(full_page, tmp_path, 1440, 390)
+    assert desktop["large"][0] == pytest.approx([1200, 900], abs=1)
+    assert phone["large"][0] == pytest.approx([390, 292.5], abs=1)
+    assert 430 < desktop["small"][0][0] < 460
+    for found in (desktop, phone):
+        assert found["smallAgain"] == found["small"]
+        assert found["large"][1] >= found["small"][1] > 0
+
+
+def test_pictures_can_be_chosen_by_class(full_page: str, tmp_path: Path) -> None:
+    """Each choice says how many pictures it leaves."""
+    (found,) = look(full_page, tmp_path, 1440)
+    shown = {name.rpartition(" ")[0]: (int(name.rpartition(" ")[2]), visible) for name, visible in found["ofKinds"]}
+    cards = [scene_card(seed).painting.legend for seed in range(6)]
+    labels = {entry.label for legend in cards for entry in legend}
+    expected = {label: sum(label in {entry.label for entry in legend} for legend in cards) for label in labels} | {"anything": 6}
+    assert shown == {label: (pictures, pictures) for label, pictures in expected.items()}
+    assert min(expected.values()) < 6
 
 
 class TestHostileText:
@@ -157,8 +196,9 @@ def _hostile_page(address: str) -> str:
     text = f'"><script>parent.pwned = 1</script><img src="{address}/picture" onerror="parent.pwned = 1">'
     totals = RunTotals(images=1, errors={"broken": 1}, examples={"broken": ((text, text),)}, label_counts={text: 1})
     card = scene_card(0)
-    legend = (replace(card.legend[0], label=text),)
-    return page_of(GalleryInput(FACTS, totals, [replace(card, uri=f"s3://lake/{text}", legend=legend)]))
+    legend = (replace(card.painting.legend[0], label=text),)
+    painting = replace(card.painting, legend=legend, names=tuple(replace(name, text=text) for name in card.painting.names))
+    return page_of(GalleryInput(FACTS, totals, [replace(card, uri=f"s3://lake/{text}", painting=painting)]))
 
 
 @contextmanager

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from masklake.evaluation.differences import MISSED, WRONG
 from masklake.evaluation.pictures import Shown
 from masklake.evaluation.report import BY_CLASS, Report
 from masklake.pages import rendering
-from masklake.pages.cards import Card
+from masklake.pages.cards import Painting, shot
 from masklake.pages.rendering import plural
 from masklake.quality.instance import CONFIDENT
 from masklake.schema import Task
+from masklake.table.masks import RGB
+
+Legend = list[tuple[str, RGB | None, str]]
+"""Labels, their colours, and how many or how much."""
 
 _ABSENT = "\N{EN DASH}"
 _MATRIX = 24  # classes of the confusion matrix, those with most truth
@@ -43,7 +48,7 @@ TITLES = {
 _EXPLAINED = {
     Task.PANOPTIC: "Panoptic quality: SQ, the mean IoU of the segments that were found, times RQ, their F1. A segment is found where its "
     "IoU with a true one of its class is above 0.5. All means are over classes.",
-    Task.SEMANTIC: "IoU: the pixels that are rightly of a class, of those that are, or were said to be. mIoU is its mean over classes, "
+    Task.SEMANTIC: "IoU: the pixels that are of a class in both, divided by those that are of it in either. mIoU is its mean over classes, "
     "FW IoU weighs them by their pixels.",
     Task.INSTANCE: "Average precision as COCO computes it: over ten IoU from 0.50 to 0.95, all recalls, and classes. "
     "Small is below 32 x 32 pixels, large above 96 x 96.",
@@ -56,7 +61,7 @@ _SCORE = {
 
 
 def render_page(found: Report, shown: Sequence[Shown]) -> str:
-    """The whole page, as HTML; about 150 kB for each image that is shown."""
+    """The whole page, as HTML; about 140 kB for each image that is shown."""
     name = found["table"].split("://", 1)[-1].strip("/") or found["table"]
     unmatched = found["unmatched"]
     return rendering.render(
@@ -96,7 +101,7 @@ def _facts(found: Report) -> list[tuple[str, str]]:
     models = dict.fromkeys(f"{each['model']} at {each['model_revision'][:12]}" for each in found["answers"])
     return [
         ("Table", f"{found['table']}, version {found['table_version']}"),
-        ("Truth", f"{found['truth']} ({found['truth_format']})"),
+        ("Ground truth", f"{found['truth']} ({found['truth_format']})"),
         ("Task", f"{found['task']}, where {found['where']}" if found["where"] else found["task"]),
         ("Model", ", ".join(models) or _ABSENT),
     ]
@@ -122,20 +127,32 @@ def _classes(found: Report) -> Report:
 
 def _pair(shown: Shown) -> Report:
     folder, name = rendering.name_of(shown.judged.uri)
+    shares = [("missed", MISSED, shown.missed), ("wrong", WRONG, shown.wrong)]
+    differs: Legend = [(text, colour, f"{100 * share:.1f} %") for text, colour, share in shares if share]
+    sides = [
+        ("Ground truth", shown.truth, _legend(shown.truth)),
+        ("Prediction", shown.prediction, _legend(shown.prediction)),
+        ("Difference", shown.difference, differs),
+    ]
     return {
         "folder": folder,
         "name": name,
         "score": percent(shown.judged.score),
         "readable": shown.readable,
-        "sides": [("Truth", _side(shown.truth)), ("Prediction", _side(shown.prediction))],
+        "photo": rendering.photograph(shown.image),
+        "sides": [_side(title, name, painting, legend) for title, painting, legend in sides],
     }
 
 
-def _side(card: Card) -> Report:
-    height, width, _ = card.overlay.shape
-    legend = sorted(card.legend, key=lambda entry: entry.label)
-    found = ", ".join(entry.label for entry in card.legend) or "nothing"
-    return {"width": width, "height": height, "picture": rendering.picture(card.overlay), "legend": legend, "found": found}
+def _side(title: str, name: str, painting: Painting, legend: Legend) -> tuple[str, Report]:
+    found = ", ".join(" ".join(filter(None, (figure, label))) for label, _, figure in legend) or "nothing"
+    of = f"{title} of {name}"
+    return title, {"shot": shot(of, f"{of}: {found}", painting), "legend": legend}
+
+
+def _legend(painting: Painting) -> Legend:
+    entries = sorted(painting.legend, key=lambda entry: entry.label)
+    return [(entry.label, entry.colour, f"\N{MULTIPLICATION SIGN}{entry.count}" if entry.count != 1 else "") for entry in entries]
 
 
 def _confusion(found: Report) -> Report | None:
@@ -151,7 +168,7 @@ def _confusion(found: Report) -> Report | None:
          for column in range(len(row)) if column != index and row[column]),
         reverse=True,
     )  # fmt: skip
-    note = f"Each row: what became of the true {unit} of a class, in percent; the last column is what nothing was found for."
+    note = f"Each row says what the true {unit} of a class were taken for, in percent; in the last column nothing was found."
     if found["task"] == Task.INSTANCE:
         note += " Detections with a score of 0.5 or more and an IoU of 0.5 or more with an instance of any class."
     note += f" The {_MATRIX} classes of {len(chosen)} with most of them." if len(chosen) > _MATRIX else ""
@@ -177,18 +194,18 @@ def _groups(found: Report) -> list[tuple[str, str, list[tuple[str, str]]]]:
     unmatched = found["unmatched"]
     return [
         (
-            "Classes of the truth that no segment has",
+            "Classes of the ground truth that no segment has",
             "They count, as missed, where they occur.",
             [_of_truth(each, found["unit"]) for each in unmatched["truth"]],
         ),
         (
-            "Labels of the table that the truth does not have",
-            "Their segments are taken away: they are no false positives, and what they cover is missed.",
+            "Labels of the table that the ground truth does not have",
+            "Their segments are left out: they are not false positives, and the pixels that they cover count as missed.",
             [(each["label"], plural(each["segments"], "segment")) for each in unmatched["table"]],
         ),
         (
             "Not judged",
-            "The mapping takes them out: predictions there are neither right nor wrong.",
+            "The mapping leaves them out: predictions there are neither right nor wrong.",
             [(name, "") for name in unmatched["not_judged"]],
         ),
     ]

@@ -50,7 +50,7 @@ def evaluate(settings: EvaluateConfig, say: Callable[[str], None], show: Callabl
     truth = open_truth(settings)
     say(found_in_words(truth))
     for what, count in truth.left_out.items():
-        say(f"left out of the ground truth: {count} {what}")
+        say(f"left out of the truth: {count} {what}")
     task = _task(settings, truth)
     mapping = read_mapping(settings.categories) if settings.categories else {}
     scoring = Scoring(task, truth.coding, classes_for(truth, task, mapping), settings.worst, settings.max_detections)
@@ -67,8 +67,7 @@ def _evaluate(
     choice = settings.choice(scoring.task)
     check_condition(table, settings.where)
     pairing = pair(table, choice, truth)
-    of_truth = f"{len(truth.images)} images of ground truth ({truth.format})"
-    say(f"{of_truth}, {len(pairing.answered)} of them with an answer in {settings.table_uri}")
+    say(f"{len(truth.images)} images of truth ({truth.format}), {len(pairing.answered)} of them with an answer in {settings.table_uri}")
     for line in mixtures(pairing.answers):
         say(line)
     tally = _tally(groups(table, choice, pairing), scoring, len(truth.images), settings.ray_address, show)
@@ -78,7 +77,7 @@ def _evaluate(
     if settings.output_uri is not None:
         storage.write_bytes(f"{settings.output_uri}/{JSON}", report.as_json(found).encode())
         uris = {judged.uri: judged for judged in tally.worst}
-        page = render_page(found, pictures.worst(_rows(table, settings, scoring.task, list(uris)), uris, truth, scoring))
+        page = render_page(found, pictures.worst(_rows(table, settings, scoring.task, list(uris)), uris, truth, scoring, tally.label_ids))
         storage.write_bytes(f"{settings.output_uri}/{PAGE}", page.encode())
     return found
 
@@ -87,7 +86,7 @@ def _task(settings: EvaluateConfig, truth: Truth) -> Task:
     allowed = truth.coding.tasks
     task = settings.task or allowed[0]
     if task not in allowed:
-        raise Refused(f"--task {task}: ground truth in {truth.format} judges --task {' or '.join(allowed)}")
+        raise Refused(f"--task {task}: a truth in {truth.format} judges --task {' or '.join(allowed)}")
     return task
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -67,7 +67,7 @@ class Tally:
     """What was found in some images; tallies add up in any order to the same.
 
     `confusion` counts pixels, and true instances for the instance task; `true` counts the true segments of each class, crowds left out;
-    `labels` counts the predicted segments of each label of the table.
+    `labels` counts the predicted segments of each label of the table, and `label_ids` has the lowest id that such a segment has.
     """
 
     images: int
@@ -75,6 +75,7 @@ class Tally:
     confusion: SemanticStats
     true: Counter[int]
     labels: Counter[str]
+    label_ids: Mapping[str, int]
     misses: tuple[Miss, ...]
     worst: tuple[Judged, ...]
     keep: int
@@ -86,10 +87,16 @@ class Tally:
             self.confusion + other.confusion,
             self.true + other.true,
             self.labels + other.labels,
+            _lowest([*self.label_ids.items(), *other.label_ids.items()]),
             tuple(sorted(self.misses + other.misses, key=lambda miss: miss.order)),
             tuple(sorted(self.worst + other.worst, key=lambda judged: (judged.score, judged.order))[: self.keep]),
             self.keep,
         )
+
+
+def _lowest(named: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """The lowest number that each name has."""
+    return dict(sorted(named, reverse=True))
 
 
 def score_group(scoring: Scoring, pairs: Sequence[Pair]) -> Tally:
@@ -128,6 +135,7 @@ def score_image(scoring: Scoring, pair: Pair) -> Tally:
         confusion,
         true,
         Counter(segment["label"] for segment in segments),
+        _lowest([(segment["label"], segment["label_id"]) for segment in segments]),
         (Miss(pair.image.order, pair.image.name, miss),) if miss else (),
         worst if scoring.worst else (),
         scoring.worst,
@@ -148,9 +156,7 @@ def _panoptic(scoring: Scoring, found: Painted | Drawn, _order: int) -> _Then:
     height, width = truth.ids.shape
 
     def then(segments: Segments) -> _Found:
-        kept = [(segment, index) for segment in segments if (index := scoring.classes.of_label(segment["label"])) is not None]
-        ids, present = panoptic.segment_ids([segment for segment, _ in kept], height, width)
-        labels = {segment["segment_id"]: index for segment, index in kept if segment["segment_id"] in present}
+        ids, labels = panoptic_ids(scoring, segments, (height, width))
         stats = panoptic.compare(ids, labels, truth.ids, truth.labels, crowd_ids=truth.crowds)
         maps = classes_of_ids(ids, labels), classes_of_ids(truth.ids, truth.labels)
         true = Counter(index for segment_id, index in truth.labels.items() if segment_id not in truth.crowds)
@@ -176,16 +182,32 @@ def _instance(scoring: Scoring, found: Painted | Drawn, order: int) -> _Then:
     height, width = size_of(found)
 
     def then(segments: Segments) -> _Found:
-        detections = [
-            instance.Detection(index, {"size": [height, width], "counts": segment["counts"]}, float(segment["score"]))
-            for segment in segments
-            if (index := scoring.classes.of_label(segment["label"])) is not None
-        ]
+        detections = detections_of(scoring, segments, (height, width))
         stats = instance.compare(detections, truth, order, scoring.max_detections)
         confusion = SemanticStats(instance.confusion(detections, truth, len(scoring.classes)))
         return stats, confusion, Counter(each.class_id for each in truth if not each.crowd), stats.pooled()
 
     return then
+
+
+def panoptic_ids(scoring: Scoring, segments: Segments, size: tuple[int, int]) -> tuple[NDArray[np.int32], dict[int, int]]:
+    """The id map of a row's segments, int32 [H, W], and the class of each; segments that truth has no class for are void.
+
+    Raises:
+        ValueError: segments overlap, or share an id.
+    """
+    kept = [(segment, index) for segment in segments if (index := scoring.classes.of_label(segment["label"])) is not None]
+    ids, present = panoptic.segment_ids([segment for segment, _ in kept], *size)
+    return ids, {segment["segment_id"]: index for segment, index in kept if segment["segment_id"] in present}
+
+
+def detections_of(scoring: Scoring, segments: Segments, size: tuple[int, int]) -> list[instance.Detection]:
+    """A row's segments as detections; those that truth has no class for are left out."""
+    return [
+        instance.Detection(index, {"size": list(size), "counts": segment["counts"]}, float(segment["score"]))
+        for segment in segments
+        if (index := scoring.classes.of_label(segment["label"])) is not None
+    ]
 
 
 def predicted_classes(segments: Segments, classes: Classes, size: tuple[int, int]) -> NDArray[np.int32]:

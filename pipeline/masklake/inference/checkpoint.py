@@ -82,7 +82,7 @@ def describe(folder: Path, options: Options) -> ModelDescription:
     config = read_json(folder / "config.json", f"{folder} holds no checkpoint: it has no config.json")
     model_type = str(config.get("model_type"))
     if model_type not in FAMILIES:
-        raise Refused(f"{folder}: model_type {model_type!r} is not one of the known families {', '.join(sorted(FAMILIES))}")
+        raise Refused(f"{folder}: model_type {model_type!r} is none of the known families {', '.join(sorted(FAMILIES))}")
     family = FAMILIES[model_type]
     _check_class(folder, config, family)
     check_backbone(config)

@@ -1,4 +1,4 @@
-"""A picture beside its masks, reduced for a page: what galleries and evaluations show of a row."""
+"""A picture and what is painted over it, reduced for a page: what galleries and evaluations show of a row."""
 
 from __future__ import annotations
 
@@ -11,53 +11,121 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from masklake.table.masks import overlay, palette
+from masklake.pages import rendering
+from masklake.pages.names import Name, place
+from masklake.table.masks import RGB, id_map, is_painted, painting, palette, segment_colours
 
-LONG_SIDE = 640  # of an inlined picture, pixels
-_ALPHA = 0.55  # stronger than usual, so that a colour reads as its legend on a small picture
+LONG_SIDE = 960  # of an inlined picture, pixels
+_ALPHA = 0.45
+
+Size = tuple[int, int]
+"""Height, width in pixels."""
 
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """One label of one picture: its colour there (RGB, 0..255), the highest score and the number of its segments."""
+    """One label of one picture: its colour there (RGB, 0..255; None where nothing is painted), the highest score and the number of its
+    segments."""
 
     label: str
-    colour: tuple[int, int, int]
+    colour: RGB | None
     score: float
     count: int
 
 
 @dataclass(frozen=True)
+class Painting:
+    """What lies over a picture: `layer`, uint8 RGBA [H, W, 4], names where they stand, and the legend of both."""
+
+    layer: NDArray[np.uint8]
+    legend: tuple[LegendEntry, ...]
+    names: tuple[Name, ...] = ()
+
+
+@dataclass(frozen=True)
 class Card:
-    """One picture of the gallery: `image` and `overlay` are uint8 [H, W, 3] of one size."""
+    """One picture of the gallery: `image`, uint8 [H, W, 3], and what lies over it, of the same size."""
 
     uri: str
     task: str
     image: NDArray[np.uint8]
-    overlay: NDArray[np.uint8]
-    legend: tuple[LegendEntry, ...]
+    painting: Painting
 
 
 def card_from(image: NDArray[np.uint8], row: Mapping[str, Any]) -> Card:
-    """One row of the table beside its picture, both reduced to at most `LONG_SIDE` pixels; full-size masks are decoded one at a time.
+    """One row of the table beside its picture, both reduced to at most `LONG_SIDE` pixels.
 
     Args:
         image: uint8 [H, W, 3], the upright picture, of the row's size or reduced.
         row: `image_uri, task, height, width, segments` of a row with status `ok`.
     """
-    scale = min(1.0, LONG_SIDE / max(image.shape[:2]))
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0))
-    size = (row["height"], row["width"])
-    segments = [{**segment, "counts": _reduced_counts(segment["counts"], size, (height, width))} for segment in row["segments"]]
-    return Card(row["image_uri"], row["task"], small, overlay(small, segments, _ALPHA), _legend(segments))
+    small = reduced(image)
+    height, width, _ = small.shape
+    return Card(row["image_uri"], row["task"], small, paint(row["segments"], (row["height"], row["width"]), (height, width)))
 
 
-def _reduced_counts(counts: bytes, size: tuple[int, int], reduced: tuple[int, int]) -> bytes:
+def reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture, uint8 [H, W, 3], of at most `LONG_SIDE` pixels."""
+    height, width = reduced_size(image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0))
+
+
+def reduced_size(size: Sequence[int]) -> Size:
+    """What becomes of a picture's (height, width)."""
+    scale = min(1.0, LONG_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def paint(segments: Sequence[Mapping[str, Any]], size: Size, to: Size, scores: bool = True) -> Painting:
+    """Segments of a row over a picture that was reduced from `size` to `to`; full-size masks are decoded one at a time.
+
+    Args:
+        segments: as in the table.
+        size: of the row.
+        to: of the picture that they are painted over.
+        scores: whether names say them.
+    """
+    small = [{**segment, "counts": _reduced_counts(segment["counts"], size, to)} for segment in segments]
+    ids = id_map(small, *to)
+    named = {
+        segment["segment_id"]: Name(segment["label"], colour, float(segment["score"]) if scores else None)
+        for segment, colour in zip(small, segment_colours(small), strict=True)
+        if is_painted(segment["label"])
+    }
+    return Painting(painting(small, ids, _ALPHA), _legend(small), place(named, ids))
+
+
+def shot(name: str, shows: str, painting: Painting, image: NDArray[np.uint8] | None = None) -> dict[str, Any]:
+    """A picture as the template `picture` takes it.
+
+    Args:
+        name: what it is called.
+        shows: what is to be seen, for those who do not see it.
+        painting: what lies over it.
+        image: uint8 [H, W, 3]; None where the element around it has it.
+    """
+    height, width, _ = painting.layer.shape
+    return {
+        "name": name,
+        "shows": shows,
+        "width": width,
+        "height": height,
+        "image": None if image is None else rendering.photograph(image),
+        "layer": rendering.layer(painting.layer),
+        "names": painting.names,
+    }
+
+
+def nearest(size: Size, to: Size) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the pixels that stand for all, as `np.ix_` takes them, where [height, width] `size` is reduced to `to`."""
+    rows, columns = ((2 * np.arange(small) + 1) * full // (2 * small) for full, small in zip(size, to, strict=True))
+    return rows, columns
+
+
+def _reduced_counts(counts: bytes, size: Size, to: Size) -> bytes:
     """The run lengths of a mask of [height, width] `size`, made smaller by taking the nearest pixels."""
     mask = coco_mask.decode({"size": list(size), "counts": counts})
-    rows, columns = ((2 * np.arange(to) + 1) * full // (2 * to) for full, to in zip(size, reduced, strict=True))
-    encoded: bytes = coco_mask.encode(np.asfortranarray(mask[np.ix_(rows, columns)]))["counts"]
+    encoded: bytes = coco_mask.encode(np.asfortranarray(mask[np.ix_(*nearest(size, to))]))["counts"]
     return encoded
 
 
@@ -66,4 +134,7 @@ def _legend(segments: Sequence[Mapping[str, Any]]) -> tuple[LegendEntry, ...]:
     by_label: dict[tuple[int, str], list[float]] = {}
     for segment in segments:
         by_label.setdefault((segment["label_id"], segment["label"]), []).append(float(segment["score"]))
-    return tuple(LegendEntry(label, palette(label_id), max(scores), len(scores)) for (label_id, label), scores in by_label.items())
+    return tuple(
+        LegendEntry(label, palette(label_id) if is_painted(label) else None, max(scores), len(scores))
+        for (label_id, label), scores in by_label.items()
+    )

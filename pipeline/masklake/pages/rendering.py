@@ -14,14 +14,13 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import unicodedata
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
-
-from masklake.spelling import visible
 
 _QUALITY = 80
 
@@ -52,15 +51,38 @@ def _shown(value: Any) -> Any:
     return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
+def visible(text: str) -> str:
+    """Text whose controls are spelt out, among them those that turn the reading direction around: they make a text look like another."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    # Joiners belong to scripts and emoji; every other format character, control, surrogate and line separator is spelt out.
+    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and character not in "\u200c\u200d":
+        return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
+    return character
+
+
 def short(text: str, longest: int) -> str:
     """Text without its middle, where it has more than `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest // 2]}\N{HORIZONTAL ELLIPSIS}{text[-(longest // 2) :]}"
 
 
-def picture(pixels: NDArray[np.uint8]) -> str:
+def photograph(pixels: NDArray[np.uint8]) -> str:
     """The address of a picture that is its content: uint8 [H, W, 3] as WebP in a data URI."""
+    return _inlined(pixels, quality=_QUALITY)
+
+
+def layer(pixels: NDArray[np.uint8]) -> str:
+    """As `photograph`, of what lies over one: uint8 RGBA [H, W, 4]. Nothing is lost, and few colours take few bytes."""
+    return _inlined(pixels, lossless=True)
+
+
+def _inlined(pixels: NDArray[np.uint8], **settings: Any) -> str:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "WEBP", quality=_QUALITY, method=4)
+    Image.fromarray(pixels).save(file, "WEBP", method=4, **settings)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 

@@ -160,24 +160,33 @@ def compare(
 
 
 def confusion(prediction: Sequence[Detection], truth: Sequence[TrueInstance], classes: int) -> NDArray[np.int64]:
-    """Which class true instances were taken for: int64 [classes, classes + 1], the last column for those that nothing found.
-
-    Of `CONFIDENT` detections, by falling score, each takes the true instance of any class with which its IoU is highest, and 0.5 or more.
-    Crowds do not count.
-    """
+    """Which class true instances were taken for: int64 [classes, classes + 1], the last column for what nothing found; see `pairs`."""
     counts = np.zeros((classes, classes + 1), np.int64)
-    wanted = [each for each in truth if not each.crowd]
-    offered = sorted((each for each in prediction if each.score >= CONFIDENT), key=lambda each: -each.score)
-    free = set(range(len(wanted)))
-    ious = coco_mask.iou([each.mask for each in offered], [each.mask for each in wanted], [0] * len(wanted)) if offered and wanted else []
-    for detection, row in zip(offered, ious, strict=False):
-        best = max(free, key=lambda index: row[index], default=None)
-        if best is not None and row[best] >= 0.5:
-            free.remove(best)
-            counts[wanted[best].class_id, detection.class_id] += 1
-    for index in free:
-        counts[wanted[index].class_id, classes] += 1
+    found = pairs(prediction, truth)
+    for index, each in enumerate(truth):
+        if not each.crowd:
+            counts[each.class_id, prediction[found[index]].class_id if index in found else classes] += 1
     return counts
+
+
+def pairs(prediction: Sequence[Detection], truth: Sequence[TrueInstance]) -> dict[int, int]:
+    """The detection that found each true instance, whatever their classes, by their places.
+
+    Of `CONFIDENT` detections, by falling score, each takes the true instance with which its IoU is highest, and 0.5 or more. Crowds do not
+    count.
+    """
+    wanted = [index for index, each in enumerate(truth) if not each.crowd]
+    offered = [index for index, each in enumerate(prediction) if each.score >= CONFIDENT]
+    offered.sort(key=lambda index: -prediction[index].score)
+    if not offered or not wanted:
+        return {}
+    masks = [prediction[index].mask for index in offered], [truth[index].mask for index in wanted]
+    found: dict[int, int] = {}
+    for detection, row in zip(offered, coco_mask.iou(*masks, [0] * len(wanted)), strict=True):
+        ious = {index: iou for index, iou in zip(wanted, row, strict=True) if index not in found and iou >= 0.5}
+        if ious:
+            found[max(ious, key=lambda index: ious[index])] = detection
+    return found
 
 
 def _matches(image: int, class_id: int, areas: Sequence[dict[str, Any]]) -> Matches:

@@ -128,29 +128,32 @@ def compare(
     truth_areas, prediction_areas = _areas(overlaps)
     _check_segments("truth", truth_areas, truth_labels, void)
     _check_segments("prediction", prediction_areas, prediction_labels, void)
+    matched = _matched(overlaps, prediction_labels, truth_labels, void, crowd_ids)
     per_class: defaultdict[int, ClassStats] = defaultdict(ClassStats)
-    unmatched_truth = set(truth_labels) - set(crowd_ids)
-    unmatched = set(prediction_labels)
+    for (truth, _), iou in matched.items():
+        per_class[truth_labels[truth]] += ClassStats(iou=iou, tp=1)
+    for truth in set(truth_labels) - set(crowd_ids) - {truth for truth, _ in matched}:
+        per_class[truth_labels[truth]] += ClassStats(fn=1)
     ignored: Counter[int] = Counter()
     for (truth, prediction), area in overlaps.items():
-        if prediction == void:
-            continue
-        if truth == void or (truth in crowd_ids and truth_labels[truth] == prediction_labels[prediction]):
+        if truth == void or (truth in crowd_ids and truth_labels[truth] == prediction_labels.get(prediction)):
             ignored[prediction] += area
-            continue
-        if truth in crowd_ids or truth_labels[truth] != prediction_labels[prediction]:
-            continue
-        union = truth_areas[truth] + prediction_areas[prediction] - area - overlaps.get((void, prediction), 0)
-        if 2 * area > union:
-            per_class[truth_labels[truth]] += ClassStats(iou=area / union, tp=1)
-            unmatched_truth.remove(truth)
-            unmatched.remove(prediction)
-    for truth in unmatched_truth:
-        per_class[truth_labels[truth]] += ClassStats(fn=1)
-    for prediction in unmatched:
+    for prediction in set(prediction_labels) - {prediction for _, prediction in matched}:
         if 2 * ignored[prediction] <= prediction_areas[prediction]:
             per_class[prediction_labels[prediction]] += ClassStats(fp=1)
     return PanopticStats(dict(per_class))
+
+
+def matches(
+    prediction_ids: IdMap,
+    prediction_labels: Mapping[int, int],
+    truth_ids: IdMap,
+    truth_labels: Mapping[int, int],
+    void: int = 0,
+    crowd_ids: Collection[int] = (),
+) -> dict[tuple[int, int], float]:
+    """The IoU of each pair (true id, predicted id) that `compare` takes for a match; its arguments."""
+    return _matched(_overlaps(truth_ids, prediction_ids), prediction_labels, truth_labels, void, crowd_ids)
 
 
 def segment_ids(segments: Sequence[Mapping[str, Any]], height: int, width: int) -> tuple[NDArray[np.int32], dict[int, int]]:
@@ -187,6 +190,24 @@ def _overlaps(truth_ids: IdMap, prediction_ids: IdMap) -> dict[tuple[int, int], 
     pairs = (truth_ids.astype(np.int64) << 32) | prediction_ids.astype(np.int64)
     found, areas = np.unique(pairs, return_counts=True)
     return {(pair >> 32, pair & 0xFFFFFFFF): area for pair, area in zip(found.tolist(), areas.tolist(), strict=True)}
+
+
+def _matched(
+    overlaps: Mapping[tuple[int, int], int],
+    prediction_labels: Mapping[int, int],
+    truth_labels: Mapping[int, int],
+    void: int,
+    crowd_ids: Collection[int],
+) -> dict[tuple[int, int], float]:
+    truth_areas, prediction_areas = _areas(overlaps)
+    found = {}
+    for (truth, prediction), area in overlaps.items():
+        if void in (truth, prediction) or truth in crowd_ids or truth_labels[truth] != prediction_labels[prediction]:
+            continue
+        union = truth_areas[truth] + prediction_areas[prediction] - area - overlaps.get((void, prediction), 0)
+        if 2 * area > union:
+            found[truth, prediction] = area / union
+    return found
 
 
 def _areas(overlaps: Mapping[tuple[int, int], int]) -> tuple[Counter[int], Counter[int]]:

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from masklake.pages import rendering
-from masklake.pages.cards import Card
+from masklake.pages.cards import Card, shot
 from masklake.segment.report import RunFacts, RunTotals, by_count
+from masklake.table.masks import RGB
 
 _ABSENT = "\N{EN DASH}"
 
@@ -27,7 +29,7 @@ class GalleryInput:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The page, about 100 kB a card, and the URIs of the images of which it has pictures."""
+    """The page, about 120 kB a card, and the URIs of the images of which it has pictures."""
 
     html: str
     pictures: tuple[str, ...]
@@ -46,6 +48,7 @@ def render_gallery(gallery: GalleryInput) -> Gallery:
         name=name,
         tiles=_tiles(totals),
         facts=_facts(run),
+        kinds=_kinds(cards),
         cards=cards,
         images=totals.images,
         all_failed=0 < totals.images == totals.failed_images,
@@ -83,19 +86,21 @@ def _facts(run: RunFacts) -> list[tuple[str, str]]:
 def _card(card: Card) -> dict[str, Any]:
     """A card as the template takes it, its pictures encoded."""
     folder, name = rendering.name_of(card.uri)
-    height, width, _ = card.image.shape
-    return {
-        "uri": card.uri,
-        "folder": folder,
-        "name": name,
-        "task": card.task,
-        "width": width,
-        "height": height,
-        "image": rendering.picture(card.image),
-        "overlay": rendering.picture(card.overlay),
-        "found": ", ".join(f"{entry.count} {entry.label}" for entry in card.legend) or "nothing",
-        "legend": card.legend,
-    }
+    legend = card.painting.legend
+    found = ", ".join(f"{entry.count} {entry.label}" for entry in legend) or "nothing"
+    shows = f"{name} with masks: {found}"
+    return {"uri": card.uri, "folder": folder, "task": card.task, "legend": legend, "shot": shot(name, shows, card.painting, card.image)}
+
+
+def _kinds(cards: Sequence[dict[str, Any]]) -> list[tuple[str, RGB | None, int]]:
+    """The labels of all cards, their colours and in how many pictures they are, the most frequent first; each card learns its own."""
+    colours = {entry.label: entry.colour for card in reversed(cards) for entry in card["legend"]}
+    pictures = Counter(label for card in cards for label in {entry.label for entry in card["legend"]})
+    kinds = by_count(pictures)
+    places = {label: place for place, (label, _) in enumerate(kinds)}
+    for card in cards:
+        card["kinds"] = sorted({places[entry.label] for entry in card["legend"]})
+    return [(label, colours[label], count) for label, count in kinds]
 
 
 def _stages(totals: RunTotals) -> list[tuple[str, str, float]]:

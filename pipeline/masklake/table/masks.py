@@ -43,9 +43,7 @@ def id_map(segments: Sequence[SegmentRow], height: int, width: int) -> NDArray[n
 
 
 def overlay(image: NDArray[np.uint8], segments: Sequence[SegmentRow], alpha: float = 0.5) -> NDArray[np.uint8]:
-    """Paint segments over a picture: a colour per label, a shade of it per instance, and a thin darker outline.
-
-    A label called "background" is left unpainted.
+    """Paint segments over a picture, as `painting` says.
 
     Args:
         image: uint8 RGB, [height, width, 3], upright: of the size that the row says.
@@ -56,32 +54,66 @@ def overlay(image: NDArray[np.uint8], segments: Sequence[SegmentRow], alpha: flo
         uint8 RGB, [height, width, 3].
     """
     height, width = image.shape[:2]
-    ids = id_map(segments, height, width)
-    # A table of colours by segment id: one look-up paints all segments at once. Row 0 is the picture itself.
-    colours = np.zeros((max((segment["segment_id"] for segment in segments), default=0) + 1, 3), np.float32)
-    for segment, colour in zip(segments, segment_colours(segments), strict=True):
-        colours[segment["segment_id"]] = colour
-    painted_ids = [segment["segment_id"] for segment in segments if segment["label"] != _UNPAINTED]
-    opacity = np.where(np.isin(ids, painted_ids), np.float32(alpha), np.float32(0))[..., None]
-    paint = colours[ids]
-    edge = _outline(ids, max(1, round(math.hypot(height, width) / 600))) & np.isin(ids, painted_ids)
-    opacity[edge] = 0.85
-    paint[edge] *= 0.55
-    painted: NDArray[np.uint8] = np.rint(image * (1 - opacity) + paint * opacity).astype(np.uint8)
+    paint = painting(segments, id_map(segments, height, width), alpha)
+    opacity = paint[..., 3:] * np.float32(1 / 255)
+    painted: NDArray[np.uint8] = np.rint(image * (1 - opacity) + paint[..., :3] * opacity).astype(np.uint8)
     return painted
 
 
-def _outline(ids: NDArray[np.int32], thickness: int) -> NDArray[np.bool_]:
-    """Pixels of a segment that lie within `thickness` pixels of another one, or of none: bool [height, width]."""
-    edge = np.zeros(ids.shape, np.bool_)
-    for step in range(1, thickness + 1):
+def painting(segments: Sequence[SegmentRow], ids: NDArray[np.int32], alpha: float = 0.5) -> NDArray[np.uint8]:
+    """What lies over a picture: a colour per label, a shade of it per instance, and an edge that can be told from any ground.
+
+    As roads are drawn on maps, the edge is a dark line with a bright one inside it: one of them differs from what is beside. A label called
+    "background" is left unpainted.
+
+    Args:
+        segments: of one row, or reduced.
+        ids: `id_map` of these segments, int32 [height, width].
+        alpha: how much the colour covers between the edges, 0 to 1.
+
+    Returns:
+        uint8 RGBA, [height, width, 4], not premultiplied; transparent where nothing is painted.
+    """
+    painted = [
+        (segment, colour) for segment, colour in zip(segments, segment_colours(segments), strict=True) if is_painted(segment["label"])
+    ]
+    # Tables of colours by segment id: one look-up paints all segments at once. Row 0 is the picture itself.
+    fill = np.zeros((max((segment["segment_id"] for segment in segments), default=0) + 1, 4), np.uint8)
+    bright, dark = fill.copy(), fill.copy()
+    for segment, colour in painted:
+        number = segment["segment_id"]
+        fill[number] = (*colour, round(255 * alpha))
+        bright[number] = (*_tint(colour, 255, 0.75), 245)
+        dark[number] = (*_tint(colour, 0, 0.85), 190)
+    diagonal = math.hypot(*ids.shape)
+    layer = fill[ids]
+    within = _near_border(ids, max(2, round(diagonal / 400)))
+    layer[within] = bright[ids[within]]
+    outermost = _near_border(ids, max(1, round(diagonal / 1200)))
+    layer[outermost] = dark[ids[outermost]]
+    return layer
+
+
+def is_painted(label: str) -> bool:
+    """Whether segments of this label are painted over a picture."""
+    return label != _UNPAINTED
+
+
+def _tint(colour: RGB, towards: int, share: float) -> RGB:
+    red, green, blue = (round(part + (towards - part) * share) for part in colour)
+    return red, green, blue
+
+
+def _near_border(ids: NDArray[np.int32], distance: int) -> NDArray[np.bool_]:
+    """Pixels of a segment with another one, or none, at most so many pixels beside, above or below: bool [height, width]."""
+    near = np.zeros(ids.shape, np.bool_)
+    for step in range(1, distance + 1):
         across, down = ids[:, step:] != ids[:, :-step], ids[step:] != ids[:-step]
-        edge[:, step:] |= across
-        edge[step:] |= down
-        if step < thickness:  # one side of a border is one pixel thicker, so that a thin outline stays thin
-            edge[:, :-step] |= across
-            edge[:-step] |= down
-    return edge & (ids > 0)
+        near[:, step:] |= across
+        near[:, :-step] |= across
+        near[step:] |= down
+        near[:-step] |= down
+    return near & (ids > 0)
 
 
 def segment_colours(segments: Sequence[SegmentRow]) -> list[RGB]:

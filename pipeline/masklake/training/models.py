@@ -93,7 +93,7 @@ def start(folder: Path | None, config_file: Path | None, backbone: Path | None, 
     config = read_json(file, f"{file}: there is no such file")
     found = Start(config, folder, backbone, tokenizer or folder)
     if found.family not in PARTS:
-        raise Refused(f"{file}: model_type {found.family!r} cannot be trained here; these can: {', '.join(PARTS)}")
+        raise Refused(f"{file}: model_type {found.family!r} is none of those that are trained here: {', '.join(PARTS)}")
     check_backbone(config)
     if found.family == "oneformer" and (found.tokenizer is None or not any(found.tokenizer.glob("tokenizer*.json"))):
         raise Refused("--tokenizer is missing: OneFormer learns from texts, give a folder with a CLIP tokenizer (tokenizer.json)")

@@ -73,4 +73,4 @@ def _kind(place: Place, wanted: Format) -> Kind:
                 other = next((each.FORMAT for each in KINDS if each.claims(place) is not None), None)
                 raise Refused(f"--format {wanted}: {place.uri} looks like {other}" if other else f"--format {wanted}: {place.uri} is none")
             return kind
-    raise Refused(f"--format {wanted}: is a table to learn from (`masklake finetune`), not ground truth")
+    raise Refused(f"--format {wanted}: is what `masklake finetune` can learn from, and no ground truth")

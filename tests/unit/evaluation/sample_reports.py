@@ -7,7 +7,8 @@ import numpy as np
 from masklake.evaluation.pictures import Shown
 from masklake.evaluation.report import BY_CLASS, UNITS, Report
 from masklake.evaluation.scoring import Judged
-from masklake.pages.cards import Card, LegendEntry
+from masklake.pages.cards import LegendEntry, Painting
+from masklake.pages.names import Name
 from masklake.schema import Task
 
 SCORES = {
@@ -51,9 +52,10 @@ def report_of(task: str, classes: int = 40) -> Report:
 
 def shown(readable: bool = True) -> Shown:
     """An image with what is true and what was predicted."""
-    pixels = np.zeros((4, 6, 3), np.uint8)
-    legend = (LegendEntry("cat", (255, 0, 16), 0.875, 2),)
-    uri = "s3://lake/images/a.jpg"
-    return Shown(
-        Judged(0.25, 0, "a", uri), Card(uri, "semantic", pixels, pixels, legend), Card(uri, "semantic", pixels, pixels, ()), readable
+    image, layer = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6, 4), np.uint8)
+    truth = Painting(
+        layer, (LegendEntry("cat", (255, 0, 16), 1.0, 2), LegendEntry("background", None, 1.0, 1)), (Name("cat", (255, 0, 16)),)
     )
+    prediction = Painting(layer, (), ())
+    difference = Painting(layer, (), (Name("cat missed", (0, 0, 255), small=False),))
+    return Shown(Judged(0.25, 0, "a", "s3://lake/images/a.jpg"), image, truth, prediction, difference, 0.25, 0.0, readable)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pytest
 
 from masklake.table.masks import decode_masks, id_map, overlay, palette, segment_colours
 from tests.answers import rectangle, segment
@@ -41,12 +42,37 @@ def test_an_overlay_leaves_the_rest_of_the_picture_alone() -> None:
     assert np.array_equal(overlay(image, []), image)
 
 
-def test_a_segment_has_its_labels_colour_inside_and_a_darker_outline() -> None:
+def test_a_segment_has_its_labels_colour_inside_and_a_dark_line_around_a_bright_one() -> None:
     white = np.full((40, 60, 3), 255, np.uint8)
     painted = overlay(white, row(segment(1, LEFT, label_id=3)), alpha=1.0)
     assert tuple(painted[20, 15]) == palette(3)
     assert painted[5, 15].astype(int).sum() < 0.8 * painted[20, 15].astype(int).sum()
+    assert painted[6, 15].astype(int).sum() > 1.2 * painted[20, 15].astype(int).sum()
     assert (painted[7, 15] == painted[20, 15]).all()
+
+
+@pytest.mark.parametrize("ground", [(0, 0, 0), (255, 255, 255), (128, 128, 128), *(palette(label_id) for label_id in range(24))])
+def test_an_edge_can_be_told_from_any_ground_even_one_of_the_labels_colour(ground: tuple[int, int, int]) -> None:
+    image = np.full((40, 60, 3), ground, np.uint8)
+    for label_id in range(24):
+        painted = overlay(image, row(segment(1, LEFT, label_id=label_id)))
+        assert max(_contrast(painted[5, 15], ground), _contrast(painted[6, 15], ground)) >= 3  # WCAG 2.2, 1.4.11: graphics
+
+
+def test_instances_that_touch_have_bright_edges_with_a_dark_line_between_them() -> None:
+    image = np.full((40, 60, 3), 128, np.uint8)
+    halves = [rectangle(40, 60, slice(0, 40), columns) for columns in (slice(0, 30), slice(30, 60))]
+    across = overlay(image, row(*(segment(number, half) for number, half in enumerate(halves, 1))))[20].astype(int).sum(axis=1)
+    assert across[28] > across[20] > across[29]
+    assert across[31] > across[40] > across[30]
+
+
+def _contrast(first: Any, second: Any) -> float:
+    """WCAG 2.2's contrast ratio of two sRGB colours, 0..255."""
+    parts = np.array([first, second]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    darker, lighter = sorted((linear @ [0.2126, 0.7152, 0.0722]).tolist())
+    return float((lighter + 0.05) / (darker + 0.05))
 
 
 def test_instances_of_a_thing_differ_in_shade_and_stuff_does_not() -> None:

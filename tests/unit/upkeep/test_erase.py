@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 
 from masklake import storage
 from masklake.errors import MasklakeError
-from masklake.pages.cards import Card
+from masklake.pages.cards import Card, Painting
 from masklake.segment.gallery import GalleryInput, render_gallery
 from masklake.segment.report import RunFacts, RunTotals, report_dict
 from masklake.table.append import Table
@@ -137,8 +137,8 @@ def shown_by(table: Table, run_id: str, picture: str, failed: str = "") -> None:
     facts = RunFacts(run_id, LAKE, table.uri, "model", "revision", ("panoptic",), now, now)
     examples = tuple((uri(name), "no bytes") for name in failed)
     totals = RunTotals(errors={"empty": 2}, examples={"empty": examples}) if failed else RunTotals()
-    pixels = np.zeros((4, 4, 3), np.uint8)
-    gallery = render_gallery(GalleryInput(facts, totals, [Card(picture, "panoptic", pixels, pixels, ())]))
+    card = Card(picture, "panoptic", np.zeros((4, 4, 3), np.uint8), Painting(np.zeros((4, 4, 4), np.uint8), ()))
+    gallery = render_gallery(GalleryInput(facts, totals, [card]))
     folder = f"{table.uri}/_masklake/runs/{run_id}"
     storage.write_bytes(f"{folder}/report.json", json.dumps(report_dict(facts, totals, {}, gallery.pictures)).encode())
     storage.write_bytes(f"{folder}/gallery.html", gallery.html.encode())

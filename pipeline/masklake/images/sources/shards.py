@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
-from masklake.images.ahead import read_ahead
 from masklake.images.formats import SUFFIXES
 from masklake.images.indexes import Indexes
 from masklake.images.listing import There
@@ -66,9 +65,9 @@ class Shards(Source):
         """The images of a tar file."""
         return read_index(file, asked.indexes)
 
-    def read(self, places: Sequence[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
+    def read(self, places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
         """The bytes of some members."""
-        return read_ahead(places, max_bytes, lambda some: read_members(some, max_bytes))
+        return read_members(places, max_bytes)
 
     def find(self, uri: str, indexes: Indexes | None) -> Place | None:
         """The place of a member."""
