@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,6 +10,14 @@ from enum import StrEnum
 def first_line(error: BaseException) -> str:
     """What an exception of somebody else's says first; empty where it says nothing."""
     return next(iter(str(error).strip().splitlines()), "")
+
+
+Say = Callable[[str], None]
+"""Takes a sentence for the user."""
+
+
+def unsaid(text: str) -> None:
+    """Where nobody listens."""
 
 
 class MasklakeError(Exception):

@@ -17,7 +17,7 @@ from masklake.truth.open import found_in_words
 
 def work(settings: FinetuneConfig) -> dict[str, Any]:
     """Train, or say what would be trained; returns the summary."""
-    prepared = finetune.prepare(settings)
+    prepared = finetune.prepare(settings, say)
     _tell_data(prepared)
     if settings.dry_run:
         return finetune.plan(prepared)

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from masklake.errors import Refused
-from masklake.inference import splits
-from masklake.inference.families import FAMILIES, INSTANCE, PANOPTIC, PROCESSORS, SEMANTIC, Family, check_backbone
-from masklake.inference.files import read_json, weight_files
-from masklake.inference.hub import resolve_hub
+from masklake.inference import labels as label_names
+from masklake.inference import model_config, processors, released, splits, tokens
+from masklake.inference.families import FAMILIES, INSTANCE, PANOPTIC, SEMANTIC, Family
+from masklake.inference.files import SAFETENSORS_INDEX, read_json, stored_tensors, weight_files
 from masklake.inference.options import POSTPROCESS_VERSION, Options
-from masklake.inference.preprocess import Frame, ResizePlan, plan_from_processor
+from masklake.inference.preprocess import Frame, ResizePlan
 from masklake.inference.segments import Settings
 
-__all__ = ["ModelDescription", "describe", "licence_of", "load", "processor_settings", "resolve_hub", "verify"]
+__all__ = ["ModelDescription", "describe", "licence_of", "load", "verify"]
 
 _FROM_SETTING = "--thing-labels"
 _BINARY = ("segformer",)  # families whose single label is learned by a binary loss
@@ -31,11 +31,15 @@ _BINARY = ("segformer",)  # families whose single label is learned by a binary l
 class ModelDescription:
     """Everything that a run needs to know of its checkpoint besides the weights; small and picklable."""
 
+    name: str
+    """As the user named the checkpoint; messages call it so."""
     family: str
     """Key of `families.FAMILIES`."""
     tasks: tuple[str, ...]
     """What the checkpoint can do, of panoptic, instance, semantic."""
     labels: Mapping[int, str]
+    named_labels: bool
+    """Whether the checkpoint names them itself."""
     thing_ids: frozenset[int]
     """Empty where no split is known, which only semantic work allows: then no segment is a thing."""
     things_from: str
@@ -68,37 +72,42 @@ class ModelDescription:
         }
         if task == SEMANTIC and len(self.labels) == 1:
             answer["single_label"] = "sigmoid at 0.5"
+        if not self.named_labels:
+            answer["labels"] = list(self.labels.values())
         names = {PANOPTIC: ("object_threshold", "overlap_threshold", "mask_threshold"), INSTANCE: ("score_threshold", "max_instances")}
         values = asdict(replace(self.settings, labels={}, thing_ids=frozenset())) if self.postprocess == "exact" else dict(self.asked)
         return answer | {name: values[name] for name in names.get(task, ()) if name in values}
 
 
-def describe(folder: Path, options: Options) -> ModelDescription:
-    """Tell what the checkpoint in `folder` is and settle how it will be used; reads JSON and hashes the weights.
+def describe(folder: Path, options: Options, name: str = "") -> ModelDescription:
+    """Tell what the checkpoint in `folder` is and settle how it will be used; reads JSON and headers, and hashes the weights.
+
+    Refusals call it `name`, as the user did, or its folder.
 
     Raises:
-        Refused: it is none, of no known family, cannot do a task of `options`, has only pickled weights, or leaves open what is a thing.
+        Refused: it is none, of no known family, cannot do a task of `options`, is damaged, or leaves open what is a thing.
     """
-    config = read_json(folder / "config.json", f"{folder} holds no checkpoint: it has no config.json")
-    model_type = str(config.get("model_type"))
-    if model_type not in FAMILIES:
-        raise Refused(f"{folder}: model_type {model_type!r} is none of the known families {', '.join(sorted(FAMILIES))}")
-    family = FAMILIES[model_type]
-    _check_class(folder, config, family)
-    check_backbone(config)
-    weights = weight_files(folder)
-    labels = _labels(folder, config)
+    name = name or str(folder)
+    config = model_config.read(folder, name)
+    family = FAMILIES[config["model_type"]]
+    stored = stored_tensors(folder, name)
+    told = released.told(name, folder, config)
+    labels, from_elsewhere = label_names.of_checkpoint(config, model_config.classes(config, stored), told.dataset, options.labels, name)
     dataset = splits.identify(labels)
-    processor, notes = processor_settings(folder, config, family)
-    thing_ids, things_from = _things(folder, config, processor, labels, dataset, options)
-    tasks = _tasks(folder, family, processor, labels, thing_ids, things_from)
-    _check_tasks(folder, model_type, tasks, options, things_from)
-    _check_single_label(folder.name, model_type, labels, options)
-    plan, frame = _geometry(config, family, processor, dataset, options)
+    processor, notes = processors.settings(folder, config, family, name)
+    thing_ids, things_from = _things(folder, config, processor, labels, dataset, options, name)
+    tasks, untold = _tasks(family, processor, labels, thing_ids, things_from, told)
+    _check_tasks(name, config["model_type"], tasks, options, things_from)
+    _check_single_label(name, config["model_type"], labels, options)
+    if family.forward_per_task:
+        tokens.check_files(folder, config, name)
+    plan, frame = _geometry(config, family, processor, dataset, options, name)
     return ModelDescription(
-        family=model_type,
+        name=name,
+        family=config["model_type"],
         tasks=tasks,
         labels=labels,
+        named_labels=not from_elsewhere,
         thing_ids=thing_ids,
         things_from=things_from,
         dataset=dataset.name if dataset else "",
@@ -107,9 +116,9 @@ def describe(folder: Path, options: Options) -> ModelDescription:
         settings=_settings(family, labels, thing_ids, dataset, options),
         postprocess=options.postprocess,
         asked=_asked(options),
-        digest=_digest(folder, [*_json_files(folder, family), *weights]),
+        digest=_digest(folder, _digested(folder, family, name)),
         licence=licence_of(folder),
-        notes=tuple(notes),
+        notes=tuple(note for note in (from_elsewhere, untold, *notes) if note),
     )
 
 
@@ -117,67 +126,14 @@ def load(description: ModelDescription, folder: Path, device: str = "cpu", dtype
     """The model as a torch module in evaluation mode; see `weights.load`."""
     from masklake.inference import weights
 
-    return weights.load(description.family, folder, device, dtype)
+    return weights.load(folder, device, dtype, description.name)
 
 
 def verify(description: ModelDescription, folder: Path) -> None:
     """Check that every weight of the model is there in its shape, without reading the weights; see `weights.verify`."""
     from masklake.inference import weights
 
-    weights.verify(description.family, folder)
-
-
-def _check_class(folder: Path, config: Mapping[str, Any], family: Family) -> None:
-    """A backbone or a detector may share `model_type` with a segmenter."""
-    architectures = config.get("architectures") or [family.model_class]
-    if family.model_class not in architectures:
-        found = ", ".join(architectures)
-        raise Refused(f"{folder} is a {found}, which makes no masks; the segmentation model of its family is {family.model_class}")
-
-
-def _labels(folder: Path, config: Mapping[str, Any]) -> dict[int, str]:
-    labels = {int(key): str(value) for key, value in (config.get("id2label") or {}).items()}
-    if not labels:
-        raise Refused(f"{folder}: config.json names no labels (id2label)")
-    if set(labels) != set(range(len(labels))):
-        raise Refused(f"{folder}: the ids of id2label in config.json are not 0 to {len(labels) - 1} without holes")
-    return dict(sorted(labels.items()))
-
-
-def processor_settings(folder: Path, config: Mapping[str, Any], family: Family) -> tuple[dict[str, Any], list[str]]:
-    """The image processor's settings with transformers' defaults filled in, and what to tell the user.
-
-    Raises:
-        Refused: the processor is of an unknown kind.
-    """
-    written: dict[str, Any] = {}
-    if (folder / "preprocessor_config.json").is_file():
-        written = read_json(folder / "preprocessor_config.json", "")
-    elif (folder / "processor_config.json").is_file():
-        written = read_json(folder / "processor_config.json", "").get("image_processor") or {}
-    if not written:
-        return _processor_by_family(config, family)
-    kind = str(written.get("image_processor_type") or written.get("feature_extractor_type") or family.processor)
-    name = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
-    if name not in PROCESSORS:
-        known = ", ".join(f"{stem}ImageProcessor" for stem in PROCESSORS)
-        raise Refused(f"{folder}: image processor {kind} is not known here; known are {known}")
-    settings = PROCESSORS[name] | {key: value for key, value in written.items() if value is not None}
-    notes = []
-    if settings.get("do_center_crop"):
-        notes.append("the checkpoint's centre crop is left out: it would leave parts of an image without an answer")
-    return settings, notes
-
-
-def _processor_by_family(config: Mapping[str, Any], family: Family) -> tuple[dict[str, Any], list[str]]:
-    """Without preprocessor settings: the family's defaults, at the input size that config.json names."""
-    settings = dict(PROCESSORS[family.processor])
-    side = config.get("image_size")
-    if isinstance(side, int) and family.fixed_input != "pad":
-        # DeepLab resizes the longer side to its input size and keeps the aspect (`resize_ratio` of its demo); the others take squares
-        settings["size"] = {"max_height": side, "max_width": side} if family.processor == "MobileNetV2" else {"height": side, "width": side}
-    note = f"the checkpoint has no preprocessor_config.json: its family's defaults are used ({plan_from_processor(settings).describe()})"
-    return settings, [note]
+    weights.verify(folder, description.name)
 
 
 def _things(
@@ -187,13 +143,14 @@ def _things(
     labels: Mapping[int, str],
     dataset: splits.Dataset | None,
     options: Options,
+    name: str,
 ) -> tuple[frozenset[int], str]:
     """Which labels are things, and who says so: the checkpoint, else its dataset, else the user."""
-    thing_ids, source = _things_of_checkpoint(folder, config, processor)
+    thing_ids, source = _things_of_checkpoint(folder, config, processor, name)
     if thing_ids is None and dataset is not None:
         thing_ids, source = dataset.thing_ids, f"{dataset.name}'s labels"
     if thing_ids is not None and not thing_ids <= set(labels):
-        raise Refused(f"{folder}: {source} calls ids {sorted(thing_ids - set(labels))} things, which id2label does not have")
+        raise Refused(f"{name}: {source} calls ids {sorted(thing_ids - set(labels))} things, which id2label does not have")
     if options.thing_labels is None:
         return (frozenset(), "") if thing_ids is None else (thing_ids, source)
     unknown = [label for label in options.thing_labels if label not in labels.values()]
@@ -206,55 +163,59 @@ def _things(
     return asked, _FROM_SETTING
 
 
-def _things_of_checkpoint(folder: Path, config: Mapping[str, Any], processor: Mapping[str, Any]) -> tuple[frozenset[int] | None, str]:
+def _things_of_checkpoint(
+    folder: Path, config: Mapping[str, Any], processor: Mapping[str, Any], name: str
+) -> tuple[frozenset[int] | None, str]:
     """`thing_ids` of config.json, the metadata in the preprocessor settings, or OneFormer's class file in the folder."""
-    if isinstance(config.get("thing_ids"), list):
-        return frozenset(int(value) for value in config["thing_ids"]), "config.json (thing_ids)"
-    metadata = processor.get("metadata") or {}
-    if isinstance(metadata, dict) and isinstance(metadata.get("thing_ids"), list):
-        return frozenset(int(value) for value in metadata["thing_ids"]), "the preprocessor's metadata"
-    name = processor.get("class_info_file")
-    if name and (folder / Path(str(name)).name).is_file():
-        info = read_json(folder / Path(str(name)).name, "")
-        return frozenset(int(key) for key, entry in info.items() if entry["isthing"]), Path(str(name)).name
+    metadata = processor.get("metadata")
+    for owner, source in ((config, "config.json (thing_ids)"), (metadata, "the preprocessor's metadata")):
+        ids = owner.get("thing_ids") if isinstance(owner, dict) else None
+        if isinstance(ids, list):
+            if not all(isinstance(each, int) for each in ids):
+                raise Refused(f"{name}: thing_ids in {source} must be whole numbers")
+            return frozenset(ids), source
+    file = Path(str(processor.get("class_info_file") or "")).name
+    if file and (folder / file).is_file():
+        info = read_json(folder / file, "", name)
+        try:
+            return frozenset(int(key) for key, entry in info.items() if entry["isthing"]), file
+        except (ValueError, KeyError, TypeError):
+            raise Refused(f"{name}: {file} must say of each class whether it is a thing, as {{'0': {{'isthing': 1}}}}") from None
     return None, ""
 
 
 def _tasks(
-    folder: Path, family: Family, processor: Mapping[str, Any], labels: Mapping[int, str], thing_ids: frozenset[int], things_from: str
-) -> tuple[str, ...]:
-    """What this checkpoint can do, of what its family can: published ones are named after what they were trained for."""
+    family: Family,
+    processor: Mapping[str, Any],
+    labels: Mapping[int, str],
+    thing_ids: frozenset[int],
+    things_from: str,
+    told: released.Told,
+) -> tuple[tuple[str, ...], str]:
+    """What this checkpoint can do, of what its family can, and what to tell the user where nothing says what it was trained for."""
     if processor.get("do_split_image"):
-        return (SEMANTIC,)  # EoMT's windows see parts of objects
-    named = _trained_for(folder)
-    if SEMANTIC in family.tasks and (named == SEMANTIC or (things_from and not thing_ids)):
-        return (SEMANTIC,)
-    if len(thing_ids) == len(labels) and family.tasks != (SEMANTIC,):
-        return (INSTANCE,)  # no class for what lies between the objects
-    if named == INSTANCE and INSTANCE in family.tasks:
-        return (INSTANCE,)
-    return family.tasks
+        return (SEMANTIC,), ""  # EoMT's windows see parts of objects
+    if family.tasks == (SEMANTIC,) or told.tasks == (SEMANTIC,) or (things_from and not thing_ids):
+        return (SEMANTIC,), ""
+    if len(thing_ids) == len(labels):
+        return (INSTANCE,), ""  # no class for what lies between the objects
+    if told.tasks or family.forward_per_task:
+        return told.tasks or family.tasks, ""
+    return family.tasks, (
+        "neither the model's name nor its card says what it was trained for: if that was semantic work alone, its panoptic and instance "
+        "answers are worth nothing"
+    )
 
 
-def _trained_for(folder: Path) -> str:
-    """The one task in the checkpoint's name, as in facebook/mask2former-swin-large-ade-semantic; empty where it names none."""
-    cached = [
-        part for part in folder.resolve().parts if part.startswith("models--")
-    ]  # of the hub's cache: models--owner--name/snapshots/...
-    name = cached[-1].split("--")[-1] if cached else folder.resolve().name
-    named = {word for word in re.split(r"[^a-z0-9]+", name.lower()) if word in (PANOPTIC, INSTANCE, SEMANTIC)}
-    return named.pop() if len(named) == 1 else ""
-
-
-def _check_tasks(folder: Path, model_type: str, tasks: tuple[str, ...], options: Options, things_from: str) -> None:
+def _check_tasks(name: str, model_type: str, tasks: tuple[str, ...], options: Options, things_from: str) -> None:
     impossible = [task for task in options.tasks if task not in tasks]
     if impossible:
-        raise Refused(f"{folder.name} ({model_type}) cannot do {', '.join(impossible)}: this checkpoint can do {', '.join(tasks)}")
+        raise Refused(f"{name} ({model_type}) cannot do {', '.join(impossible)}: this checkpoint can do {', '.join(tasks)}")
     if not things_from and any(task != SEMANTIC for task in options.tasks):
         needing = " and ".join(task for task in options.tasks if task != SEMANTIC)
         raise Refused(
-            f"{folder.name} does not say which of its labels are things (countable), as {needing} needs, and they are not those of COCO, "
-            f"ADE20K or Cityscapes: name them with {_FROM_SETTING}, or as thing_ids in its config.json"
+            f"{name} does not say which of its labels are things (countable), as {needing} needs, and they are not those of COCO, "
+            f"ADE20K, Cityscapes or Mapillary Vistas: name them with {_FROM_SETTING}, or as thing_ids in its config.json"
         )
 
 
@@ -267,18 +228,16 @@ def _check_single_label(name: str, model_type: str, labels: Mapping[int, str], o
 
 
 def _geometry(
-    config: Mapping[str, Any], family: Family, processor: dict[str, Any], dataset: splits.Dataset | None, options: Options
+    config: Mapping[str, Any], family: Family, processor: dict[str, Any], dataset: splits.Dataset | None, options: Options, name: str
 ) -> tuple[ResizePlan, Frame]:
     """How images are resized and padded for this checkpoint at the asked resolution."""
-    try:
-        plan = plan_from_processor(processor)
-    except ValueError as error:
-        raise Refused(f"the checkpoint's preprocessor settings cannot be used: {error}") from None
-    plan = _at_resolution(plan, dataset, options.resolution)
+    plan = _at_resolution(processors.plan(processor, name), dataset, options.resolution)
     if not family.fixed_input:
         return plan, Frame(divisor=family.divisor)
     side = config.get("image_size") or 0
-    side = side[0] if isinstance(side, list) else int(side)
+    side = side[0] if isinstance(side, list) and side else side
+    if not isinstance(side, int):
+        raise Refused(f"{name}: image_size in config.json must be a whole number, not {config['image_size']!r}")
     windows = bool(processor.get("do_split_image"))
     frame = Frame(square=side, windows=windows, black=family.fixed_input == "pad")
     if windows and (plan.rule != "edges" or plan.size != (side, 0)):
@@ -300,7 +259,8 @@ def _at_resolution(plan: ResizePlan, dataset: splits.Dataset | None, resolution:
     if resolution == "reference":
         if dataset is None:
             raise Refused(
-                "--resolution reference: the model's labels are not those of COCO, ADE20K or Cityscapes, of which test sizes are known"
+                "--resolution reference: the model's labels are not those of COCO, ADE20K, Cityscapes or Mapillary Vistas, whose test "
+                "sizes are known"
             )
         return replace(plan, rule="edges", size=dataset.reference, multiple=1, keep_aspect=False)
     exact, edges = re.fullmatch(r"(\d+)x(\d+)", resolution), re.fullmatch(r"(\d+)/(\d+)", resolution)
@@ -326,10 +286,10 @@ def _asked(options: Options) -> dict[str, float]:
     return {name: value for name, value in thresholds.items() if value is not None} | {"max_instances": options.max_instances}
 
 
-def _json_files(folder: Path, family: Family) -> list[Path]:
-    """The files besides the weights that answers depend on."""
-    names = ("config.json", "preprocessor_config.json", "processor_config.json", *family.extra_files)
-    return [folder / name for name in names if (folder / name).is_file()]
+def _digested(folder: Path, family: Family, name: str) -> list[Path]:
+    """The files that answers depend on."""
+    files = ("config.json", "preprocessor_config.json", "processor_config.json", SAFETENSORS_INDEX, *family.extra_files)
+    return [*weight_files(folder, name), *(folder / file for file in files if (folder / file).is_file())]
 
 
 def _digest(folder: Path, files: list[Path]) -> str:

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from masklake.errors import Refused
+from masklake.inference import tokens
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +52,8 @@ class Family:
     processor: str
     """Name of the image processor whose defaults hold where the checkpoint is silent (a key of `PROCESSORS`)."""
     tasks: tuple[str, ...] = (SEMANTIC,)
+    head: str = "decode_head.classifier"
+    """The class head in the checkpoint's files, up to `.weight`; its rows are the classes and, in mask classification, "no object"."""
     divisor: int = 1
     """Sides of the model's input are padded to multiples of this (zeros after normalisation), as the original does."""
     fixed_input: Literal["", "exact", "pad"] = ""
@@ -65,8 +68,8 @@ class Family:
     config_changes: Mapping[str, Any] = field(default_factory=dict)
     """What inference does not need and training does; these change no answer."""
 
-    def prepare(self, module: Any, folder: Path) -> None:
-        """Make a loaded module ready beyond its weights."""
+    def prepare(self, module: Any, folder: Path, name: str) -> None:
+        """Make a loaded module ready beyond its weights; refusals call the checkpoint `name`."""
 
     def run(self, module: Any, pixel_values: torch.Tensor, tasks: Sequence[str]) -> dict[str, Answer]:
         """Answer a batch [N, 3, H, W] for each of `tasks`."""
@@ -100,24 +103,15 @@ class MaskClassifier(Family):
 class OneFormer(Family):
     """The task is a token of text; backbone and pixel decoder do not see it and run once for all tasks."""
 
-    def prepare(self, module: Any, folder: Path) -> None:
+    def prepare(self, module: Any, folder: Path, name: str) -> None:
         """Tokenise the three task texts with the checkpoint's own tokenizer.
 
         Raises:
-            Refused: the folder has no tokenizer.
+            Refused: the folder has no tokenizer, or another one than the model was trained with.
         """
         import torch
-        from transformers import AutoTokenizer
 
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            needed = "tokenizer.json, or vocab.json and merges.txt"
-            raise Refused(f"the checkpoint in {folder} has no tokenizer for OneFormer's task texts ({needed}): {error}") from None
-        tokens = tokenizer(
-            [f"the task is {task}" for task in ALL_TASKS], padding="max_length", max_length=module.config.task_seq_len, truncation=True
-        )
-        ids = torch.tensor(tokens["input_ids"]) * torch.tensor(tokens["attention_mask"])
+        ids = tokens.of_tasks(folder, module.config, ALL_TASKS, name)
         encoder = module.model.task_encoder.float().cpu()  # token ids up to 49407 do not fit half precision
         with torch.inference_mode(False), torch.no_grad():
             module.register_buffer("masklake_task_tokens", torch.cat([encoder(row[None].float()) for row in ids]), persistent=False)
@@ -232,29 +226,33 @@ FAMILIES: dict[str, Family] = {
         "Mask2FormerForUniversalSegmentation",
         "Mask2Former",
         ALL_TASKS,
+        "class_predictor",
         divisor=32,
         config_changes={"use_auxiliary_loss": True},  # its forward fails without
     ),
-    "maskformer": MaskClassifier("MaskFormerForInstanceSegmentation", "MaskFormer", ALL_TASKS, divisor=32, config_changes=_QUIET),
+    "maskformer": MaskClassifier(
+        "MaskFormerForInstanceSegmentation", "MaskFormer", ALL_TASKS, "class_predictor", divisor=32, config_changes=_QUIET
+    ),
     "oneformer": OneFormer(
         "OneFormerForUniversalSegmentation",
         "OneFormer",
         ALL_TASKS,
+        "model.transformer_module.decoder.class_embed",
         divisor=32,
         forward_per_task=True,
         object_thresholds={"ADE20K": 0.5},
         extra_files=("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
         config_changes={"is_training": False},
     ),
-    "eomt": Eomt("EomtForUniversalSegmentation", "Eomt", ALL_TASKS, fixed_input="pad"),
-    "eomt_dinov3": Eomt("EomtDinov3ForUniversalSegmentation", "Eomt", ALL_TASKS, fixed_input="pad"),
-    "detr": Detr("DetrForSegmentation", "Detr", ALL_TASKS, object_threshold=0.85),
+    "eomt": Eomt("EomtForUniversalSegmentation", "Eomt", ALL_TASKS, "class_predictor", fixed_input="pad"),
+    "eomt_dinov3": Eomt("EomtDinov3ForUniversalSegmentation", "Eomt", ALL_TASKS, "class_predictor", fixed_input="pad"),
+    "detr": Detr("DetrForSegmentation", "Detr", ALL_TASKS, "detr.class_labels_classifier", object_threshold=0.85),
     "segformer": Family("SegformerForSemanticSegmentation", "Segformer"),
     "upernet": Family("UperNetForSemanticSegmentation", "Segformer", divisor=32),
     "beit": Family("BeitForSemanticSegmentation", "Beit", fixed_input="exact"),
     "data2vec-vision": Family("Data2VecVisionForSemanticSegmentation", "Beit", fixed_input="exact"),
-    "dpt": Family("DPTForSemanticSegmentation", "DPT", fixed_input="exact"),
-    "mobilenet_v2": Family("MobileNetV2ForSemanticSegmentation", "MobileNetV2"),
+    "dpt": Family("DPTForSemanticSegmentation", "DPT", head="head.head.4", fixed_input="exact"),
+    "mobilenet_v2": Family("MobileNetV2ForSemanticSegmentation", "MobileNetV2", head="segmentation_head.classifier.convolution"),
 }
 
 
@@ -276,12 +274,3 @@ def model_class(family: Family) -> Any:
 
 def _scipy_is_for_training(thing: Any, backends: Sequence[str]) -> None:
     """In place of transformers' check: its mask classifiers make their loss, and that its scipy, even where they only answer."""
-
-
-def check_backbone(config: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint whose backbone is timm's where timm is not installed."""
-    backbone = config.get("backbone_config") or {}
-    wants_timm = config.get("use_timm_backbone") or backbone.get("model_type") == "timm_backbone"
-    if wants_timm and importlib.util.find_spec("timm") is None:
-        name = config.get("backbone") or backbone.get("backbone")
-        raise Refused(f"the checkpoint's backbone {name} comes from the package timm, which is not installed: pip install timm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,3 +26,5 @@ class Options:
     max_instances: int = 100
     thing_labels: tuple[str, ...] | None = None
     """Labels that are things, where neither the checkpoint nor its dataset says."""
+    labels: Mapping[int, str] | None = None
+    """The classes' labels by id, where the checkpoint names none."""

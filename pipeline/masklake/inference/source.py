@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from masklake import storage
-from masklake.errors import Refused
-from masklake.inference import hub
+from masklake.errors import Refused, Say, unsaid
+from masklake.inference import hub, pickles
+from masklake.inference.files import needed
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -23,20 +24,25 @@ class ModelSource:
     revision: str = ""
     setting: str = "--model"
     """Where the user named it."""
+    asked: str = ""
+    """What the user wrote; messages call the model so."""
+    weights: bool = True
+    """Whether it is a model, or a tokenizer alone."""
 
-    def fetch(self) -> Path:
-        """The checkpoint as a local folder, downloaded where it is not here yet.
+    def fetch(self, say: Say = unsaid) -> Path:
+        """The checkpoint as a local folder, downloaded where it is not here yet, and with pickled weights as safetensors.
 
         Raises:
-            Refused: it cannot be had on this machine.
+            Refused: it cannot be had on this machine, or its pickles hold more than tensors.
         """
+        folder = self._folder()
+        return pickles.as_safetensors(folder, storage.cache_root() / "converted", self.asked or self.name, say) if self.weights else folder
+
+    def _folder(self) -> Path:
         if self.kind == "hub":
-            return hub.resolve_hub(self.name, self.revision)[0]
+            return hub.resolve_hub(self.name, self.revision, weights=self.weights)[0]
         if self.kind == "storage":
-            try:
-                return storage.cached_folder(self.name)
-            except storage.StorageError as error:
-                raise Refused(f"{self.setting} {self.name}: {error}") from None
+            return self._copied()
         folder = Path(self.name)
         if not folder.is_dir():
             raise Refused(
@@ -44,23 +50,38 @@ class ModelSource:
             )
         return folder
 
+    def _copied(self) -> Path:
+        """The files that a model needs; looked for before anything is copied, since a prefix may hold a whole lake."""
+        try:
+            if self.weights and not storage.exists(f"{self.name.rstrip('/')}/config.json"):
+                raise Refused(f"{self.setting} {self.name}: holds no checkpoint: there is no config.json directly in it")
+            return storage.cached_folder(self.name, needed(storage.list_names(self.name)))
+        except storage.StorageError as error:
+            raise Refused(f"{self.setting} {self.name}: {error}") from None
 
-def resolve(model: str, setting: str = "--model") -> ModelSource:
-    """Tell what `--model`, or another setting, names; for a hub id, pin its revision to a commit (and download it).
+
+def resolve(model: str, setting: str = "--model", say: Say = unsaid, weights: bool = True) -> ModelSource:
+    """Say what `--model`, or another setting, names; for a hub id, pin its revision to a commit (and download it).
+
+    Args:
+        model: what the user wrote.
+        setting: where.
+        say: takes a sentence where another revision than main is taken, or weights are converted.
+        weights: False for a tokenizer alone.
 
     Raises:
         Refused: nothing that could be a model is named, or the hub does not have it.
     """
     if "://" in model:
         storage.normalise(model)  # refuses one with a password, which no message may repeat
-        return ModelSource("storage", model, setting=setting)
+        return ModelSource("storage", model, "", setting, model, weights)
     if Path(model).is_dir():
-        return ModelSource("folder", model, setting=setting)
+        return ModelSource("folder", model, "", setting, model, weights)
     if not _HUB_ID.fullmatch(model) or model.startswith((".", "/")):
         raise Refused(f"{setting} {model}: no such folder, and not a hub id such as facebook/mask2former-swin-tiny-coco-panoptic@main")
     name, _, revision = model.partition("@")
     try:
-        _, commit = hub.resolve_hub(name, revision or None)
+        _, commit = hub.resolve_hub(name, revision or None, say, weights)
     except Refused as error:
         raise Refused(f"{error} (and there is no folder {model} here)") from None
-    return ModelSource("hub", name, commit, setting)
+    return ModelSource("hub", name, commit, setting, model, weights)

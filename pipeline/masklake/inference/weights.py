@@ -3,66 +3,65 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from masklake.errors import Refused
-from masklake.inference.families import FAMILIES, model_class
-from masklake.inference.files import weight_files
+from masklake.inference import model_config, timm_resnet
+from masklake.inference.families import FAMILIES, Family, model_class
+from masklake.inference.files import Stored, stored_tensors, weight_files
 
 _TRAINING_ONLY = ("criterion.", "matcher.")  # the loss's buffers: not every checkpoint carries them, no answer needs them
+_SPARE = 1 << 20  # weights that a model may have beyond its files' before it is taken for a mistake
 
 
-def load(family_name: str, folder: Path, device: str = "cpu", dtype: str = "float32") -> Any:
+def load(folder: Path, device: str = "cpu", dtype: str = "float32", name: str = "") -> Any:
     """The model as a torch module in evaluation mode on `device`, weights in `dtype` (a name such as float32 or bfloat16).
+
+    Refusals call the checkpoint `name`, or its folder.
 
     Raises:
         Refused: weights are missing or of another shape (transformers would warn and make them up), or a package is missing.
     """
-    family = FAMILIES[family_name]
-    weight_files(folder)
-    with quiet():
-        module, info = _from_pretrained(model_class(family), folder)
-    _refuse_holes(folder, module, info)
-    for name, value in family.config_changes.items():
-        setattr(module.config, name, value)
+    name = name or str(folder)
+    family, config, stored = _opened(folder, name)
+    _check_size(family, config, stored, name)
+    with slices(folder, name) as found:
+        module, info = from_pretrained(model_class(family), config, found, name)
+    _refuse_holes(module, info, name)
+    for key, value in family.config_changes.items():
+        setattr(module.config, key, value)
     module.eval().requires_grad_(False)
     module.to(device=torch.device(device), dtype=getattr(torch, dtype), memory_format=torch.channels_last)
     with quiet():
-        family.prepare(module, folder)
+        family.prepare(module, folder, name)
     return module.to(torch.device(device))
 
 
-def verify(family_name: str, folder: Path) -> None:
+def verify(folder: Path, name: str = "") -> None:
     """Check names and shapes of all weights against the safetensors headers, without reading weights.
 
-    Where names differ, which transformers may translate for older checkpoints, the weights are loaded once to know.
+    What transformers renames and converts in older checkpoints is so here as well: it is given tensors of the same shapes, without memory.
 
     Raises:
         Refused: as `load`.
     """
-    from safetensors import safe_open
-    from transformers import AutoConfig
-
-    cls = model_class(FAMILIES[family_name])
-    found: dict[str, tuple[int, ...]] = {}
-    for path in weight_files(folder):
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    with quiet(), torch.device("meta"):
-        expected = cls(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-    state = {name: tuple(value.shape) for name, value in expected.state_dict().items()}
-    needed = needed_weights(expected, state)
-    if any(found.get(name) != state[name] for name in needed):
-        with quiet():
-            module, info = _from_pretrained(cls, folder)
-        _refuse_holes(folder, module, info)
+    name = name or str(folder)
+    family, config, stored = _opened(folder, name)
+    expected = _check_size(family, config, stored, name)
+    shapes = {key: tuple(value.shape) for key, value in expected.state_dict().items()}
+    if all(key in stored and stored[key].shape == shapes[key] for key in needed_weights(expected, shapes)):
+        return
+    stand_ins = {key: torch.zeros(()).expand(value.shape) for key, value in stored.items()}
+    module, info = from_pretrained(model_class(family), config, stand_ins, name)
+    _refuse_holes(module, info, name)
 
 
 def needed_weights(module: Any, names: Iterable[str]) -> set[str]:
@@ -83,32 +82,91 @@ def needed_weights(module: Any, names: Iterable[str]) -> set[str]:
     return {name for name in names if not name.startswith(_TRAINING_ONLY) and not is_ignorable(name)}
 
 
-def _from_pretrained(cls: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+def _opened(folder: Path, name: str) -> tuple[Family, Any, dict[str, Stored]]:
+    """The family, transformers' configuration, and what the files hold."""
+    written, stored = model_config.read(folder, name), stored_tensors(folder, name)
+    family = FAMILIES[str(written["model_type"])]
+    with quiet():
+        return family, model_config.build(written, model_config.classes(written, stored), name), stored
+
+
+def _check_size(family: Family, config: Any, stored: Mapping[str, Stored], name: str) -> Any:
+    """The model without memory (on the meta device); refused where it is far larger than its files.
+
+    What is missing would be made up at its full size before it is found missing.
+    """
+    with torch.device("meta"):
+        module = construct(model_class(family), config, name)
+    needed = sum(value.numel() for value in module.state_dict().values())
+    there = sum(math.prod(value.shape) for value in stored.values())
+    if needed > 2 * there + _SPARE:
+        raise Refused(f"{name}: the model of its config.json has {needed:,} weights, its files hold {there:,}: they do not belong together")
+    return module
+
+
+def construct(cls: Any, config: Any, name: str) -> Any:
+    """The module of transformers' class `cls`, with new weights.
+
+    Raises:
+        Refused: the configuration contradicts itself.
+    """
     try:
-        result: tuple[Any, dict[str, Any]] = cls.from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # to name them ourselves
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
+        with quiet():
+            return cls(config)
+    except Exception as error:  # of somebody else's configuration, transformers raises whatever it meets
+        raise Refused(f"{name}: transformers cannot build a model of this configuration: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def slices(folder: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The weights of a checkpoint by their names in its files, read where they are used, as long as the context lasts.
+
+    Raises:
+        Refused: there are none, or a file is damaged.
+    """
+    stored_tensors(folder, name)
+    with ExitStack() as files:
+        found: dict[str, Any] = {}
+        for path in weight_files(folder, name):
+            file = files.enter_context(safe_open(path, framework="pt"))
+            found |= {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        yield found
+
+
+def from_pretrained(cls: Any, config: Any, state: Mapping[str, Any], name: str) -> tuple[Any, dict[str, Any]]:
+    """The module of transformers' class `cls` with `state` (tensors, or slices of files), and its report of what was missing.
+
+    Names and layouts of older versions are translated, as transformers does it.
+
+    Raises:
+        Refused: transformers cannot load it.
+    """
+    try:
+        with quiet():
+            result: tuple[Any, dict[str, Any]] = cls.from_pretrained(
+                None,
+                config=config,
+                state_dict={timm_resnet.own_name(key): value for key, value in state.items()},
+                ignore_mismatched_sizes=True,  # to name them ourselves
+                output_loading_info=True,
+                dtype=torch.float32,
+            )
+    except Refused:
+        raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise Refused(f"{folder}: transformers cannot load this checkpoint: {first}") from error
+        raise Refused(f"{name}: transformers cannot load this checkpoint: {' '.join(str(error).split())}") from error
     return result
 
 
-def _refuse_holes(folder: Path, module: Any, info: dict[str, Any]) -> None:
-    missing, mismatched = needed_weights(module, info["missing_keys"]), {name for name, *_ in info["mismatched_keys"]}
+def _refuse_holes(module: Any, info: Mapping[str, Any], name: str) -> None:
+    missing, mismatched = needed_weights(module, info["missing_keys"]), {key for key, *_ in info["mismatched_keys"]}
     problems = [
-        f"{len(names)} {what} ({', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''})"
-        for names, what in ((missing, "weights are missing"), (mismatched, "weights have another shape than config.json says"))
-        if names
+        f"{len(keys)} {what} ({', '.join(sorted(keys)[:5])}{', ...' if len(keys) > 5 else ''})"
+        for keys, what in ((missing, "weights are missing"), (mismatched, "weights have another shape than config.json says"))
+        if keys
     ]
     if problems:
-        raise Refused(f"{folder}: {'; '.join(problems)}: the checkpoint does not fit its config.json")
+        raise Refused(f"{name}: {'; '.join(problems)}: the checkpoint does not fit its config.json")
 
 
 @contextmanager

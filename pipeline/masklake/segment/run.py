@@ -26,7 +26,7 @@ import pyarrow as pa
 from masklake import stopping, storage
 from masklake.cluster import Pulse, cluster_when_asked
 from masklake.config import time_of
-from masklake.errors import ImageFailure, MasklakeError
+from masklake.errors import ImageFailure, MasklakeError, Say
 from masklake.images import conditions, decode
 from masklake.images.conditions import Condition
 from masklake.images.discover import carried_columns, discover
@@ -53,6 +53,7 @@ from masklake.table.append import Table
 from masklake.table.definition import check_log
 from masklake.table.keys import KEYS, Wanted
 from masklake.table.rows import RunStamp
+from masklake.truth import label_names
 
 GROUP_ROWS = 32
 """Images that travel together: one group of the work list is one load, and about one call of an actor."""
@@ -130,12 +131,13 @@ def segment(config: Config, listener: Listener) -> Summary:
     if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
         config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
     with ExitStack() as afterwards, cluster_when_asked(config.ray_address) as cluster:
-        run = _Run(config, where, _Model.resolve(config), listener, cluster)
+        run = _Run(config, where, _Model.resolve(config, listener.say), listener, cluster)
         table = Table.open(config.output, config.partition_by, run.carried.schema)
         if table and not config.dry_run and not run.may_go_on(table):
             return run.end_without_work("skipped")
         planned = run.plan(table)
         if config.dry_run:
+            checkpoint.verify(run.model.description, run.model.folder)
             return run.end_without_work("planned", planned)
         if not planned.todo_images:
             if table:
@@ -409,15 +411,15 @@ class _Model:
     fingerprints: dict[str, str]
 
     @classmethod
-    def resolve(cls, config: Config) -> _Model:
+    def resolve(cls, config: Config, say: Say) -> _Model:
         """Find the checkpoint and what it can do, without loading it.
 
         Raises:
             Refused: it is not there, or cannot do a task.
         """
-        source = model_source.resolve(config.model)
-        folder = source.fetch()
-        description = checkpoint.describe(folder, _options(config))
+        source = model_source.resolve(config.model, say=say)
+        folder = source.fetch(say)
+        description = checkpoint.describe(folder, _options(config), config.model)
         revision = source.revision or f"sha256:{description.digest[:32]}"
         fingerprints = {str(task): _fingerprint(config, description, task) for task in config.tasks}
         return cls(source, folder, description, revision, config.precision, fingerprints)
@@ -425,7 +427,7 @@ class _Model:
     def say(self) -> Iterator[str]:
         """What the user should know of the model before it answers."""
         about = self.description
-        yield f"model {self.source.name} at {self.revision[:19]}: {about.family}, input {about.resize.describe()}, in {self.precision}"
+        yield f"model {about.name} at {self.revision[:19]}: {about.family}, input {about.resize.describe()}, in {self.precision}"
         if about.things_from:
             yield f"things are known from {about.things_from}"
         if about.licence:
@@ -443,7 +445,13 @@ def _options(config: Config) -> Options:
         score_threshold=config.score_threshold,
         max_instances=config.max_instances,
         thing_labels=config.thing_labels,
+        labels=None if config.labels is None else _labels(config.labels),
     )
+
+
+def _labels(file: str) -> dict[int, str]:
+    storage.check_input(file, "--labels")
+    return {each.id: each.name for each in label_names.read(storage.normalise(file)).named}
 
 
 def _fingerprint(config: Config, description: ModelDescription, task: str) -> str:

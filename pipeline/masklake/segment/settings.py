@@ -74,6 +74,9 @@ class SegmentConfig(BaseModel):
     thing_labels: Annotated[Names | None, Shown("LABEL")] = Field(
         None, description="labels that are things, where the checkpoint's are not known"
     )
+    labels: Annotated[str | None, Shown("FILE")] = Field(
+        None, min_length=1, description="id and name of each class (JSON, YAML, CSV, text), where the checkpoint names none"
+    )
     max_pixels: Annotated[int, Shown("PIXELS")] = Field(
         100_000_000, ge=1, description="refuse images with more pixels, before they are decoded"
     )

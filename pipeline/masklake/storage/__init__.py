@@ -39,6 +39,7 @@ __all__ = [
     "Span",
     "StorageError",
     "StoredFile",
+    "cache_root",
     "cached_folder",
     "check_input",
     "check_output",
@@ -226,8 +227,8 @@ def download_folder(uri: str, into: Path) -> None:
     _download(folder, [file for page in list_files(folder) for file in page], into)
 
 
-def cached_folder(uri: str) -> Path:
-    """A local copy of a folder, made once for each content (names, etags, sizes): below MASKLAKE_CACHE, or XDG_CACHE_HOME/masklake.
+def cached_folder(uri: str, names: Sequence[str] | None = None) -> Path:
+    """A local copy of a folder, or of the files `names` in it, made once for each content (names, etags, sizes), below `cache_root()`.
 
     Safe beside other processes that ask for the same folder.
 
@@ -235,7 +236,10 @@ def cached_folder(uri: str) -> Path:
         StorageError: as `download_folder`.
     """
     folder = as_folder(uri)
-    files = sorted((file for page in list_files(folder) for file in page), key=lambda file: file.uri)
+    if names is None:
+        files = sorted((file for page in list_files(folder) for file in page), key=lambda file: file.uri)
+    else:
+        files = [_there(answer, folder) for answer in stat_many([folder + name for name in sorted(names)])]
     content = repr([(file.uri, file.etag, file.size) for file in files])
     target = cache_root() / "folders" / hashlib.sha256(content.encode()).hexdigest()[:32]
     if not target.is_dir():
@@ -246,6 +250,12 @@ def cached_folder(uri: str) -> Path:
             with suppress(OSError):  # another process was faster: its copy is as good
                 copy.rename(target)
     return target
+
+
+def _there(answer: StoredFile | ImageFailure, folder: str) -> StoredFile:
+    if isinstance(answer, ImageFailure):
+        raise StorageError(folder, answer)
+    return answer
 
 
 def check_input(uri: str, setting: str = "--input") -> None:

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from masklake import storage
-from masklake.errors import Refused
+from masklake.errors import Refused, Say, unsaid
 from masklake.evaluation.scoring import Scoring
+from masklake.inference import processors, released
 from masklake.inference import source as model_source
 from masklake.inference.families import ALL_TASKS, FAMILIES, INSTANCE, PANOPTIC, SEMANTIC
-from masklake.inference.preprocess import ResizePlan, plan_from_processor
+from masklake.inference.preprocess import ResizePlan
 from masklake.inference.segmenter import Segmenter
 from masklake.inference.source import ModelSource
 from masklake.schema import Task
@@ -95,24 +96,22 @@ class Prepared:
         return next(score for task, score in _SCORES.items() if task in self.tasks)
 
 
-def prepare(settings: FinetuneConfig) -> Prepared:
-    """Read the data and the model's configuration, and settle everything else.
+def prepare(settings: FinetuneConfig, say: Say = unsaid) -> Prepared:
+    """Read the data and the model's configuration, and settle everything else; `say` takes what the user should know of it.
 
     Raises:
         Refused: the data, the model or a setting is wrong, or they do not fit each other.
     """
     settings = settings.model_copy(update={"output": storage.normalise(settings.output).rstrip("/")})
-    model = _resolved(settings.model, "--model")
-    backbone = _resolved(settings.backbone, "--backbone")
-    tokenizer = _resolved(settings.tokenizer, "--tokenizer")
+    model = _resolved(settings.model, "--model", say)
+    backbone = _resolved(settings.backbone, "--backbone", say)
+    tokenizer = _resolved(settings.tokenizer, "--tokenizer", say)
     config_file = Path(settings.model_config_file) if settings.model_config_file else None
-    begin = models.start(_fetched(model), config_file, _fetched(backbone), _fetched(tokenizer))
+    fetched = [_fetched(source, say) for source in (model, backbone, tokenizer)]
+    begin = models.start(fetched[0], config_file, fetched[1], fetched[2], settings.model or "")
     begin = models.with_loss(begin, {name: getattr(settings, name) for name in _OF_THE_LOSS})
     preprocessor = models.preprocessor(begin, _size(settings.size))
-    try:
-        plan = plan_from_processor(preprocessor)
-    except ValueError as error:
-        raise Refused(f"--model {settings.model}: its preprocessor settings cannot be used: {error}") from None
+    plan = processors.plan(preprocessor, begin.name)
     training, held_out = sources.read(settings, FAMILIES[begin.family].tasks == (SEMANTIC,))
     tasks = _tasks(begin.family, training)
     if settings.norm == "auto":
@@ -123,16 +122,16 @@ def prepare(settings: FinetuneConfig) -> Prepared:
     return Prepared(settings, training, held_out, begin, model, backbone, preprocessor, plan, crop, tasks, digest, sizes)
 
 
-def _resolved(name: str | None, setting: str) -> ModelSource | None:
+def _resolved(name: str | None, setting: str, say: Say) -> ModelSource | None:
     """Where a model comes from; folders by their whole paths, since a worker of Ray Train has a working directory of its own."""
     if name is None:
         return None
-    source = model_source.resolve(name, setting)
+    source = model_source.resolve(name, setting, say, weights=setting != "--tokenizer")
     return replace(source, name=str(Path(name).resolve())) if source.kind == "folder" else source
 
 
-def _fetched(source: ModelSource | None) -> Path | None:
-    return None if source is None else source.fetch()
+def _fetched(source: ModelSource | None, say: Say = unsaid) -> Path | None:
+    return None if source is None else source.fetch(say)
 
 
 def _size(text: str | None) -> Size | None:
@@ -236,6 +235,7 @@ def step_of(prepared: Prepared) -> int:
 def _learner(prepared: Prepared) -> Learner:
     begin = _on_this_node(prepared)
     learner = models.build(begin, prepared.training.labels, prepared.training.thing_ids, prepared.settings.seed)
+    setattr(learner.module.config, released.TASKS, list(prepared.tasks))
     models.freeze(learner, prepared.settings.freeze_backbone, prepared.settings.norm == "frozen")
     return learner
 
@@ -269,7 +269,7 @@ def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, te
     segmenter = Segmenter(learner.module, team.gather(described)[0], device)
     texts = None
     if learner.family == "oneformer" and begin.tokenizer is not None:
-        texts = TextInputs(begin.tokenizer, learner.module.config, prepared.training.labels)
+        texts = TextInputs(begin.tokenizer, learner.module.config, prepared.training.labels, begin.name)
     mine, scorings = list(enumerate(held_out))[team.rank :: team.size], _scorings(prepared)
     training = Training(
         learner,
@@ -320,7 +320,7 @@ def _answering(segmenter: Segmenter, tokenizer: Path) -> Iterator[None]:
         part.is_training = False
     for name, value in family.config_changes.items():
         setattr(module.config, name, value)
-    family.prepare(module, tokenizer)
+    family.prepare(module, tokenizer, str(tokenizer))
     module.to(segmenter.device)
     try:
         yield

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from masklake.errors import Refused, first_line
-from masklake.inference import checkpoint, preprocess, weights
-from masklake.inference.families import FAMILIES, PROCESSORS, check_backbone, model_class
-from masklake.inference.files import read_json, weight_files
+from masklake.errors import Refused
+from masklake.inference import labels as label_names
+from masklake.inference import model_config, preprocess, processors, released, tokens, weights
+from masklake.inference.families import FAMILIES, PROCESSORS, model_class
+from masklake.inference.files import read_json, stored_tensors, weight_files
 from masklake.training.examples import Size
 
 _IGNORED = 255  # pixels without truth, in SegFormer's loss, where no label has this id
@@ -59,6 +60,10 @@ class Start:
     """From scratch: a checkpoint whose backbone is taken."""
     tokenizer: Path | None = None
     """OneFormer: the folder of its tokenizer."""
+    name: str = ""
+    """What the user called the checkpoint, or the file; messages do so, too."""
+    labels: Mapping[int, str] = field(default_factory=dict)
+    """Of the checkpoint; empty where nothing names them."""
 
     @property
     def family(self) -> str:
@@ -83,21 +88,34 @@ class Learner:
     """Labels whose row of the class head was taken over, by name."""
 
 
-def start(folder: Path | None, config_file: Path | None, backbone: Path | None, tokenizer: Path | None) -> Start:
-    """What to begin from: a checkpoint in `folder`, or the configuration in `config_file`.
+def start(folder: Path | None, config_file: Path | None, backbone: Path | None, tokenizer: Path | None, name: str = "") -> Start:
+    """What to begin from: a checkpoint in `folder`, which the user called `name`, or the configuration in `config_file`.
 
     Raises:
         Refused: it is of a family that is not trained here, or parts are missing.
     """
-    file = config_file or (folder or Path()) / "config.json"
-    config = read_json(file, f"{file}: there is no such file")
-    found = Start(config, folder, backbone, tokenizer or folder)
-    if found.family not in PARTS:
-        raise Refused(f"{file}: model_type {found.family!r} is none of those that are trained here: {', '.join(PARTS)}")
-    check_backbone(config)
-    if found.family == "oneformer" and (found.tokenizer is None or not any(found.tokenizer.glob("tokenizer*.json"))):
-        raise Refused("--tokenizer is missing: OneFormer learns from texts, give a folder with a CLIP tokenizer (tokenizer.json)")
-    return found
+    name = name or str(config_file or folder)
+    if config_file is not None:
+        config = model_config.checked(read_json(config_file, f"{config_file}: there is no such file"), name)
+    else:
+        config = model_config.read(folder or Path(), name)
+    family, texts = str(config["model_type"]), tokenizer or folder
+    if family not in PARTS:
+        raise Refused(f"{name}: model_type {family!r} is none of those that are trained here: {', '.join(PARTS)}")
+    if family == "oneformer":
+        if texts is None:
+            raise Refused("--tokenizer is missing: OneFormer learns from texts, give a folder with a CLIP tokenizer (tokenizer.json)")
+        tokens.check_files(texts, config, f"--tokenizer {texts}" if tokenizer else name)
+    return Start(config, folder, backbone, texts, name, _labels_of(folder, config, name) if folder else {})
+
+
+def _labels_of(folder: Path, config: Mapping[str, Any], name: str) -> Mapping[int, str]:
+    """The checkpoint's labels, whose rows of the class head may be taken over by name; none where nothing says them."""
+    told, classes = released.told(name, folder, config), model_config.classes(config, stored_tensors(folder, name))
+    try:
+        return label_names.of_checkpoint(config, classes, told.dataset, None, name)[0]
+    except Refused:
+        return {}
 
 
 def with_loss(begin: Start, asked: Mapping[str, float | None]) -> Start:
@@ -125,8 +143,7 @@ def build(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int], se
         Refused: the checkpoint's weights do not fit its configuration, or the backbone's do not fit the model.
     """
     torch.manual_seed(seed)
-    with weights.quiet():
-        module = model_class(FAMILIES[begin.family])(_config(begin, labels, thing_ids))
+    module = weights.construct(model_class(FAMILIES[begin.family]), _config(begin, labels, thing_ids), begin.name)
     if begin.family == "oneformer":
         # As published. By transformers' deviation of 0.02, queries are nearly one and the same: in training, dropout tells them apart, and
         # the model learns to rely on it; answering, without dropout, it finds next to nothing.
@@ -135,11 +152,10 @@ def build(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int], se
     kept: tuple[str, ...] = ()
     old: dict[str, torch.Tensor] = {}
     if begin.folder is not None:
-        old = _weights_of(begin.family, begin.folder, set(state))
-        old, kept = _with_head(old, state, PARTS[begin.family], begin.config, labels)
+        old = _weights_of(begin, begin.folder, set(state))
+        old, kept = _with_head(old, state, PARTS[begin.family], begin.labels, labels)
     elif begin.backbone is not None:
-        needed = {name: state[name] for name in weights.needed_weights(module, state)}
-        old = _backbone(begin.backbone, needed, PARTS[begin.family].backbone)
+        old = _backbone(begin.backbone, module, PARTS[begin.family].backbone)
     fitting = {name: value for name, value in old.items() if name in state and state[name].shape == value.shape}
     module.load_state_dict(fitting, strict=False)
     new = sorted(weights.needed_weights(module, (name for name, _ in module.named_parameters() if name not in fitting)))
@@ -151,15 +167,7 @@ def build(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int], se
 
 
 def _config(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int]) -> Any:
-    from transformers import AutoConfig
-
-    written = {
-        key: value for key, value in begin.config.items() if key not in ("id2label", "label2id", "num_labels", "dtype", "torch_dtype")
-    }
-    try:
-        config = AutoConfig.for_model(**written)
-    except Exception as error:  # of a file that the user wrote, transformers raises whatever it meets
-        raise Refused(f"transformers cannot use this configuration: {first_line(error)}") from None
+    config = model_config.build(begin.config, len(labels), begin.name)
     config.id2label = dict(labels)
     config.label2id = {label: index for index, label in labels.items()}
     config.thing_ids = sorted(thing_ids)
@@ -170,21 +178,20 @@ def _config(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int]) 
     return config
 
 
-def _weights_of(family: str, folder: Path, wanted: set[str]) -> dict[str, torch.Tensor]:
+def _weights_of(begin: Start, folder: Path, wanted: set[str]) -> dict[str, torch.Tensor]:
     """A checkpoint's state by today's names; what it keeps for training alone is read from its files."""
-    state: dict[str, torch.Tensor] = dict(weights.load(family, folder).state_dict())
-    for path in weight_files(folder):
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                state |= {name: file.get_tensor(name) for name in file.keys() if name in wanted - set(state)}  # noqa: SIM118 - no mapping
+    state: dict[str, torch.Tensor] = dict(weights.load(folder, name=begin.name).state_dict())
+    for path in weight_files(folder, begin.name):
+        with safe_open(path, framework="pt") as file:
+            state |= {name: file.get_tensor(name) for name in file.keys() if name in wanted - set(state)}  # noqa: SIM118 - no mapping
     return state
 
 
 def _with_head(
-    old: dict[str, torch.Tensor], new: Mapping[str, torch.Tensor], parts: Parts, config: Mapping[str, Any], labels: Mapping[int, str]
+    old: dict[str, torch.Tensor], new: Mapping[str, torch.Tensor], parts: Parts, old_labels: Mapping[int, str], labels: Mapping[int, str]
 ) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """The old state with a head of the new shape: old rows where a label has them by name, else the new model's random ones."""
-    by_name = {str(label): int(index) for index, label in (config.get("id2label") or {}).items()}
+    by_name = {label: index for index, label in old_labels.items()}
     rows = {index: by_name[label] for index, label in labels.items() if label in by_name}
     result = {name: value for name, value in old.items() if not name.startswith("criterion.empty_weight")}
     for ending in (".weight", ".bias"):
@@ -200,43 +207,29 @@ def _with_head(
     return result, tuple(labels[index] for index in sorted(rows))
 
 
-_PREFIXES = ("", "model.", "resnet.", "swin.", "segformer.", "backbone.", _ENCODER)
-
-
-def _backbone(folder: Path, state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """The weights of the checkpoint in `folder` that are the model's backbone, by the model's names.
+def _backbone(folder: Path, module: Any, prefix: str) -> dict[str, torch.Tensor]:
+    """The weights of the checkpoint in `folder`, a classifier or a segmenter, that are the model's backbone, by the model's names.
 
     Raises:
         Refused: a weight of the backbone, other than the norms of its outputs, is not there in its shape.
     """
-    source: dict[str, torch.Tensor] = {}
-    for path in weight_files(folder):
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                source |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    wanted = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    best: dict[str, torch.Tensor] = {}
-    for theirs in _PREFIXES:
-        for ours in ("", "model."):
-            names = {name: theirs + name.removeprefix(ours) for name in wanted}
-            found = {prefix + name: source[other] for name, other in names.items() if _fits(source.get(other), wanted[name])}
-            best = max(best, found, key=len)
-    missing = [name for name in wanted if prefix + name not in best and not _optional(name)]
-    if not best or missing:
+    part, name = module.get_submodule(prefix.removesuffix(".")), f"--backbone {folder}"
+    with weights.slices(folder, name) as found:
+        inner = {key.removeprefix(_ENCODER): value for key, value in found.items() if key.startswith(_ENCODER)} or found
+        loaded, info = weights.from_pretrained(type(part), part.config, inner, name)
+    needed = weights.needed_weights(part, part.state_dict())
+    absent = {key for key in info["missing_keys"] if not _optional(key)} | {key for key, *_ in info["mismatched_keys"]}
+    if missing := sorted(absent & needed):
         raise Refused(
-            f"--backbone {folder}: {len(missing)} of the backbone's {len(wanted)} weights are not there in their shapes "
+            f"{name}: {len(missing)} of the backbone's {len(needed)} weights are not there in their shapes "
             f"({', '.join(missing[:3])}, ...): backbone_config in --model-config-file must be that checkpoint's"
         )
-    return best
+    return {prefix + key: value for key, value in loaded.state_dict().items() if key in needed and key not in info["missing_keys"]}
 
 
 def _optional(name: str) -> bool:
     """What an image classifier does not have: the norms of a Swin's outputs; and a count that nothing reads."""
     return name.startswith("hidden_states_norms.") or name.endswith("num_batches_tracked")
-
-
-def _fits(found: torch.Tensor | None, wanted: torch.Tensor) -> bool:
-    return found is not None and found.shape == wanted.shape
 
 
 def preprocessor(begin: Start, size: Size | None) -> dict[str, Any]:
@@ -248,7 +241,7 @@ def preprocessor(begin: Start, size: Size | None) -> dict[str, Any]:
     family = FAMILIES[begin.family]
     kind = f"{family.processor}ImageProcessor"
     if begin.folder is not None:
-        settings, _ = checkpoint.processor_settings(begin.folder, begin.config, family)
+        settings, _ = processors.settings(begin.folder, begin.config, family, begin.name)
     else:
         settings = dict(PROCESSORS[family.processor])
     if size is not None:

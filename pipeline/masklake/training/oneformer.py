@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from masklake.errors import Refused
+from masklake.inference.tokens import Tokenizer
 
 _EMPTY = {"panoptic": "a panoptic photo", "instance": "an instance photo", "semantic": "a semantic photo"}
 
@@ -26,13 +27,8 @@ def texts(label_ids: Sequence[int], labels: Mapping[int, str], task: str, count:
 class TextInputs:
     """Makes a model's text inputs; `count` texts an image, which its learned context completes to the number of queries."""
 
-    def __init__(self, tokenizer: Path, config: Any, labels: Mapping[int, str]) -> None:
-        from transformers import AutoTokenizer
-
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            raise Refused(f"--tokenizer {tokenizer}: cannot be read: {error}") from None
+    def __init__(self, folder: Path, config: Any, labels: Mapping[int, str], name: str) -> None:
+        self._tokenizer = Tokenizer(folder, config.text_encoder_vocab_size, name)
         self._labels = labels
         self._count = config.num_queries - config.text_encoder_n_ctx
         self._lengths = (config.task_seq_len, config.text_encoder_context_length)
@@ -43,11 +39,7 @@ class TextInputs:
 
     def __call__(self, tasks: Sequence[str], label_ids: Sequence[NDArray[Any]], device: torch.device) -> dict[str, torch.Tensor]:
         """`task_inputs` int64 [N, task length] and `text_inputs` int64 [N, count, text length]; padding is 0, as published."""
-        task_inputs = self._tokens([f"the task is {task}" for task in tasks], self._lengths[0])
+        task_inputs = self._tokenizer.ids([f"the task is {task}" for task in tasks], self._lengths[0])
         listed = [texts(ids.tolist(), self._labels, task, self._count) for ids, task in zip(label_ids, tasks, strict=True)]
-        text_inputs = torch.stack([self._tokens(each, self._lengths[1]) for each in listed])
+        text_inputs = torch.stack([self._tokenizer.ids(each, self._lengths[1]) for each in listed])
         return {"task_inputs": task_inputs.to(device), "text_inputs": text_inputs.to(device)}
-
-    def _tokens(self, given: list[str], length: int) -> torch.Tensor:
-        tokens = self._tokenizer(given, padding="max_length", max_length=length, truncation=True)
-        return torch.tensor(tokens["input_ids"]) * torch.tensor(tokens["attention_mask"])

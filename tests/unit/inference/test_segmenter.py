@@ -45,9 +45,11 @@ class FakeModel:
 
 def describe(frame: Frame | None = None) -> ModelDescription:
     return ModelDescription(
+        name="model",
         family="segformer",
         tasks=("semantic",),
         labels=LABELS,
+        named_labels=True,
         thing_ids=frozenset(),
         things_from="",
         dataset="",

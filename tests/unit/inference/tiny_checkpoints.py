@@ -87,7 +87,7 @@ def _oneformer() -> OneFormerConfig:
         text_encoder_width=32,
         text_encoder_context_length=77,
         text_encoder_num_layers=1,
-        text_encoder_vocab_size=64,
+        text_encoder_vocab_size=54,
         **_NAMED,
     )
 

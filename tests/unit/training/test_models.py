@@ -27,7 +27,7 @@ LABELS = {0: "box", 1: "river", 2: "sky"}  # the tiny checkpoints have sky 0, gr
 def test_rows_of_labels_that_the_checkpoint_knows_are_taken_over_by_name(tmp_path: Path, family: str) -> None:
     folder = trainings.model(family, tmp_path)
     learner = models.build(models.start(folder, None, None, None), LABELS, frozenset({0}), seed=5)
-    old, new = weights.load(family, folder).state_dict(), learner.module.state_dict()
+    old, new = weights.load(folder).state_dict(), learner.module.state_dict()
     head = PARTS[family].head
     assert learner.kept_labels == ("box", "sky")
     assert torch.equal(new[f"{head}.weight"][0], old[f"{head}.weight"][3])
