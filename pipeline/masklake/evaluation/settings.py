@@ -9,15 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from masklake.config import Folder, OneTask, Program, Shown
 from masklake.quality.instance import MAX_DETECTIONS
 from masklake.table.settings import ChoiceConfig, folder
-from masklake.truth.settings import TruthConfig
+from masklake.truth.settings import TruthConfig, in_lines
 
-_ABOUT = """\
+_ABOUT = f"""\
 Score what is stored in a table of masks against ground truth. The newest row with status ok of each image is taken.
 
 ground truth (--truth):
-  coco-panoptic   a JSON, and PNGs in the folder beside it that has its name   PQ, SQ, RQ (--task panoptic), AP of things, mIoU
-  coco-instances  a JSON: polygons, run lengths, crowds                        AP, AP50, AP75 (--task instance), mIoU (--task semantic)
-  label-maps      a folder of single-channel PNGs of label ids                 mIoU, frequency-weighted IoU, pixel accuracy
+{in_lines()}
 What `masklake export` writes is read as well; give its folder. The same settings name what `masklake finetune` learns from.
 """
 _RULES = """\
@@ -37,9 +35,11 @@ images:
   with .png for its ending or after it. An image of truth without a row, with an error, or of another size counts as missed with all that is
   in it. Images of the table without truth are not scored.
 
-label maps:
-  Their values are named by --labels, else by labels.json, labels.csv or labels.txt in the folder or above it: {"0": "sky"}, a list of
-  names, a CSV with id and name, or lines like "0 sky". Pixels of --ignore-index are not judged.
+label maps, colours, instance ids:
+  Values are named by --labels, else by labels.json, .csv, .txt or .yaml, class_dict.csv, label_colors.txt or labelmap.txt in the folder or
+  above it: {"0": "sky"}, a list of names, objects or rows with name and id, color (or r, g, b) or both, lines like "0 sky",
+  "64 128 64 tree" or "tree:64,128,64::". Pixels of --ignore-index mean nothing.
+  Maps may have something behind the image's name (a_mask.png: --mask-suffix).
 
 figures:
   PQ is that of panopticapi, AP that of pycocotools; both count every class of truth that occurs. As there, 100 detections of an image and

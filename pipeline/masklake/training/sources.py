@@ -15,7 +15,7 @@ from masklake.training import lake
 from masklake.training.examples import MEND, DataSet, Example, Reader
 from masklake.training.settings import SourceConfig
 from masklake.truth.classes import classes_for, read_mapping
-from masklake.truth.formats import BACKGROUND_ID, BadTruth, Drawn, Truth, TruthImage
+from masklake.truth.formats import BACKGROUND_ID, BadTruth, Truth, TruthImage
 from masklake.truth.match import match
 from masklake.truth.open import open_truth
 from masklake.truth.pictures import fetched
@@ -104,7 +104,8 @@ def _with_images(truth: Truth, images: str | None, setting: str, skipped: Counte
             raise Refused(f"--images is missing: {setting} {truth.uri} does not say where its images are")
         yield from ((image, storage.normalise(str(image.uri))) for image in truth.images)
         return
-    uris = images_below(folder, "--images")
+    maps = {picture for image in truth.images for picture in image.pictures}
+    uris = [uri for uri in images_below(folder, "--images") if uri not in maps]
     matched = match(truth.images, uris, f"below {folder}")
     if not matched.images:
         example = truth.images[0].name if truth.images else "nothing"
@@ -134,14 +135,10 @@ def _shown(pairs: list[tuple[TruthImage, str]], reader: Reader, skip: bool, skip
 
 def _segments(image: TruthImage, reader: Reader) -> list[tuple[int, bool]] | BadTruth:
     """Category and crowd of each segment."""
-    if reader.coding.listed:
-        return [(each.category_id, each.crowd) for each in image.segments]
     try:
-        found = reader.coding.read(image)
+        return reader.coding.shown(image)
     except BadTruth as error:
         return error
-    segments = found.objects if isinstance(found, Drawn) else found.segments
-    return [(each.category_id, each.crowd) for each in segments]
 
 
 def _labels(segments: list[tuple[int, bool]], reader: Reader) -> tuple[int, ...]:

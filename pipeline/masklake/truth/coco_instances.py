@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from masklake.schema import Task
 from masklake.truth import coco
 from masklake.truth.coco import Entry, Id, Json
-from masklake.truth.formats import BadTruth, Drawing, Drawn, Listed, Size, Truth, TruthImage
+from masklake.truth.formats import BadTruth, Coding, Drawing, Drawn, Listed, Size, Truth, TruthImage
 from masklake.truth.masks import cleaned, run_lengths
 from masklake.truth.place import Place
 from masklake.truth.settings import Format, TruthConfig
@@ -22,7 +22,7 @@ _NO_MASK = "annotations without a mask (none, no polygon of three points, or no 
 
 
 @dataclass(frozen=True)
-class CocoMasks:
+class CocoMasks(Coding):
     """Masks that the file lists."""
 
     tasks: tuple[Task, ...] = (Task.INSTANCE, Task.SEMANTIC)
@@ -48,10 +48,10 @@ def _drawing(image: TruthImage, listed: Listed, size: Size) -> Drawing:
     return Drawing(listed.category_id, mask, area, listed.crowd)
 
 
-def claims(place: Place) -> str | None:
-    """What of it is COCO instances."""
+def claims(place: Place, settings: TruthConfig) -> bool:
+    """Whether it is a JSON of instances, or a folder with one."""
     found = coco.find(place)
-    return None if found is None or found.is_panoptic else found.uri
+    return found is not None and not found.is_panoptic
 
 
 def open_truth(place: Place, settings: TruthConfig) -> Truth:

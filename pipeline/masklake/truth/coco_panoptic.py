@@ -11,7 +11,7 @@ from masklake import storage
 from masklake.schema import Task
 from masklake.truth import coco
 from masklake.truth.coco import Entry, Json
-from masklake.truth.formats import BadTruth, Listed, Painted, Region, Truth, TruthImage
+from masklake.truth.formats import BadTruth, Coding, Listed, Painted, Region, Truth, TruthImage
 from masklake.truth.pictures import check_size, colours
 from masklake.truth.place import Place
 from masklake.truth.settings import Format, TruthConfig
@@ -23,7 +23,7 @@ _CODES = 256**3  # ids that a colour can hold
 
 
 @dataclass(frozen=True)
-class PanopticPng:
+class PanopticPng(Coding):
     """PNGs of ids that the JSON lists."""
 
     tasks: tuple[Task, ...] = (Task.PANOPTIC, Task.INSTANCE, Task.SEMANTIC)
@@ -41,10 +41,10 @@ class PanopticPng:
         return Painted(_places(image, codes), tuple(Region(each.category_id, each.crowd) for each in image.segments))
 
 
-def claims(place: Place) -> str | None:
-    """What of it is COCO panoptic."""
+def claims(place: Place, settings: TruthConfig) -> bool:
+    """Whether it is a JSON of panoptic annotations, or a folder with one."""
     found = coco.find(place)
-    return None if found is None or found.is_panoptic is False else found.uri
+    return found is not None and found.is_panoptic is not False
 
 
 def open_truth(place: Place, settings: TruthConfig) -> Truth:

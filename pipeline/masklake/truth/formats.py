@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,12 @@ class BadTruth(Refused):
 
 @dataclass(frozen=True)
 class Category:
-    """A class as truth names it; `isthing` is None where the format does not tell."""
+    """A class as truth names it; `isthing` is None where the format does not tell; `aliases` are other names that it has."""
 
     id: int
     name: str
     isthing: bool | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,15 @@ class Listed:
 class TruthImage:
     """One image's truth, not yet read.
 
-    `order` is its place among all; `name` is how truth names the image (a relative path), `stem` that the name has no extension. `uri` is
-    where truth says that the image is, `size` its (height, width) in pixels where truth says it, `pictures` the URIs of its PNGs, `data`
-    their bytes once they are read, `segments` what a file lists of it.
+    `order` is its place among all; `name` is how truth names the image (a relative path), `stem` that the name has no extension, `suffix`
+    what it may have at its end that the image's own name has not. `uri` is where truth says that the image is, `size` its (height, width)
+    in pixels where truth says it, `pictures` the URIs of its PNGs, `data` their bytes once they are read, `segments` what a file lists.
     """
 
     order: int
     name: str
     stem: bool = False
+    suffix: str = ""
     uri: str | None = None
     size: Size | None = None
     pictures: tuple[str, ...] = ()
@@ -106,20 +108,15 @@ class Drawn:
     objects: tuple[Drawing, ...]
 
 
-class Coding(Protocol):
-    """How images' truth is written down: what turns a `TruthImage` into arrays. Small and picklable; `read` is run anywhere."""
+class Coding:
+    """How images' truth is written down: what turns a `TruthImage` into arrays. Small and picklable; it is used anywhere."""
 
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """The tasks that it can judge, the first of them by default."""
-
-    @property
-    def listed(self) -> bool:
-        """Whether `TruthImage.segments` are what is on an image; else only its pictures tell."""
-
-    @property
-    def objects_only(self) -> bool:
-        """Whether pixels without a segment are known to be of no object; else nothing is known of them."""
+    tasks: tuple[Task, ...]
+    """The tasks that it can judge, the first of them by default."""
+    listed: bool
+    """Whether `TruthImage.segments` are what is on an image; else only its files tell."""
+    objects_only: bool
+    """Whether pixels without a segment are known to be of no object; else nothing is known of them."""
 
     def read(self, image: TruthImage) -> Painted | Drawn:
         """The arrays of one image.
@@ -127,6 +124,19 @@ class Coding(Protocol):
         Raises:
             BadTruth: it cannot be read, or contradicts itself.
         """
+        raise NotImplementedError
+
+    def shown(self, image: TruthImage) -> list[tuple[int, bool]]:
+        """Category of each segment, and whether it is a crowd.
+
+        Raises:
+            BadTruth: as `read`.
+        """
+        if self.listed:
+            return [(each.category_id, each.crowd) for each in image.segments]
+        found = self.read(image)
+        segments = found.objects if isinstance(found, Drawn) else found.segments
+        return [(each.category_id, each.crowd) for each in segments]
 
 
 @dataclass(frozen=True)

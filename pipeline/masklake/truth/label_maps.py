@@ -1,28 +1,28 @@
-"""Label maps: a folder of pictures of one channel, whose pixels are label ids."""
+"""Label maps: a folder of pictures of one channel, whose pixels are label ids; of a palette, its indices."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from masklake.errors import Refused
 from masklake.schema import Task
-from masklake.truth import label_names
-from masklake.truth.formats import BadTruth, Category, Painted, Region, Truth, TruthImage
-from masklake.truth.label_names import Names
+from masklake.truth import label_names, map_folders
+from masklake.truth.formats import BadTruth, Category, Coding, Painted, Region, Truth, TruthImage
+from masklake.truth.label_names import Names, words
 from masklake.truth.pictures import check_size, painted, values
 from masklake.truth.place import Place
 from masklake.truth.settings import Format, TruthConfig
 
 FORMAT = Format.LABEL_MAPS
-USES = frozenset({"labels", "ignore_index", "thing_labels"})
+USES = frozenset({"labels", "ignore_index", "thing_labels", "mask_suffix"})
 
 _DEFAULT_IGNORE = 255
-_OF_EXPORTS = "label-maps/"
+_WITH_THINGS = (Task.SEMANTIC, Task.PANOPTIC, Task.INSTANCE)
 
 
 @dataclass(frozen=True)
-class LabelMap:
+class LabelMap(Coding):
     """`categories` gives a value its category; `ignored` values mean nothing, and every other one is an error. A label map does not tell
     neighbours apart: all pixels of a category are one segment.
     """
@@ -48,46 +48,34 @@ class LabelMap:
             return None
         if value not in self.categories:
             raise BadTruth(
-                f"{uri}: has pixels of value {value}, which has no name and is not ignored (ignored: {listed(self.ignored)}): "
+                f"{uri}: has pixels of value {value}, which has no name and is not ignored (ignored: {words(self.ignored)}): "
                 "see --labels and --ignore-index"
             )
         return Region(self.categories[value]), 0
 
 
-def listed(values: Iterable[int]) -> str:
-    """Some numbers, in words."""
-    return ", ".join(map(str, sorted(values)[:5])) or "none"
-
-
-def claims(place: Place) -> str | None:
-    """What of it are label maps: any folder of pictures."""
-    return f"{len(place.pictures)} pictures" if place.is_folder and place.pictures else None
+def claims(place: Place, settings: TruthConfig) -> bool:
+    """Whether it is a folder of pictures."""
+    return bool(map_folders.pictures(place, settings.mask_suffix).names)
 
 
 def open_truth(place: Place, settings: TruthConfig) -> Truth:
-    """All pictures below the folder, or below `label-maps/` in that of an export; they are read when they are needed.
+    """All pictures of the folder; they are read when they are needed.
 
     Raises:
-        Refused: there is none, or no file of names.
+        Refused: no file of names, or no such thing.
     """
-    if not place.is_folder:
-        raise place.refused("name the folder of the label maps")
-    if _OF_EXPORTS in place.names():
-        place = Place(place.uri + _OF_EXPORTS, place.setting)
-    if not place.pictures:
-        raise place.refused("there are no PNG files")
-    names = label_names.find(place, settings.labels)
+    maps = map_folders.pictures(place, settings.mask_suffix)
+    names = label_names.find(maps.place, settings.labels)
     ignored = ignored_values(names, settings.ignore_index)
     categories, category_of = categories_of(names, ignored, settings.thing_labels)
-    tasks = (Task.SEMANTIC, Task.PANOPTIC, Task.INSTANCE) if settings.thing_labels else (Task.SEMANTIC,)
-    return Truth(FORMAT, place.uri, categories, images_of(place), LabelMap(category_of, ignored, tasks))
+    tasks = tasks_of(settings.thing_labels)
+    return Truth(FORMAT, maps.place.uri, categories, maps.images(), LabelMap(category_of, ignored, tasks), maps.images_at)
 
 
-def images_of(place: Place) -> tuple[TruthImage, ...]:
-    """An image for each picture of the place, called as it but for the ending."""
-    return tuple(
-        TruthImage(order, name.rpartition(".")[0], stem=True, pictures=(place.folder + name,)) for order, name in enumerate(place.pictures)
-    )
+def tasks_of(things: tuple[str, ...]) -> tuple[Task, ...]:
+    """What a map of classes can judge: objects where the user says that a class is one on each image."""
+    return _WITH_THINGS if things else (Task.SEMANTIC,)
 
 
 def ignored_values(names: Names, asked: tuple[int, ...]) -> frozenset[int]:

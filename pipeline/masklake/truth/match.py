@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,26 +24,21 @@ def match(images: Sequence[TruthImage], uris: Collection[str], of: str = "of the
     """Find each image of truth among the URIs of the table, or of a folder; `of` says in words whose they are.
 
     The URI that truth gives itself decides (`coco_url`, as exports write it); then a URI that ends in truth's whole name; then one whose
-    file name alone is the same, where it is the only one in both. Of label maps, which have another ending, the name without it counts.
+    file name alone is the same, where it is the only one in both. Of label maps, which have another ending, the name without it counts;
+    and where none is called so, the name without what they have behind it (`a_mask.png` of `a.jpg`).
 
     Raises:
         Refused: several URIs have a name, or several images of truth mean one URI.
     """
-    there = set(uris)
-    by_file = {False: _by_file_name(there, stems=False), True: _by_file_name(there, stems=True)}
-    named_alike: defaultdict[str, int] = defaultdict(int)
-    for image in images:
-        named_alike[_file_name(image.name)] += 1
+    names = _Names(uris)
+    named_alike: Counter[str] = Counter(_file_name(image.name) for image in images)
     found: dict[str, TruthImage] = {}
     missing: list[TruthImage] = []
     by_name_alone = 0
     for image in images:
-        uri = image.uri if image.uri in there else None
+        uri = image.uri if image.uri in names.uris else None
         if uri is None:
-            candidates = by_file[False].get(_file_name(image.name), []) or (
-                by_file[True].get(_file_name(image.name), []) if image.stem else []
-            )
-            whole = [each for each in candidates if _ends_in(each, image)]
+            candidates, whole = names.called(image)
             if not whole and candidates and named_alike[_file_name(image.name)] == 1:
                 whole, by_name_alone = candidates, by_name_alone + 1
             if len(whole) > 1:
@@ -61,23 +56,43 @@ def match(images: Sequence[TruthImage], uris: Collection[str], of: str = "of the
     return Matched(found, tuple(missing), by_name_alone)
 
 
+class _Names:
+    """URIs by their file names, with their endings and without."""
+
+    def __init__(self, uris: Collection[str]) -> None:
+        self.uris = frozenset(uris)
+        self._whole: defaultdict[str, list[str]] = defaultdict(list)
+        self._stems: defaultdict[str, list[str]] = defaultdict(list)
+        for uri in sorted(self.uris):
+            name = _file_name(uri)
+            self._whole[name].append(uri)
+            self._stems[_without_ending(name)].append(uri)
+
+    def called(self, image: TruthImage) -> tuple[list[str], list[str]]:
+        """The URIs with the image's file name, and those of them that end in its whole name."""
+        for name in _names_of(image):
+            file = _file_name(name)
+            candidates = self._whole.get(file, []) or (self._stems.get(file, []) if image.stem else [])
+            if candidates:
+                return candidates, [uri for uri in candidates if _ends_in(uri, name, image.stem)]
+        return [], []
+
+
+def _names_of(image: TruthImage) -> tuple[str, ...]:
+    """What the image may be called, the likeliest first."""
+    without = image.name.removesuffix(image.suffix)
+    return (image.name,) if without in ("", image.name) else (image.name, without)
+
+
 def file_names(images: Iterable[TruthImage]) -> set[str]:
     """What a URI's file name, with its ending or without, must be for `match` to look at it."""
-    return {_file_name(name) for image in images for name in (image.name, image.uri) if name}
+    return {_file_name(name) for image in images for name in (*_names_of(image), image.uri) if name}
 
 
-def _by_file_name(uris: Iterable[str], stems: bool) -> dict[str, list[str]]:
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for uri in sorted(uris):
-        name = _file_name(uri)
-        found[_without_ending(name) if stems else name].append(uri)
-    return found
-
-
-def _ends_in(uri: str, image: TruthImage) -> bool:
+def _ends_in(uri: str, name: str, stem: bool) -> bool:
     path = "/" + uri.partition("://")[2]
-    name = "/" + image.name.lstrip("/")
-    return path.endswith(name) or (image.stem and _without_ending(path).endswith(name))
+    end = "/" + name.lstrip("/")
+    return path.endswith(end) or (stem and _without_ending(path).endswith(end))
 
 
 def _without_ending(name: str) -> str:

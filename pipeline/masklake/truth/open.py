@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from masklake.errors import Refused
-from masklake.truth import coco_instances, coco_panoptic, label_maps
+from masklake.truth import ade20k, cityscapes, coco_instances, coco_panoptic, instance_ids, label_colours, label_maps, vistas, voc, yolo
 from masklake.truth.formats import Truth
 from masklake.truth.place import Place
 from masklake.truth.settings import Format, TruthConfig
@@ -18,8 +18,8 @@ class Kind(Protocol):
     USES: frozenset[str]
     """The settings of `TruthConfig` that it heeds, besides those of every format."""
 
-    def claims(self, place: Place) -> str | None:
-        """What of the place is of this format, in words; None where nothing is."""
+    def claims(self, place: Place, settings: TruthConfig) -> bool:
+        """Whether what is there is of this format."""
 
     def open_truth(self, place: Place, settings: TruthConfig) -> Truth:
         """The truth's categories and images; pictures are read later.
@@ -29,9 +29,15 @@ class Kind(Protocol):
         """
 
 
-KINDS: tuple[Kind, ...] = (coco_panoptic, coco_instances, label_maps)
-"""The first that claims a place is its format."""
+KINDS: tuple[Kind, ...] = (
+    *(cityscapes, ade20k, voc, vistas, yolo),
+    *(coco_panoptic, coco_instances),
+    *(label_colours, instance_ids, label_maps),
+)
+"""The first that claims a place is its format: layouts of known data sets before single files, and those before folders of any pictures."""
 
+_ANY_PICTURES = (Format.LABEL_COLOURS, Format.INSTANCE_IDS)
+"""Told from label maps by what is in them, and so where the user insists, taken at his word."""
 _EVERY = frozenset({"truth", "format", "images", "categories"})
 
 
@@ -46,7 +52,7 @@ def open_truth(settings: TruthConfig, setting: str = "--truth") -> Truth:
         Refused: there is nothing, it is not of the format asked for or of any known here, or the format has no use for a setting.
     """
     place = Place(settings.truth, setting)
-    kind = _kind(place, settings.format)
+    kind = _kind(place, settings)
     for name, field in TruthConfig.model_fields.items():
         value = getattr(settings, name)
         if value != field.default and name not in kind.USES | _EVERY:
@@ -60,17 +66,18 @@ def found_in_words(truth: Truth) -> str:
     return f"{truth.uri} is read as {truth.format}: {len(truth.images)} images, {len(truth.categories)} classes"
 
 
-def _kind(place: Place, wanted: Format) -> Kind:
+def _kind(place: Place, settings: TruthConfig) -> Kind:
+    wanted = settings.format
     if wanted is Format.AUTO:
-        found = next((kind for kind in KINDS if kind.claims(place) is not None), None)
+        found = next((kind for kind in KINDS if kind.claims(place, settings)), None)
         if found is None:
             known = ", ".join(kind.FORMAT for kind in KINDS)
             raise place.refused(f"holds no ground truth that is known here ({known}); `--help` tells what these are")
         return found
-    for kind in KINDS:
-        if kind.FORMAT is wanted:
-            if kind.claims(place) is None:
-                other = next((each.FORMAT for each in KINDS if each.claims(place) is not None), None)
-                raise Refused(f"--format {wanted}: {place.uri} looks like {other}" if other else f"--format {wanted}: {place.uri} is none")
-            return kind
-    raise Refused(f"--format {wanted}: is what `masklake finetune` can learn from, and no ground truth")
+    kind = next((kind for kind in KINDS if kind.FORMAT is wanted), None)
+    if kind is None:
+        raise Refused(f"--format {wanted}: is a table to learn from (`masklake finetune`), not ground truth")
+    if not kind.claims(place, settings) and wanted not in _ANY_PICTURES:
+        other = next((each.FORMAT for each in KINDS if each.claims(place, settings)), None)
+        raise Refused(f"--format {wanted}: {place.uri} " + (f"looks like {other}" if other else "is none"))
+    return kind

@@ -55,25 +55,40 @@ def values(image: TruthImage, place: int = 0) -> NDArray[np.int64]:
         BadTruth: it cannot be read, or is in colour.
     """
     picture = open_picture(image, place)
-    if picture.mode not in _SINGLE:
+    if picture.mode not in _SINGLE and not is_grey(picture):
         raise BadTruth(f"{image.pictures[place]}: is in colour ({picture.mode}): a label map has one channel, of label ids")
     channels = np.asarray(picture, np.int64)
-    found: NDArray[np.int64] = channels if channels.ndim == 2 else channels[..., 0]  # beside a channel of transparency
+    found: NDArray[np.int64] = channels if channels.ndim == 2 else channels[..., 0]  # beside transparency, or the same twice more
     return found
 
 
 def colours(image: TruthImage, place: int = 0) -> NDArray[np.int64]:
-    """R + 256 G + 256^2 B of each pixel of a picture in colour, int64 [H, W].
+    """R + 256 G + 256^2 B of each pixel of a picture in colour, or of a palette of colours, int64 [H, W].
 
     Raises:
         BadTruth: it cannot be read, or has one channel.
     """
     picture = open_picture(image, place)
-    if picture.mode not in _COLOUR:
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGB")
+    if not is_colour(picture):
         raise BadTruth(f"{image.pictures[place]}: is not in colour ({picture.mode})")
     channels = np.asarray(picture)[..., :3].astype(np.int64)
     found: NDArray[np.int64] = channels @ np.array([1, 256, 65536], np.int64)
     return found
+
+
+def is_colour(picture: Image.Image) -> bool:
+    """Whether it has three channels, besides transparency."""
+    return picture.mode in _COLOUR
+
+
+def is_grey(picture: Image.Image) -> bool:
+    """Whether it has three channels that are the same, as some tools write label maps."""
+    if not is_colour(picture):
+        return False
+    channels = np.asarray(picture)
+    return bool((channels[..., 0] == channels[..., 1]).all() and (channels[..., 0] == channels[..., 2]).all())
 
 
 def distinct(codes: NDArray[np.int64]) -> list[int]:

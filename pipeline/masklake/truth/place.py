@@ -11,8 +11,8 @@ from masklake import storage
 from masklake.errors import Refused
 from masklake.storage import StoredFile
 
-_PICTURE = re.compile(r"\.(png|bmp|gif|tiff?)$", re.IGNORECASE)  # formats without loss, as labels need
-_IMAGE = re.compile(r"\.(jpe?g|jpe|jfif|png|webp|tiff?|bmp|gif|avif|jp2|ppm|pgm|tga)$", re.IGNORECASE)
+PICTURE = re.compile(r"\.(png|bmp|gif|tiff?)$", re.IGNORECASE)  # formats without loss, as labels need
+IMAGE = re.compile(r"\.(jpe?g|jpe|jfif|png|webp|tiff?|bmp|gif|avif|jp2|ppm|pgm|tga)$", re.IGNORECASE)
 
 _T = TypeVar("_T")
 
@@ -65,13 +65,13 @@ class Place:
 
     @cached_property
     def files(self) -> tuple[str, ...]:
-        """The names of all files below the folder, sorted; hidden ones (a name that begins with `.` or `_`) left out."""
+        """The names of all files below the folder, sorted; hidden ones (a name that begins with a dot) left out."""
         return tuple(files_below(self.folder))
 
     @property
     def pictures(self) -> tuple[str, ...]:
         """Of `files`, those that may be label maps."""
-        return tuple(name for name in self.files if _PICTURE.search(name))
+        return tuple(name for name in self.files if PICTURE.search(name))
 
 
 def names_in(folder: str) -> list[str]:
@@ -80,7 +80,7 @@ def names_in(folder: str) -> list[str]:
 
 
 def files_below(folder: str) -> list[str]:
-    """The names of all files below a folder, sorted; hidden ones (a name that begins with `.` or `_`) left out.
+    """The names of all files below a folder, sorted; hidden ones (a name that begins with a dot) left out.
 
     Raises:
         Refused: it cannot be listed.
@@ -89,7 +89,7 @@ def files_below(folder: str) -> list[str]:
         found = [file.uri[len(folder) :] for page in storage.list_files(folder) for file in page]
     except storage.StorageError as error:
         raise Refused(str(error)) from None
-    return sorted(name for name in found if name and not name.endswith("/") and not re.search(r"(^|/)[._]", name))
+    return sorted(name for name in found if name and not name.endswith("/") and not re.search(r"(^|/)\.", name))
 
 
 def images_below(uri: str, setting: str) -> list[str]:
@@ -100,7 +100,7 @@ def images_below(uri: str, setting: str) -> list[str]:
     """
     storage.check_input(uri, setting)
     folder = storage.normalise(uri).rstrip("/") + "/"
-    found = [folder + name for name in files_below(folder) if _IMAGE.search(name)]
+    found = [folder + name for name in files_below(folder) if IMAGE.search(name)]
     if not found:
         raise Refused(f"{setting} {uri}: there is no image below it")
     return found

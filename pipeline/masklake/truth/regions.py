@@ -39,7 +39,7 @@ def size_of(found: Painted | Drawn) -> Size:
 
 def regions(found: Painted | Drawn, classes: Classes) -> Regions:
     """A panoptic truth. Stuff of several categories that are one class becomes one segment; what is not judged becomes void."""
-    truth = _flat(found)
+    truth = _seen(_flat(found))
     new_id: dict[int, int] = {}
     labels: dict[int, int] = {}
     crowds: set[int] = set()
@@ -100,18 +100,26 @@ def over(found: Drawn) -> list[Drawing]:
     return sorted(found.objects, key=lambda each: (not each.crowd, -each.area))
 
 
+def _seen(truth: Painted) -> Painted:
+    """Without segments that have no pixel."""
+    areas = np.bincount(truth.ids.ravel(), minlength=len(truth.segments) + 1)[1:]
+    seen = np.flatnonzero(areas)
+    if len(seen) == len(truth.segments):
+        return truth
+    table = np.zeros(len(truth.segments) + 1, np.int32)
+    table[seen + 1] = np.arange(1, len(seen) + 1)
+    return Painted(table[truth.ids], tuple(truth.segments[place] for place in seen))
+
+
 def _flat(found: Painted | Drawn) -> Painted:
-    """Without overlaps; an object that is hidden by others is not there."""
+    """Without overlaps."""
     if isinstance(found, Painted):
         return found
     ids = np.zeros(found.size, np.int32)
     lying = over(found)
     for place, each in enumerate(lying, 1):
         ids[coco_mask.decode(each.mask).view(np.bool_)] = place
-    seen = np.flatnonzero(np.bincount(ids.ravel(), minlength=len(lying) + 1)[1:])
-    table = np.zeros(len(lying) + 1, np.int32)
-    table[seen + 1] = np.arange(1, len(seen) + 1)
-    return Painted(table[ids], tuple(Region(lying[place].category_id, lying[place].crowd) for place in seen))
+    return Painted(ids, tuple(Region(each.category_id, each.crowd) for each in lying))
 
 
 def instances(found: Painted | Drawn, classes: Classes) -> list[TrueInstance]:

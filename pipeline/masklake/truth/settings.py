@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -17,7 +18,34 @@ class Format(StrEnum):
     PANOPTIC = "coco-panoptic"
     INSTANCES = "coco-instances"
     LABEL_MAPS = "label-maps"
+    LABEL_COLOURS = "label-colours"
+    INSTANCE_IDS = "instance-ids"
+    CITYSCAPES = "cityscapes"
+    ADE20K = "ade20k"
+    VOC = "voc"
+    VISTAS = "vistas"
+    YOLO = "yolo"
     TABLE = "table"
+
+
+FORMATS: Mapping[Format, tuple[str, str]] = {
+    Format.PANOPTIC: ("a JSON, and PNGs in the folder beside it that has its name (--masks)", "PQ; AP of things; mIoU"),
+    Format.INSTANCES: ("a JSON of polygons, run lengths, crowds; as Label Studio and CVAT export", "AP; mIoU"),
+    Format.LABEL_MAPS: ("a folder of pictures of label ids: 8 or 16 bits, 1 bit, palettes", "mIoU"),
+    Format.LABEL_COLOURS: ("a folder of pictures whose colours are classes, by a table of colours", "mIoU"),
+    Format.INSTANCE_IDS: ("a folder of pictures: R is the class and G the object, or class * 1000 + object", "PQ; AP; mIoU"),
+    Format.CITYSCAPES: ("gtFine, a split or a city of it, as downloaded", "PQ; AP; mIoU"),
+    Format.ADE20K: ("ADEChallengeData2016: annotations, or annotations_instance", "mIoU; PQ, AP"),
+    Format.VOC: ("VOC2012, or ImageSets/Segmentation/val.txt in it; CVAT's segmentation masks", "mIoU; AP; PQ"),
+    Format.VISTAS: ("Mapillary Vistas 1 or 2, or training or validation in it", "PQ; AP; mIoU"),
+    Format.YOLO: ("text files of polygons: labels/, data.yaml, or the folder of both", "AP; mIoU"),
+}
+"""What each format is, and what it can judge, the default first."""
+
+
+def in_lines() -> str:
+    """The formats as lines of `--help`."""
+    return "\n".join(f"  {name:<15} {what:<82} {judges}" for name, (what, judges) in FORMATS.items())
 
 
 class TruthConfig(BaseModel):
@@ -30,8 +58,12 @@ class TruthConfig(BaseModel):
     images: Folder | None = Field(None, description="folder of its images (default: where the truth itself says)")
     masks: Folder | None = Field(None, description="coco-panoptic: folder of the PNGs (default: named as the JSON without .json)")
     labels: File | None = Field(
-        None, description="label maps: file that names their values (default: labels.json, .csv or .txt beside them)"
+        None, description="label maps, yolo: file that names the values or colours (default: found beside them, such as labels.json)"
     )
+    mask_suffix: Annotated[str | None, Shown("SUFFIX")] = Field(
+        None, description="label maps: what a map has behind its image's name, such as _mask (default: found out)"
+    )
+    label_divisor: int = Field(1000, ge=2, description="instance-ids of one channel: a pixel is class * N + object")
     ignore_index: Numbers = Field(
         (), description="label maps: values that mean nothing (default: what the labels say, else 255 where they do not name it)"
     )

@@ -261,7 +261,10 @@ class TestLabelMaps:
         palette.putpalette([9, 9, 9] * 256)
         palette.save(tmp_path / "day" / "a.png")
         assert labels_of(truth) == [[0, NONE]]
-        self._write(tmp_path, np.zeros((2, 2, 3), np.uint8))
+        self._write(tmp_path, np.array([[[0, 0, 0], [700 >> 8, 700 >> 8, 700 >> 8]]], np.uint8))
+        (tmp_path / "labels.txt").write_text("0 sky\n2 road\n")
+        assert labels_of(open_truth(str(tmp_path))) == [[0, 1]]  # three channels that are the same
+        self._write(tmp_path, np.array([[[0, 1, 0]]], np.uint8))
         with pytest.raises(Refused, match="is in colour"):
             labels_of(truth)
         (tmp_path / "day" / "a.png").write_bytes(b"no picture")
