@@ -25,7 +25,7 @@ BY = ("task", "dt")
 
 
 def begun(uri: Path | str, run_id: str, scope: str = LAKE) -> Table:
-    """A run that has just begun on this table, and shows no sign of life from then on."""
+    """A run that has just begun on this table, and does not respond from then on."""
     table = Table.open_or_create(str(uri), BY)
     table.begin_run(scope, run_id, beat=False)
     return table

@@ -25,6 +25,10 @@ class MasklakeError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """Its lines, each an argument; a line break within one is of some text that it repeats."""
+        return "\n".join(map(str, self.args))
+
 
 class Refused(MasklakeError):
     """The job cannot start as it is configured: a setting, a credential, a bucket or a model is wrong. Nothing was started."""
@@ -59,6 +63,10 @@ class ErrorCode(StrEnum):
     """The image is damaged: it contradicts itself, or a checksum is wrong."""
     TOO_LARGE = "too_large"
     """More pixels, or bytes, than the configured bound; refused before they were allocated."""
+    TOO_SLOW = "too_slow"
+    """Decoding takes more time than the configured bound."""
+    DECODER_CRASHED = "decoder_crashed"
+    """The decoder's process ended on this image, twice."""
     OUT_OF_MEMORY = "out_of_memory"
     """The model ran out of device memory on this image alone."""
     NOT_FINITE = "not_finite"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masklake.errors import ImageFailure, MasklakeError
-from masklake.images.decode import decode
+from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch_by_uri
 from masklake.table.masks import SegmentRow, decode_masks
 from masklake.table.masks import id_map as segment_ids
@@ -66,7 +66,7 @@ def overlay(row: Row, alpha: float = 0.5) -> NDArray[np.uint8]:
     """
     segments, uri = _segments(row), row["image_uri"]
     data = fetch_by_uri(uri)
-    image = data if isinstance(data, ImageFailure) else decode(data, max_pixels=row["height"] * row["width"])
+    image = data if isinstance(data, ImageFailure) else decode_apart(data, max_pixels=row["height"] * row["width"])
     if isinstance(image, ImageFailure):
         raise MasklakeError(f"{uri} cannot be shown: {image.message}")
     now, then = image.pixels.shape[:2], (row["height"], row["width"])

@@ -90,7 +90,7 @@ def test_more_than_the_cluster_has_is_refused(cluster: dict[str, float], setting
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_no_two_stages_are_fused(tmp_path: Path) -> None:
+def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_path: Path) -> None:
     work = Work(
         plan_uri=str(tmp_path),
         groups=3,
@@ -102,6 +102,7 @@ def test_no_two_stages_are_fused(tmp_path: Path) -> None:
         stamp=RunStamp("demo", "1", {"panoptic": "f"}, "run-1", 1, datetime(2026, 11, 22, tzinfo=UTC)),
         max_pixels=1,
         max_image_bytes=1,
+        max_decode_seconds=1.0,
         precision="float32",
         batch_size=None,
         compiled=False,
@@ -110,11 +111,15 @@ def test_no_two_stages_are_fused(tmp_path: Path) -> None:
     with cluster.cluster("local") as resources:
         dataset = flow.build(work, flow.choose_resources(RunConfig(input="a", output="b"), resources, 32, 64))
         dag = get_execution_plan(dataset._logical_plan)[0].dag
-    stages = []
+    stages: list[str] = []
+    retries: list[int] = []
     while dag.input_dependencies:
+        options = getattr(dag, "_ray_remote_args_fn", None)
+        retries += options().values() if options else ()
         stages.append(dag.name)
         dag = dag.input_dependencies[0]
     assert len([name for name in stages if "MapBatches" in name]) == 3, stages
+    assert retries == [flow.RETRIES] * 3  # a worker that dies again and again ends the run
     assert not any("->MapBatches" in name and "_SegmentActor" in name for name in stages), stages
 
 

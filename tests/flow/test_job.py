@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,18 @@ from masklake.commands import cli
 from masklake.demo.lake import broken_files
 from masklake.segment import flow
 from masklake.segment.settings import RunConfig
+from tests.hostile import CRASHING, crashing_decoder
 from tests.lakes import MODEL, rows_by_image, scene, segment
+
+BROKEN = {**broken_files(), "crash.png": CRASHING}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def decoder_with_a_fault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Pillow of the processes that this module starts crashes on one image."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(crashing_decoder(tmp_path_factory.mktemp("site"))), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +40,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = root / "images" / f"dt=2026-11-{21 + index % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"scene-{index}.jpg").write_bytes(scene(index))
-    for name, data in broken_files().items():
+    for name, data in BROKEN.items():
         (root / "images" / "dt=2026-11-21" / name).write_bytes(data)
     return root
 
@@ -44,17 +57,17 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing_behind(lake: Path, capsys:
     code, summary, _ = run(lake, capsys, "--dry-run")
     assert code == 0
     assert summary["outcome"] == "planned"
-    assert summary["planned"] == 8 + len(broken_files())
+    assert summary["planned"] == 8 + len(BROKEN)
     assert not (lake / "masks").exists()
 
 
 def test_every_image_becomes_a_row_and_a_second_run_finds_nothing_to_do(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    total = 8 + len(broken_files())
+    total = 8 + len(BROKEN)
     code, summary, _ = run(lake, capsys, "--tasks", "panoptic,semantic")
     assert code == 0
     assert summary["images"] == total
-    assert summary["errors"] == len(broken_files())
-    assert summary["errors_by_code"] == {"empty": 2, "not_an_image": 2, "too_large": 2, "truncated": 2}
+    assert summary["errors"] == len(BROKEN)
+    assert summary["errors_by_code"] == {"empty": 2, "not_an_image": 2, "too_large": 2, "truncated": 2, "decoder_crashed": 2}
     assert rows_by_image(str(lake / "masks")) == dict.fromkeys((f"file://{path}" for path in (lake / "images").rglob("*.*g")), 2)
 
     code, summary, errors = run(lake, capsys, "--tasks", "panoptic,semantic")
@@ -76,7 +89,7 @@ def test_nothing_to_do_starts_no_ray_unless_the_table_is_too_large_to_read_here(
     monkeypatch.setattr(cluster, "cluster", watched)
     small = run(lake, capsys, "--tasks", "panoptic,semantic")
     assert not started
-    monkeypatch.setattr("masklake.segment.run.CLUSTER_ROWS", 2 * (8 + len(broken_files())))
+    monkeypatch.setattr("masklake.segment.run.CLUSTER_ROWS", 2 * (8 + len(BROKEN)))
     large = run(lake, capsys, "--tasks", "panoptic,semantic")
     assert len(started) == 1
     assert (small[0], large[0], large[1]["outcome"]) == (0, 0, "nothing to do")
@@ -115,7 +128,7 @@ def test_report_and_gallery_lie_beside_the_table(lake: Path) -> None:
     runs = [path for path in (lake / "masks" / "_masklake" / "runs").iterdir() if (path / "report.json").exists()]
     assert len(runs) == 1
     report = json.loads((runs[0] / "report.json").read_text())
-    assert report["images"]["failed"] == len(broken_files())
+    assert report["images"]["failed"] == len(BROKEN)
     assert {"fetch", "decode", "segment", "write", "commit"} <= set(report["stages"])
     assert report["configuration"]["tasks"] == ["panoptic", "semantic"]
     page = (runs[0] / "gallery.html").read_text()
@@ -130,7 +143,7 @@ def test_only_a_new_image_a_changed_image_or_a_new_task_is_work(lake: Path, caps
     assert code == 0
     assert summary["images"] == 2
     newest = reading.open_table(str(lake / "masks")).newest(task="panoptic", columns=["image_uri"])
-    assert sum(1 for _ in newest) == 9 + len(broken_files())
+    assert sum(1 for _ in newest) == 9 + len(BROKEN)
     entries = sorted((lake / "masks" / "_delta_log").glob("*.json"))
     told = [json.loads(line)["commitInfo"].get("masklake") for entry in entries for line in entry.open() if "commitInfo" in line]
     begun = {event["run_id"]: version for version, event in enumerate(told) if event and event["event"] == "begin"}
@@ -141,14 +154,14 @@ def test_only_a_new_image_a_changed_image_or_a_new_task_is_work(lake: Path, caps
 def test_too_many_failed_images_end_with_3_and_are_only_done_again_when_asked(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, summary, errors = run(lake, capsys, "--tasks", "panoptic", "--retry-errors")
     assert code == 3
-    assert summary["images"] == summary["errors"] == len(broken_files())
+    assert summary["images"] == summary["errors"] == len(BROKEN)
     assert "--max-error-rate" in errors
 
 
 def test_a_changed_setting_is_new_work_and_a_task_the_model_cannot_do_is_refused(
     lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    total = 9 + len(broken_files())
+    total = 9 + len(BROKEN)
     code, summary, _ = run(lake, capsys, "--dry-run", "--object-threshold", "0.5")
     assert (code, summary["planned"]) == (0, total)
     code, summary, errors = run(lake, capsys, "--dry-run", "--gpus-per-actor", "1")

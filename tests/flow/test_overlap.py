@@ -42,7 +42,7 @@ def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_pau
         output, errors = waiting.communicate(timeout=120)
         done = json.loads(output.splitlines()[-1])
         assert (waiting.returncode, done["outcome"], done["images"]) == (0, "done", 4), errors
-        assert "has shown no sign of life for 10 s: taken for dead" in errors
+        assert "has not responded for 10 s: treated as dead" in errors
 
         os.kill(first.pid, signal.SIGCONT)
         output, errors = first.communicate(timeout=60)

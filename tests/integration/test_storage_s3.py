@@ -17,6 +17,10 @@ import pytest
 from masklake import storage
 from masklake.demo.seaweedfs import SeaweedFS
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
+from masklake.images.discover import discover
+from masklake.images.nothing import refuse_absent, refuse_empty
+from masklake.images.source import Input
+from masklake.images.tally import Tally
 from masklake.storage import checks
 from masklake.storage import s3 as s3_module
 
@@ -284,9 +288,31 @@ def test_an_endpoint_that_is_no_url_and_a_bucket_that_is_no_name_are_told(
     assert all("correct AWS_ENDPOINT_URL" in message for message in refusals(f"s3://{bucket}/"))
 
 
-def test_a_manifest_that_is_not_there_is_told(s3: SeaweedFS, bucket: str) -> None:
-    with pytest.raises(Refused, match="there is no such file"):
-        storage.check_input(f"s3://{bucket}/images.parquet")
+def test_what_is_not_there_is_told_with_what_it_may_mean(s3: SeaweedFS, bucket: str) -> None:
+    for name in ("lists/image.parquet", "images/dt=2026-10-01/a.jpg", "images/dt=2026-10-02/a.jpg"):
+        put(s3, bucket, name)
+    refuse_absent(f"s3://{bucket}/images/")
+    refuse_absent(f"s3://{bucket}/lists/image.parquet")
+    refuse_absent(f"s3://{bucket}")
+    for wrong, clause in (
+        ("lists/images.parquet", "did you mean s3://{bucket}/lists/image.parquet?"),
+        ("imagse/dt=2026-10-01/", "did you mean s3://{bucket}/images/?"),
+        (
+            "images/dt=2026",
+            "2 names in s3://{bucket}/images/ begin so (dt=2026-10-01/, dt=2026-10-02/): write s3://{bucket}/images/dt=2026*/",
+        ),
+    ):
+        with pytest.raises(Refused) as refused:
+            refuse_absent(f"s3://{bucket}/{wrong}")
+        assert f"--input s3://{bucket}/{wrong}: there is nothing there: {clause.format(bucket=bucket)}" in str(refused.value)
+    tally = Tally()
+    with pytest.raises(Refused, match=r"no object matches: there is nothing there: did you mean s3://.*/images/\?"):
+        refuse_empty(f"s3://{bucket}/iamges/*.jpg", tally)
+    assert list(discover(Input(f"s3://{bucket}/images/dt=*"), tally=tally)) == []
+    with pytest.raises(
+        Refused, match=r"the pattern matches 2 folders \(dt=2026-10-01/, dt=2026-10-02/\) and no object: write s3://.*/dt=\*/"
+    ):
+        refuse_empty(f"s3://{bucket}/images/dt=*", tally)
 
 
 # --- a store in trouble -------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,10 +111,40 @@ def test_a_pattern_lists_what_matches(tmp_path: Path) -> None:
         f"{root}/{name}" for name in ("dt=1/a.jpg", "dt=2/b.jpg", "dt=2/deep/c.jpg", "x/d.jpg")
     ]
     assert uris(storage.glob_files(f"{root}/dt=[2]/")) == [f"{root}/dt=2/b.jpg", f"{root}/dt=2/deep/c.jpg"]
+    assert uris(storage.glob_files(f"{root}/{{dt=1,x}}/*.{{jpg,txt}}")) == [
+        f"{root}/{name}" for name in ("dt=1/a.jpg", "dt=1/a.txt", "x/d.jpg")
+    ]
+    assert uris(storage.glob_files(f"{root}/{{absent,dt=2}}/")) == [f"{root}/dt=2/b.jpg", f"{root}/dt=2/deep/c.jpg"]
+    assert uris(storage.glob_files(f"{root}/dt={{1,2}}/{{a,b}}.jpg")) == [f"{root}/dt=1/a.jpg", f"{root}/dt=2/b.jpg"]
     with pytest.raises(Refused, match="not a pattern"):
         list(storage.glob_files(f"{root}/**x"))
     with pytest.raises(Refused, match="name one bucket"):
         list(storage.glob_files("s3://lake*/x"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("a{b,c}d", ["abd", "acd"]),
+        ("{a,b}{1,2}", ["a1", "a2", "b1", "b2"]),
+        ("x{a,b{1,2},}", ["xa", "xb1", "xb2", "x"]),
+        ("{a}{,}", ["{a}"]),
+        ("{a,b", ["{a,b"]),
+        ("a,b}", ["a,b}"]),
+        ("{x{a,b}", ["{xa", "{xb"]),
+        ("{{a,b},c}", ["a", "b", "c"]),
+    ],
+)
+def test_braces_are_those_of_a_shell(pattern: str, expected: list[str]) -> None:
+    assert storage.alternatives(pattern) == expected
+    assert storage.is_glob(pattern) == (len(expected) > 1 or "{,}" in pattern)
+    shell = subprocess.run(["bash", "-c", f"printf '%s\\n' {pattern}"], capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
+    assert list(dict.fromkeys(shell)) == expected
+
+
+def test_braces_without_end_are_refused() -> None:
+    with pytest.raises(Refused, match="its braces stand for more than 1,000 patterns"):
+        storage.alternatives("{a,b,c,d,e,f,g,h,i,j}" * 4)
 
 
 def test_each_failure_is_a_value_beside_what_could_be_read(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn, TextIO
 
 from masklake import stopping
 from masklake.errors import MasklakeError
+from masklake.spelling import visible
 
 _EVERY = 10.0  # seconds between lines of progress
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -35,28 +36,29 @@ def end_with(
     try:
         summary = {"exit_code": 0, **work()}
     except MasklakeError as error:
-        return told(str(error), error.exit_code)
+        return told(error.args, error.exit_code)
     except KeyboardInterrupt as stop:
-        return told(interrupted, *((stop.exit_code, stop.summary) if isinstance(stop, stopping.Stopped) else (130,)))
+        return told([interrupted], *((stop.exit_code, stop.summary) if isinstance(stop, stopping.Stopped) else (130,)))
     except Exception as error:
         if _is_disk_full(error):
             place = os.environ.get("TMPDIR") or tempfile.gettempdir()
-            return told(
+            full = (
                 f"no space is left on this machine's disk, where temporary files go ({place}): free some, or name another in TMPDIR; "
-                "what was committed stays, run the same command to go on",
-                1,
+                "what was committed stays, run the same command to go on"
             )
-        traceback.print_exc()
-        return told(f"{type(error).__name__}: {error}", 1)
+            return told([full], 1)
+        for line in traceback.format_exc().splitlines():
+            print(visible(line), file=sys.stderr)
+        return told([f"{type(error).__name__}: {' '.join(str(error).split())}"], 1)
     print(json.dumps(summary), flush=True)
     return int(summary["exit_code"])
 
 
-def _fail(stdout: TextIO, reason: str, code: int, summary: dict[str, Any] | None = None) -> int:
-    for line in reason.splitlines():
-        say(line)
+def _fail(stdout: TextIO, reasons: Sequence[str], code: int, summary: dict[str, Any] | None = None) -> int:
+    for reason in reasons:
+        say(reason)
     outcome = {2: "refused", 4: "fenced", 130: "stopped", 143: "stopped"}.get(code, "failed")
-    print(json.dumps({**(summary or {}), "outcome": outcome, "error": reason, "exit_code": code}), file=stdout, flush=True)
+    print(json.dumps({**(summary or {}), "outcome": outcome, "error": "\n".join(reasons), "exit_code": code}), file=stdout, flush=True)
     return code
 
 
@@ -85,8 +87,8 @@ class Paced:
 
 
 def say(text: str) -> None:
-    """A sentence for the user."""
-    print(f"masklake: {text}", file=sys.stderr, flush=True)
+    """A sentence for the user; names and labels in it may hold anything."""
+    print(f"masklake: {visible(text)}", file=sys.stderr, flush=True)
 
 
 def leave(code: int) -> NoReturn:

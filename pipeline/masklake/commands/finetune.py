@@ -69,4 +69,4 @@ def _tell_data(prepared: Any) -> None:
     for line in finetune.remarks(prepared):
         say(line)
     if not held_out.examples:
-        say("nothing is held out: the last weights are kept, whatever they are worth")
+        say("no validation data: keeping the final weights without measuring them")

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from masklake.commands.ending import say
 from masklake.segment.run import Listener, State
+from masklake.spelling import visible
 
 _EVERY = 10.0  # seconds between JSON lines
 
@@ -25,7 +26,7 @@ def show_progress() -> Iterator[Listener]:
         return
     with Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[numbers]}"),
         TimeElapsedColumn(),
@@ -40,10 +41,10 @@ class _Bar(Listener):
         self._bar, self._task = bar, task
 
     def say(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     def update(self, state: State) -> None:
-        self._bar.update(self._task, description=state.phase, total=state.planned, completed=state.images, numbers=_numbers(state))
+        self._bar.update(self._task, description=visible(state.phase), total=state.planned, completed=state.images, numbers=_numbers(state))
 
 
 class _Lines(Listener):

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from masklake.evaluation.page import TITLES, figures, percent
 from masklake.evaluation.report import BY_CLASS, Report
-from masklake.pages.rendering import visible
+from masklake.spelling import visible
 
 _CLASSES = 40  # rows of the table
 
@@ -27,7 +27,7 @@ def tell(found: Report) -> None:
     table.add_column("predicted", justify="right")
     judged = sorted((each for each in found["classes"] if each.get(names[0]) is not None), key=lambda each: -each[names[0]])
     for each in judged[:_CLASSES]:
-        label = Text("".join(map(visible, each["label"])))
+        label = Text(visible(each["label"]))
         table.add_row(label, *(percent(each.get(name)) for name in names), f"{each['true']:,}", f"{each['predicted']:,}")
     if len(judged) > _CLASSES:
         table.add_row(f"{len(judged) - _CLASSES} more, in evaluation.json")

@@ -114,15 +114,16 @@ def split(value: object) -> object:
 
 def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse a name that stands there twice."""
-    if len(set(names)) < len(names):
-        raise ValueError("names something twice")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{str(name)!r} is listed twice")
     return names
 
 
 def at_least_one(names: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse an empty list."""
     if not names:
-        raise ValueError("names nothing")
+        raise ValueError("give at least one value")
     return names
 
 

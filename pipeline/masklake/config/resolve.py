@@ -71,7 +71,7 @@ def checked(program: Program[S], given: Sources, unknown: Sequence[str] = ()) ->
     if unknown:
         wrong = [item for item in wrong if item["type"] != "missing"]  # a misspelt name is missing under its right one
     if unknown or wrong:
-        raise Refused("\n".join([*unknown, *(_explain(item, given, program.fields) for item in wrong)]))
+        raise Refused(*unknown, *(_explain(item, given, program.fields) for item in wrong))
     return settings
 
 

@@ -68,7 +68,7 @@ def pair(table: MaskTable, choice: Choice, truth: Truth) -> Pairing:
     matched = match(truth.images, answered | errors.keys())
     if not matched.images:
         raise Refused(
-            f"no image of the truth is in the table: truth has {truth.images[0].name!r}, say, and the table {example}"
+            f"no image of the ground truth is in the table: it has {truth.images[0].name!r}, for example, and the table {example}"
             if truth.images
             else f"--truth {truth.uri}: has no images"
         )

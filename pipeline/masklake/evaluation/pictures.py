@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from masklake.errors import ImageFailure, MasklakeError
 from masklake.evaluation.differences import difference, painting_of
 from masklake.evaluation.scoring import Judged, Scoring
-from masklake.images.decode import decode
+from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch_by_uri
 from masklake.inference.rle import encode_ids
 from masklake.pages.cards import Painting, paint, reduced
@@ -91,7 +91,7 @@ def _show(row: Mapping[str, Any], judged: Judged, image: TruthImage, scoring: Sc
 def _image(uri: str, size: tuple[int, int]) -> NDArray[np.uint8] | None:
     with suppress(MasklakeError):  # whoever scores a table need not have the keys of its lake
         data = fetch_by_uri(uri)
-        found = data if isinstance(data, ImageFailure) else decode(data, max_pixels=size[0] * size[1])
+        found = data if isinstance(data, ImageFailure) else decode_apart(data, max_pixels=size[0] * size[1])
         if not isinstance(found, ImageFailure) and found.pixels.shape[:2] == size:
             return found.pixels
     return None

@@ -50,7 +50,7 @@ def evaluate(settings: EvaluateConfig, say: Callable[[str], None], show: Callabl
     truth = open_truth(settings)
     say(found_in_words(truth))
     for what, count in truth.left_out.items():
-        say(f"left out of the truth: {count} {what}")
+        say(f"left out of the ground truth: {count} {what}")
     task = _task(settings, truth)
     mapping = read_mapping(settings.categories) if settings.categories else {}
     scoring = Scoring(task, truth.coding, classes_for(truth, task, mapping), settings.worst, settings.max_detections)
@@ -67,7 +67,8 @@ def _evaluate(
     choice = settings.choice(scoring.task)
     check_condition(table, settings.where)
     pairing = pair(table, choice, truth)
-    say(f"{len(truth.images)} images of truth ({truth.format}), {len(pairing.answered)} of them with an answer in {settings.table_uri}")
+    of_truth = f"{len(truth.images)} images of ground truth ({truth.format})"
+    say(f"{of_truth}, {len(pairing.answered)} of them with an answer in {settings.table_uri}")
     for line in mixtures(pairing.answers):
         say(line)
     tally = _tally(groups(table, choice, pairing), scoring, len(truth.images), settings.ray_address, show)
@@ -86,7 +87,7 @@ def _task(settings: EvaluateConfig, truth: Truth) -> Task:
     allowed = truth.coding.tasks
     task = settings.task or allowed[0]
     if task not in allowed:
-        raise Refused(f"--task {task}: a truth in {truth.format} judges --task {' or '.join(allowed)}")
+        raise Refused(f"--task {task}: ground truth in {truth.format} judges --task {' or '.join(allowed)}")
     return task
 
 

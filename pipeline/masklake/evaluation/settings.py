@@ -54,7 +54,7 @@ class RowsConfig(ChoiceConfig):
     """What is judged."""
 
     task: OneTask | None = Field(
-        None, description="whose rows: panoptic, instance or semantic (default: the first that the truth can judge)"
+        None, description="whose rows: panoptic, instance or semantic (default: the first that the ground truth can judge)"
     )
 
 
@@ -65,9 +65,9 @@ class ResultConfig(BaseModel):
 
     output: Folder | None = Field(None, description="folder for evaluation.json and evaluation.html, which are replaced")
     max_detections: Annotated[int, Shown("N")] = Field(
-        MAX_DETECTIONS, ge=1, description="of --task instance: so many of each image and class count, those of the highest scores"
+        MAX_DETECTIONS, ge=1, description="of --task instance: detections counted for each image and class, by descending score"
     )
-    worst: Annotated[int, Shown("IMAGES")] = Field(12, ge=0, description="images of the lowest scores on the page")
+    worst: Annotated[int, Shown("IMAGES")] = Field(12, ge=0, description="how many of the lowest-scoring images the page shows")
     ray_address: Annotated[str | None, Shown("ADDRESS")] = Field(
         None, min_length=1, description="score on this Ray cluster; `local` starts one here"
     )
@@ -86,7 +86,7 @@ class EvaluateConfig(RowsConfig, TruthConfig, ResultConfig):
     @model_validator(mode="after")
     def _output_apart(self) -> EvaluateConfig:
         if f"{self.output_uri}/".startswith(f"{self.table_uri}/"):
-            raise ValueError(f"--output {self.output}: lies in the table's folder: give the evaluation a folder of its own")
+            raise ValueError(f"--output {self.output}: overlaps the table's folder: choose a separate folder for the evaluation")
         return self
 
 

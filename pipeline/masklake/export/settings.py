@@ -105,7 +105,7 @@ class ExportConfig(RowsConfig, FilesConfig):
     def _output_apart(self) -> ExportConfig:
         table, output = self.table_uri + "/", self.output_uri + "/"
         if output.startswith(table) or table.startswith(output):
-            raise ValueError(f"--output {self.output_uri}: is, holds or lies in the table's folder: give the export a folder of its own")
+            raise ValueError(f"--output {self.output_uri}: overlaps the table's folder: choose a separate folder for the export")
         return self
 
 

@@ -14,6 +14,7 @@ What is decided here (a change of it is a new `DECODE_VERSION`, which is part of
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from masklake.errors import ErrorCode, ImageFailure
 from masklake.images import formats
+from masklake.images.excess import excess
 from masklake.images.rgb import to_rgb
 
 DECODE_VERSION = 1
@@ -42,6 +44,7 @@ _TURNS = {
 }
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF tags
 _LONGEST_REASON = 150
+_QUOTED = re.compile(r"(?<![A-Za-z])b?(['\"]).*?(\1|$)")  # of the file's content, which is not for messages
 
 Image.init()
 _OPENED = tuple(name for name in formats.DECODED if name in Image.OPEN)  # Pillow may have been built without some
@@ -56,6 +59,8 @@ class Decoded:
 
     pixels: NDArray[np.uint8]
     format: str
+    size: tuple[int, int]
+    """Height and width of the image, also where `pixels` were reduced."""
 
 
 def decode(data: bytes, max_pixels: int) -> Decoded | ImageFailure:
@@ -65,6 +70,9 @@ def decode(data: bytes, max_pixels: int) -> Decoded | ImageFailure:
     """
     if not data:
         return ImageFailure(ErrorCode.EMPTY, "the object has no bytes")
+    format_ = formats.by_signature(data)
+    if (repeated := excess(format_, data)) is not None:
+        return ImageFailure(ErrorCode.TOO_SLOW, f"{format_}: {repeated}")
     size = formats.early_size(data)
     if size is not None and size[0] * size[1] > max_pixels:
         return _too_large(size, max_pixels)
@@ -92,7 +100,8 @@ def _decode(data: bytes, max_pixels: int) -> Decoded | ImageFailure:
     # After load: the tag may follow the pixels, and TIFFs are upright by now, with the tag removed.
     turn = _TURNS.get(_orientation(image))
     rgb = to_rgb(image)
-    return Decoded(np.asarray(rgb if turn is None else rgb.transpose(turn)), image.format or "")
+    pixels = np.asarray(rgb if turn is None else rgb.transpose(turn))
+    return Decoded(pixels, image.format or "", (pixels.shape[0], pixels.shape[1]))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -119,7 +128,7 @@ def _unidentified(data: bytes) -> ImageFailure:
     """Why no decoder took the data: ask the one that its signature belongs to."""
     format_ = formats.by_signature(data)
     if format_ is None:
-        return ImageFailure(ErrorCode.NOT_AN_IMAGE, f"begins like no known image format: {data[:12]!r}")
+        return ImageFailure(ErrorCode.NOT_AN_IMAGE, "begins like no known image format")
     if format_ not in _OPENED:
         return ImageFailure(ErrorCode.UNSUPPORTED, f"{format_} is not decoded here")
     factory: Callable[[io.BytesIO, str], object] = Image.OPEN[format_][0]
@@ -132,13 +141,13 @@ def _unidentified(data: bytes) -> ImageFailure:
 
 def _failure(data: bytes, error: Exception) -> ImageFailure:
     """A decoder's exception as a code: by its words, and by whether the file is as long as it says."""
-    reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+    reason = _QUOTED.sub("...", " ".join(str(error).split()))[:_LONGEST_REASON] or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         return ImageFailure(ErrorCode.TOO_LARGE, f"more than the bound of {Image.MAX_IMAGE_PIXELS} pixels")
     if isinstance(error, MemoryError):
-        return ImageFailure(ErrorCode.TOO_LARGE, "more memory than there is")
+        return ImageFailure(ErrorCode.TOO_LARGE, "decoding takes more memory than it may")
     format_ = formats.by_signature(data)
     if format_ is None:
         # TGA has no signature: what merely could be one, and then does not decode, is any file.
-        return ImageFailure(ErrorCode.NOT_AN_IMAGE, f"begins like no known image format: {data[:12]!r}")
+        return ImageFailure(ErrorCode.NOT_AN_IMAGE, "begins like no known image format")
     return ImageFailure(formats.judge(format_, data, reason), f"{format_}: {reason}")

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any
 
 import pyarrow as pa
 
 from masklake import storage
 from masklake.errors import ImageFailure
 from masklake.images.indexes import Indexes
-from masklake.images.pages import Place, place_of
+from masklake.images.pages import place_of
 from masklake.images.sources import SOURCES, source_named
 
+_FAILED = "failed before"
 
-def fetch(images: pa.Table, max_bytes: int) -> list[bytes | ImageFailure]:
-    """The bytes of each image, or why there are none; what failed before (when it was listed) is not asked for again.
+
+def fetch(images: pa.Table, max_bytes: int) -> Iterator[bytes | ImageFailure]:
+    """The bytes of each image, or why there are none, in order; what failed before (when it was listed) is not asked for again.
+
+    Images are read ahead as long as they are small, so that a bounded number of bytes is held: see `ahead`.
 
     Args:
         images: `pages.PAGE_SCHEMA` without the keys, as planned.
         max_bytes: of a larger image nothing is read where its size is known before.
     """
-    found: dict[int, bytes | ImageFailure] = {}
-    places: dict[str | None, dict[int, Place]] = defaultdict(dict)
-    for index, image in enumerate(images.to_pylist()):
-        if image["error_code"]:
-            found[index] = ImageFailure(image["error_code"], image["error_message"])
+    for kind, some in groupby(images.to_pylist(), _kind):
+        of_kind = list(some)
+        if kind is _FAILED:
+            yield from (ImageFailure(image["error_code"], image["error_message"]) for image in of_kind)
         else:
-            places[image["image_source"]][index] = place_of(image)
-    for name, of_kind in places.items():
-        found |= zip(of_kind, source_named(name).read(list(of_kind.values()), max_bytes), strict=True)
-    return [found[index] for index in range(images.num_rows)]
+            yield from source_named(kind).read([place_of(image) for image in of_kind], max_bytes)
+
+
+def _kind(image: Mapping[str, Any]) -> str | None:
+    return _FAILED if image["error_code"] else image["image_source"]
 
 
 def fetch_by_uri(uri: str, max_bytes: int | None = None, indexes: Indexes | None = None) -> bytes | ImageFailure:
@@ -40,5 +46,5 @@ def fetch_by_uri(uri: str, max_bytes: int | None = None, indexes: Indexes | None
     for source in SOURCES:
         place = source.find(uri, indexes)
         if place is not None:
-            return source.read([place], max_bytes)[0]
+            return next(iter(source.read([place], max_bytes)))
     return content

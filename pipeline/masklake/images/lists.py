@@ -109,11 +109,11 @@ class Lists(Source):
             except Unreadable as error:
                 if file.uri == asked.uri:
                     raise _refused(file.uri, error) from None
-                yield _failed(file, ImageFailure(ErrorCode.BROKEN, f"not a list of images that can be read: {error}"))
+                yield _failed(self.name, file, ImageFailure(ErrorCode.BROKEN, f"not a list of images that can be read: {error}"))
             except StorageError as error:
                 if file.uri == asked.uri:
                     raise
-                yield _failed(file, ImageFailure(error.code, str(error)))
+                yield _failed(self.name, file, ImageFailure(error.code, str(error)))
 
     def _pages(self, file: StoredFile, asked: Input, columns: Asked) -> Iterator[pa.Table]:
         schema = self.schema(file.uri, ())
@@ -137,7 +137,7 @@ def _refused(uri: str, error: Unreadable) -> Refused:
     return Refused(f"--input {uri}: not a list of images that can be read: {error}")
 
 
-def _failed(file: StoredFile, failure: ImageFailure) -> pa.Table:
+def _failed(name: str, file: StoredFile, failure: ImageFailure) -> pa.Table:
     """A list of several that cannot be read, as an image."""
     known = {"image_etag": [file.etag], "image_bytes": [file.size], "image_modified": [file.modified]}
-    return page([file.uri], error_code=[str(failure.code)], error_message=[failure.message], **known)
+    return page([file.uri], error_code=[str(failure.code)], error_message=[failure.message], image_source=pa.scalar(name), **known)

@@ -7,6 +7,7 @@ Signed and 32-bit samples, and floats beyond the usual ranges, have no agreed wh
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ _WHITE_IS_ZERO = 0
 _UINT16_MAX = 65535
 _FLOAT_WHITES = (1.0, 255.0, 65535.0)  # floats in [0, 1] are the norm; the others are integers stored as floats
 _WHITE = (255, 255, 255, 255)
+_STRIP_SAMPLES = 1 << 18
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -84,20 +86,34 @@ def _scale_integers(samples: NDArray[np.int32]) -> NDArray[np.uint8]:
 
 
 def _scale_floats(samples: NDArray[np.float32], *, inverted: bool) -> NDArray[np.uint8]:
-    finite = samples[np.isfinite(samples)]
-    lowest, highest = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    bounds = [(float(part.min()), float(part.max())) for part in map(_finite, _strips(samples)) if part.size]
+    lowest, highest = min((low for low, _ in bounds), default=0.0), max((high for _, high in bounds), default=0.0)
     if lowest >= 0 and highest <= _FLOAT_WHITES[-1]:
         lowest, highest = 0.0, next(white for white in _FLOAT_WHITES if highest <= white)
-    scaled = _stretch(np.nan_to_num(samples, nan=lowest, posinf=highest, neginf=lowest), lowest, highest)
+    scaled = _stretch(samples, lowest, highest, lambda part: np.nan_to_num(part, nan=lowest, posinf=highest, neginf=lowest))
     return 255 - scaled if inverted else scaled
 
 
-def _stretch(samples: NDArray[Any], lowest: float, highest: float) -> NDArray[np.uint8]:
+def _finite(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    return samples[np.isfinite(samples)]
+
+
+def _stretch(
+    samples: NDArray[Any], lowest: float, highest: float, prepare: Callable[[NDArray[Any]], NDArray[Any]] = lambda part: part
+) -> NDArray[np.uint8]:
     """`lowest` becomes 0 and `highest` 255; a constant image without an agreed white becomes black."""
-    if highest <= lowest:
-        return np.zeros(samples.shape, np.uint8)
-    scaled = (samples.astype(np.float64) - lowest) * (255.0 / (highest - lowest))
-    return np.rint(scaled).clip(0, 255).astype(np.uint8)
+    stretched = np.zeros(samples.shape, np.uint8)
+    if highest > lowest:
+        for part, into in zip(_strips(samples), _strips(stretched), strict=True):
+            scaled = (prepare(part).astype(np.float64) - lowest) * (255.0 / (highest - lowest))
+            into[:] = np.rint(scaled).clip(0, 255)
+    return stretched
+
+
+def _strips(samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Views of some samples at a time: arithmetic in wide numbers on the whole image would take several times its memory."""
+    flat = samples.reshape(-1)
+    return (flat[first : first + _STRIP_SAMPLES] for first in range(0, flat.size, _STRIP_SAMPLES))
 
 
 def _white_is_zero(image: Image.Image) -> bool:

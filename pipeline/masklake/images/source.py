@@ -23,6 +23,7 @@ from masklake.images.indexes import Indexes
 from masklake.images.keys import Asked
 from masklake.images.listing import There
 from masklake.images.pages import Place
+from masklake.images.patterns import ALL, Patterns
 from masklake.storage import StoredFile
 
 
@@ -47,6 +48,8 @@ class Input:
     """It is a list of images, which this column names; None where the column has a usual name."""
     since: datetime | None = None
     """Objects that were modified before need not be opened; `discover` leaves them out in any case."""
+    patterns: Patterns = ALL
+    """Which images to take, by their names; `discover` leaves out the others."""
     indexes: Indexes | None = None
     """Where it is kept what is inside of objects."""
 
@@ -112,8 +115,8 @@ class Source:
         """The images of an object whose name ends as `opens` says."""
         raise NotImplementedError
 
-    def read(self, places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
-        """The bytes of images of this kind, in order; many at once, each failure a value."""
+    def read(self, places: Sequence[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
+        """The bytes of images of this kind, in order, each failure a value; many at once, but no more bytes of them than a bound."""
         raise NotImplementedError
 
     def find(self, uri: str, indexes: Indexes | None) -> Place | None:

@@ -37,7 +37,7 @@ def checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     if model_type is None:
         raise Refused(f"{name}: its config.json names no model_type, so it was not written by transformers")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise Refused(f"{name}: model_type {model_type!r} is none of the known families {', '.join(sorted(FAMILIES))}")
+        raise Refused(f"{name}: model_type {model_type!r} is not one of the known families {', '.join(sorted(FAMILIES))}")
     _check_class(config, FAMILIES[model_type], name)
     for key, value in _entries(config, name):
         _check_bounds(key, value, name)

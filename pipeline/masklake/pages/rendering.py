@@ -14,13 +14,14 @@ from __future__ import annotations
 import base64
 import functools
 import io
-import unicodedata
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
+
+from masklake.spelling import visible
 
 _QUALITY = 80
 
@@ -49,20 +50,6 @@ def environment() -> Environment:
 def _shown(value: Any) -> Any:
     """A value as templates print it, before it is escaped. What is HTML already comes from a template."""
     return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
-
-
-def visible(text: str) -> str:
-    """Text whose controls are spelt out, among them those that turn the reading direction around: they make a text look like another."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    # Joiners belong to scripts and emoji; every other format character, control, surrogate and line separator is spelt out.
-    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and character not in "\u200c\u200d":
-        return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
-    return character
 
 
 def short(text: str, longest: int) -> str:

@@ -29,6 +29,8 @@ from masklake.table.keys import KeyFile, Wanted
 
 LOAD_CPUS = (0.9, 0.4, 0.2, 0.1)  # different from an actor's, which keeps the stages apart; fewer where nodes are small
 WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be preferred until everything is loaded
+RETRIES = 20
+"""Of a task or call whose worker or node was lost: by default Ray would start the next worker for ever. An error is never retried."""
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _SHARE_ROWS = 1_000_000  # of the table, read by one task: about a second's work, so that the cluster ends together
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
@@ -104,7 +106,9 @@ def done_digests(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> It
     shares = [pa.table({"files": [pickle.dumps(share)]}) for share in _by_rows(files)]
     if not shares:
         return
-    dataset = ray.data.from_arrow(shares).map_batches(read, batch_size=1, batch_format="pyarrow", num_cpus=1)
+    dataset = ray.data.from_arrow(shares).map_batches(
+        read, batch_size=1, batch_format="pyarrow", num_cpus=1, ray_remote_args_fn=_task_options
+    )
     for batch in batches(dataset):
         yield from batch.cast(DIGESTS).to_batches()
 
@@ -138,7 +142,13 @@ def build(work: Work, resources: Resources) -> Dataset:
     return (
         # Blocks of our own: a read operator would ask for whole CPUs beside the stages', and starve the writing.
         ray.data.from_arrow([pa.table({"first": [first], "end": [end]}) for first, end in _shares(work.groups)])
-        .map_batches(load, batch_size=1, batch_format="pyarrow", num_cpus=load_cpus(resources, _cpus_of_nodes()))
+        .map_batches(
+            load,
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=load_cpus(resources, _cpus_of_nodes()),
+            ray_remote_args_fn=_task_options,
+        )
         .map_batches(
             _SegmentActor,
             fn_constructor_args=(work, resources.cpus_per_actor),
@@ -151,9 +161,20 @@ def build(work: Work, resources: Resources) -> Dataset:
             ),
             num_cpus=resources.cpus_per_actor,
             num_gpus=resources.gpus_per_actor,
+            ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
         )
-        .map_batches(write, batch_size=resources.packets_per_write, batch_format="pyarrow", num_cpus=WRITE_CPUS)
+        .map_batches(
+            write,
+            batch_size=resources.packets_per_write,
+            batch_format="pyarrow",
+            num_cpus=WRITE_CPUS,
+            ray_remote_args_fn=_task_options,
+        )
     )
+
+
+def _task_options() -> dict[str, int]:
+    return {"max_retries": RETRIES}
 
 
 def load_cpus(resources: Resources, nodes: Sequence[float]) -> float:

@@ -59,6 +59,12 @@ class Plan:
     groups: int
     left_out: int = 0
     """Entries of the listing of which the condition is not true."""
+    excluded: int = 0
+    """Images that patterns leave out, and objects that hold some."""
+    older: int = 0
+    """Of the others, those that were modified too early."""
+    unlike_images: int = 0
+    """Of the listing's entries, objects that are no images by their names."""
 
 
 @dataclass(frozen=True)

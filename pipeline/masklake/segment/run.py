@@ -25,15 +25,12 @@ import pyarrow as pa
 
 from masklake import stopping, storage
 from masklake.cluster import Pulse, cluster_when_asked
-from masklake.config import time_of
 from masklake.errors import ImageFailure, MasklakeError, Say
 from masklake.images import conditions, decode
 from masklake.images.conditions import Condition
-from masklake.images.discover import carried_columns, discover
+from masklake.images.decode import Decoded
+from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch_by_uri
-from masklake.images.indexes import Indexes
-from masklake.images.source import Input
-from masklake.images.sources import source_of
 from masklake.inference import checkpoint
 from masklake.inference import source as model_source
 from masklake.inference.checkpoint import ModelDescription
@@ -41,9 +38,10 @@ from masklake.inference.options import Options
 from masklake.inference.source import ModelSource
 from masklake.pages.cards import Card, card_from
 from masklake.schema import TABLE, Status
-from masklake.segment import flow, gallery, report
+from masklake.segment import flow, gallery, images, report
 from masklake.segment.digests import digest
 from masklake.segment.gallery import GalleryInput
+from masklake.segment.images import Images
 from masklake.segment.plan import Plan, WorkList, make_plan
 from masklake.segment.report import RunFacts, RunTotals
 from masklake.segment.settings import Config
@@ -125,7 +123,7 @@ def segment(config: Config, listener: Listener) -> Summary:
         MasklakeError: the run broke off; what was committed stays.
     """
     where = None if config.where is None else conditions.parse(config.where)
-    storage.check_input(config.input)
+    images.check(config)
     storage.check_output(config.output)
     check_log(config.output)
     if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
@@ -162,17 +160,8 @@ class _Run:
         self.started_at, self._started = datetime.now(UTC), time.monotonic()
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         self.table_uri = storage.normalise(config.output).rstrip("/")
-        self._asked = Input(
-            config.input,
-            bytes_column=config.bytes_column,
-            key_column=config.key_column,
-            uri_column=config.uri_column,
-            since=None if config.since is None else time_of(config.since, self.started_at),
-            indexes=Indexes(f"{self.table_uri}/_masklake/shards/", kept=not config.dry_run),
-        )
-        self._source = source_of(self._asked)
-        self.scope = self._source.fences(self._asked)
-        self.carried = carried_columns(self._asked, config.carry, self._source)
+        self._images = Images(config, self.started_at, self.table_uri)
+        self.scope, self.carried = self._images.scope, self._images.carried
         self._where = where
         self.folder = runs.run_folder(self.table_uri, self.run_id)
         self.totals, self.steady_rate = RunTotals(), 0.0
@@ -189,8 +178,8 @@ class _Run:
         where_keys = self._where.keys if self._where else ()
         hive_columns = tuple(name for name in self.config.partition_by if name not in TABLE.names)
         planned = make_plan(
-            discover(self._asked, (*hive_columns, *where_keys), self.carried, self._source),
-            self._done(table, Wanted(fingerprints, self._source.may_hold(self._asked))) if table else None,
+            self._images.pages((*hive_columns, *where_keys)),
+            self._done(table, Wanted(fingerprints, self._images.may_hold())) if table else None,
             fingerprints,
             where=self._where,
             retry_errors=self.config.retry_errors,
@@ -198,12 +187,8 @@ class _Run:
             work_list=None if self.config.dry_run else WorkList(self.folder, GROUP_ROWS, hive_columns, self.carried),
         )
         self.totals = self.totals.spend("plan", time.monotonic() - started)
-        self.listener.say(
-            f"{planned.images:,} images, {planned.bytes:,} bytes; {planned.done_images:,} already done, {planned.todo_images:,} to do; "
-            f"of earlier errors, {planned.retried_errors:,} rows to retry, {planned.kept_errors:,} left alone"
-            + (" (--retry-errors picks them up)" if planned.kept_errors else "")
-            + (f"; {planned.left_out:,} are left out by --where" if planned.left_out else "")
-        )
+        planned = self._images.counted(planned)
+        self.listener.say(self._images.describe(planned))
         return planned
 
     def _done(self, table: Table, wanted: Wanted) -> Iterator[pa.RecordBatch]:
@@ -218,8 +203,8 @@ class _Run:
 
     def end_without_work(self, outcome: str, planned: Plan | None = None) -> Summary:
         """The summary of a dry run, of one that found nothing missing, or of one that gave way to another."""
-        if outcome == "nothing to do":
-            self.listener.say("nothing to do: the table holds everything; no model was started")
+        if outcome == "nothing to do" and planned:
+            self.listener.say(f"nothing to do: {self._images.describe_nothing(planned)}; no model was started")
         return {
             "outcome": outcome,
             "run_id": self.run_id,
@@ -301,6 +286,7 @@ class _Run:
             stamp=RunStamp(config.model, model.revision, model.fingerprints, self.run_id, table.run_order, self.started_at),
             max_pixels=config.max_pixels,
             max_image_bytes=config.max_image_bytes,
+            max_decode_seconds=config.max_decode_seconds,
             precision=config.precision,
             batch_size=config.batch_size,
             compiled=config.compile,
@@ -387,11 +373,14 @@ class _Run:
             driver_peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         )
 
+    def _decode(self, content: bytes) -> Decoded | ImageFailure:
+        return decode_apart(content, self.config.max_pixels, self.config.max_decode_seconds)
+
     def _cards(self) -> Iterator[Card]:
         """A few of the run's images, read again, with their masks."""
         for sample in self.totals.samples[: self.config.gallery_images]:
-            content = fetch_by_uri(sample.image_uri, self.config.max_image_bytes, self._asked.indexes)
-            image = content if isinstance(content, ImageFailure) else decode.decode(content, self.config.max_pixels)
+            content = fetch_by_uri(sample.image_uri, self.config.max_image_bytes, self._images.asked.indexes)
+            image = content if isinstance(content, ImageFailure) else self._decode(content)
             if isinstance(image, ImageFailure):
                 continue  # it was there a moment ago; a picture less is no reason to fail a finished run
             with suppress(storage.StorageError):  # compacted and vacuumed since

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from masklake.config import Condition, Model, Names, Program, Share, Shown, Tasks, Time, Uri
 from masklake.tasks import Task
@@ -35,7 +35,7 @@ def _carried_name(names: tuple[str, ...]) -> tuple[str, ...]:
     from masklake.schema import SEGMENT, TABLE
 
     if len({name.lower() for name in names}) < len(names):
-        raise ValueError("names something twice, but for upper and lower case")
+        raise ValueError("lists a name twice (upper and lower case count as the same)")
     for name in names:
         if name.lower() in (*TABLE.names, *(field.name for field in SEGMENT)):
             raise ValueError(f"{name!r} is a column of the table, or of its segments, already: give the input's another name")
@@ -43,6 +43,22 @@ def _carried_name(names: tuple[str, ...]) -> tuple[str, ...]:
             raise ValueError(f"{name!r} is not a column name: use letters, digits and '_'")
     return names
 
+
+def _patterns(value: object) -> object:
+    """Accept several patterns with commas between them, but for commas in braces."""
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else value
+    parts, depth = [""], 0
+    for letter in value:
+        depth += {"{": 1, "}": -1}.get(letter, 0)
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
 _COLUMN = r"^[^&=]+$"  # it becomes part of image URIs
 
@@ -106,6 +122,11 @@ class RunConfig(BaseModel):
     since: Time | None = Field(
         None, description="only objects modified at or after this time (2026-11-22, 2026-11-22T10:00Z), or so long ago (30m, 24h, 7d)"
     )
+    include: Annotated[Patterns, Shown("PATTERN")] = Field(
+        (), description="only images of these names ('*.jpg'), or in these folders ('raw/*.{jpg,png}', 'raw/': all below any folder raw)"
+    )
+    exclude: Annotated[Patterns, Shown("PATTERN")] = Field((), description="all but images of these names, or in these folders")
+    allow_empty: bool = Field(False, description="an input without any image is nothing to do; without this it is refused, as a mistake")
     where: Condition | None = Field(
         None,
         description="only images of which this SQL condition is true: on image_uri, image_bytes, image_modified and the hive-style keys",
@@ -124,12 +145,15 @@ class RunConfig(BaseModel):
         description="where another run on the same or overlapping input is alive: take over from it, wait until it is over, or do nothing",
     )
     lease_seconds: Annotated[float, Shown("SECONDS")] = Field(
-        30.0, ge=10, description="wait, skip: another run is dead when it has shown no sign of life for so long; it gives one every 3 s"
+        30.0, ge=10, description="wait, skip: another run is dead when it has not responded for so long; it gives one every 3 s"
     )
     limit: Annotated[int | None, Shown("IMAGES")] = Field(None, ge=1, description="process at most so many images in this run")
     dry_run: bool = Field(False, description="print the plan and start nothing")
     retry_errors: bool = Field(False, description="process images again whose rows are errors")
     max_error_rate: Share = Field(0.5, description="exit with code 3 where more than this share of the run's images failed")
+    max_decode_seconds: Annotated[float, Shown("SECONDS")] = Field(
+        120.0, gt=0, description="an image that takes more CPU to decode is an error (too_slow); --retry-errors does it again"
+    )
     batch_size: Annotated[int | None, Shown("IMAGES")] = Field(
         None, ge=1, description="images per forward pass (default: chosen by device and input size)"
     )

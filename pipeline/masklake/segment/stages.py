@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from masklake.errors import ImageFailure
-from masklake.images.decode import decode
+from masklake.images.decode import Decoded
+from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch
 from masklake.inference import preprocess
 from masklake.inference.checkpoint import ModelDescription
@@ -61,6 +63,7 @@ class Work:
     stamp: RunStamp
     max_pixels: int
     max_image_bytes: int
+    max_decode_seconds: float
     precision: str
     batch_size: int | None
     compiled: bool
@@ -76,14 +79,9 @@ def digest_files(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> It
 def load_group(work: Work, index: int) -> Iterator[pa.Table]:
     """Fetch, decode and resize one group of the plan; yields tables of at most about 16 MiB of pixels, one row per image."""
     group = plan.read_group(work.plan_uri, index)
-    started = time.perf_counter()
-    contents = fetch(group, work.max_image_bytes)
-    fetch_seconds = (time.perf_counter() - started) / max(1, group.num_rows)
-    group = _with_sizes(group.drop_columns(["image_container", "image_start", "image_source"]), contents)
-    first, size, loaded = 0, 0, []
-    for row, content in enumerate(contents):
-        loaded.append({**_load_image(content, work), "fetch_seconds": fetch_seconds})
-        contents[row] = b""  # an encoded image is not needed beside its pixels
+    first, size, loaded = 0, 0, list[dict[str, Any]]()
+    for row, (content, seconds) in enumerate(_timed(fetch(group, work.max_image_bytes))):
+        loaded.append({**_load_image(content, work), "fetch_seconds": seconds})
         size += len(loaded[-1].get("pixels") or b"")
         if size >= _CHUNK_BYTES:
             yield _join(group.slice(first, len(loaded)), loaded)
@@ -92,33 +90,45 @@ def load_group(work: Work, index: int) -> Iterator[pa.Table]:
         yield _join(group.slice(first), loaded)
 
 
-def _with_sizes(group: pa.Table, contents: Sequence[bytes | ImageFailure]) -> pa.Table:
-    """The group with the sizes that only reading told: those of a table's rows."""
-    sizes = pa.array([None if isinstance(content, ImageFailure) else len(content) for content in contents], pa.int64())
-    return group.set_column(group.schema.get_field_index("image_bytes"), "image_bytes", pc.coalesce(group["image_bytes"], sizes))
+def _timed(contents: Iterator[bytes | ImageFailure]) -> Iterator[tuple[bytes | ImageFailure, float]]:
+    """Each of the contents with the seconds that it took to come."""
+    while True:
+        started = time.perf_counter()
+        content = next(contents, None)
+        if content is None:
+            return
+        yield content, time.perf_counter() - started
 
 
 def _load_image(content: bytes | ImageFailure, work: Work) -> dict[str, Any]:
-    """Decode and resize one image: the columns of `_LOADED`, or the failure's columns."""
+    """Decode and resize one image: the columns of `_LOADED`, or the failure's columns, and its `size`, where only reading told it."""
     started = time.perf_counter()
-    decoded = content if isinstance(content, ImageFailure) else decode(content, work.max_pixels)
+    decoded = content if isinstance(content, ImageFailure) else _decode(content, work)
+    size = None if isinstance(content, ImageFailure) else len(content)
     if isinstance(decoded, ImageFailure):
-        return {"error_code": str(decoded.code), "error_message": decoded.message, "decode_seconds": time.perf_counter() - started}
-    height, width, _ = decoded.pixels.shape
-    pixels = preprocess.resize(decoded.pixels, work.description.resize)
+        seconds = time.perf_counter() - started
+        return {"error_code": str(decoded.code), "error_message": decoded.message, "size": size, "decode_seconds": seconds}
     return {
-        "width": width,
-        "height": height,
+        "size": size,
+        "width": decoded.size[1],
+        "height": decoded.size[0],
         "format": decoded.format,
-        "pixels": pixels.tobytes(),
-        "pixels_height": pixels.shape[0],
-        "pixels_width": pixels.shape[1],
+        "pixels": decoded.pixels.tobytes(),
+        "pixels_height": decoded.pixels.shape[0],
+        "pixels_width": decoded.pixels.shape[1],
         "decode_seconds": time.perf_counter() - started,
     }
 
 
+def _decode(content: bytes, work: Work) -> Decoded | ImageFailure:
+    return decode_apart(content, work.max_pixels, work.max_decode_seconds, partial(preprocess.resize, plan=work.description.resize))
+
+
 def _join(group: pa.Table, loaded: Sequence[dict[str, Any]]) -> pa.Table:
-    """The plan's columns beside what loading found."""
+    """The plan's columns, but for those that say where an image lies, beside what loading found."""
+    group = group.drop_columns(["image_container", "image_start", "image_source"])
+    sizes = pc.coalesce(group["image_bytes"], pa.array([row["size"] for row in loaded], pa.int64()))
+    group = group.set_column(group.schema.get_field_index("image_bytes"), "image_bytes", sizes)
     for name in ("error_code", "error_message"):
         column = pa.array([row.get(name) for row in loaded], pa.string())
         group = group.set_column(group.schema.get_field_index(name), name, column)

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
 from fsspec import available_protocols
-from fsspec.utils import glob_translate
 
 from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.storage import s3
@@ -30,8 +30,20 @@ from masklake.storage.checks import refuse_unless
 from masklake.storage.connections import connection
 from masklake.storage.faults import StorageError, failure, with_retries
 from masklake.storage.files import PAGE, Span, StoredFile, cache_root
+from masklake.storage.nearby import suggestion
 from masklake.storage.stores import LocalStore, Store
-from masklake.storage.uris import as_folder, glob_root, is_glob, is_uri, normalise, split_s3
+from masklake.storage.uris import (
+    alternatives,
+    as_folder,
+    fixed_part,
+    glob_regex,
+    glob_root,
+    glob_roots,
+    is_glob,
+    is_uri,
+    normalise,
+    split_s3,
+)
 
 __all__ = [
     "CONCURRENCY",
@@ -39,6 +51,7 @@ __all__ = [
     "Span",
     "StorageError",
     "StoredFile",
+    "alternatives",
     "cache_root",
     "cached_folder",
     "check_input",
@@ -48,7 +61,9 @@ __all__ = [
     "delta_uri",
     "download_folder",
     "exists",
+    "fixed_part",
     "glob_files",
+    "glob_regex",
     "glob_root",
     "iceberg_options",
     "is_glob",
@@ -56,6 +71,7 @@ __all__ = [
     "list_files",
     "list_names",
     "list_prefix",
+    "nearby",
     "normalise",
     "open_file",
     "read_bytes",
@@ -69,8 +85,6 @@ __all__ = [
 
 CONCURRENCY = 32
 """Requests under way at once, of one process."""
-
-_NAMES_OF_FILES = (".parquet", ".tar", "/manifest.json")
 
 _T = TypeVar("_T")
 _Thing = TypeVar("_Thing")
@@ -98,22 +112,23 @@ def list_prefix(prefix: str) -> Iterator[list[StoredFile]]:
 
 
 def glob_files(pattern: str) -> Iterator[list[StoredFile]]:
-    """Every file whose URI matches a pattern, in pages; `*` and `?` stay within a folder, `**` spans folders, and a pattern that ends in a
-    slash means everything below the folders that match.
+    """Every file whose URI matches a pattern, in pages; `*` and `?` stay within a folder, `**` spans folders, braces hold alternatives, and
+    a pattern that ends in a slash means everything below the folders that match.
 
     Raises:
         Refused: the pattern is in the bucket's name, or is none.
         StorageError: the listing failed, after retries.
     """
-    uri = normalise(pattern)
-    try:
-        matches = re.compile(glob_translate(f"{uri}**" if uri.endswith("/") else uri)).fullmatch
-    except (ValueError, re.error) as error:
-        raise Refused(f"{pattern}: not a pattern: {error}") from None
-    for page in _pages(glob_root(pattern)):
-        found = [file for file in page if matches(file.uri)]
-        if found:
-            yield found
+    matches, roots = re.compile(glob_regex(normalise(pattern))).fullmatch, glob_roots(pattern)
+    for root in roots:
+        try:
+            for page in _pages(root):
+                found = [file for file in page if matches(file.uri)]
+                if found:
+                    yield found
+        except StorageError as error:
+            if error.code != ErrorCode.NOT_FOUND or len(roots) == 1:  # of several folders, some need not be there
+                raise
 
 
 def stat_many(uris: Sequence[str]) -> list[StoredFile | ImageFailure]:
@@ -193,8 +208,8 @@ def delete_files(uris: Sequence[str]) -> None:
             raise StorageError(uri, answer)
 
 
-def list_names(uri: str) -> list[str]:
-    """The names directly below a folder, sorted; those of folders end in a slash. A folder that does not exist has none.
+def list_names(uri: str, most: int | None = None) -> list[str]:
+    """The names directly below a folder, sorted, or `most` of them; those of folders end in a slash. A folder that is not there has none.
 
     Raises:
         StorageError: the store did not say, after retries.
@@ -202,10 +217,24 @@ def list_names(uri: str) -> list[str]:
 
     def look(store: Store, name: str) -> list[str]:
         with suppress(FileNotFoundError, NotADirectoryError):
-            return sorted(store.names(as_folder(name)))
+            return sorted(islice(store.names(as_folder(name)), most))
         return []
 
     return _one(uri, look)
+
+
+def nearby(uri: str) -> str:
+    """A clause on what there is near a URI at which there is nothing, such as `did you mean s3://lake/images/?`; empty where nobody knows.
+
+    Raises:
+        StorageError: the store did not say, after retries.
+    """
+
+    def names_in(store: Store, folder: str) -> Iterator[str]:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield from store.names(folder)
+
+    return _one(uri, lambda store, name: suggestion(name, lambda folder: names_in(store, folder)))
 
 
 def open_file(uri: str) -> BinaryIO:
@@ -259,12 +288,12 @@ def _there(answer: StoredFile | ImageFailure, folder: str) -> StoredFile:
 
 
 def check_input(uri: str, setting: str = "--input") -> None:
-    """See within seconds whether images can be listed below a URI or pattern, or read from a manifest. An empty prefix is fine.
+    """See within seconds whether something can be listed below a URI or pattern, or read there. An empty prefix is fine.
 
     Refusals name `setting`.
 
     Raises:
-        Refused: wrong or no credentials, no such bucket, path or manifest, no answer, or a scheme that is not supported.
+        Refused: wrong or no credentials, no such bucket or path, no answer, or a scheme that is not supported.
     """
     refuse_unless(setting, uri, "list and read", lambda: _check_readable(uri))
 
@@ -303,16 +332,13 @@ def delta_uri(uri: str) -> str:
 def _check_readable(uri: str) -> None:
     # The folder before a pattern's first wildcard must be there; the rest of its name is only a prefix.
     target = glob_root(uri).rpartition("/")[0] + "/" if is_glob(uri) else normalise(uri)
-    store = _store(target)
-    store.check_readable(target)
-    if target.endswith(_NAMES_OF_FILES):
-        try:
-            store.stat(target)  # a manifest or shard must be there, while an S3 prefix may be empty
-        except FileNotFoundError:
-            if not any(store.names(as_folder(target))):  # a folder may be called like a file
-                raise FileNotFoundError(target) from None  # S3's 404 alone could mean the bucket
-        except IsADirectoryError:
-            return
+    try:
+        _store(target).check_readable(target)
+    except FileNotFoundError:
+        if not target.startswith("file://"):  # in object storage it means the bucket
+            raise
+        clause = nearby(target)
+        raise Refused(f"{uri}: there is no such file or folder: correct the path{'; ' if clause else ''}{clause}") from None
 
 
 def _store(uri: str) -> Store:

@@ -36,7 +36,7 @@ class Store:
             with suppress(*vanished):
                 for entry in self._entries(folders.pop()):
                     if isinstance(entry, str):
-                        folders.append(entry)
+                        folders += [entry] if entry.startswith(prefix) else []
                     elif entry.uri.startswith(prefix):
                         page.append(entry)
                     if len(page) == PAGE:

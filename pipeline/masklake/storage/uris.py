@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
+
+from fsspec.utils import glob_translate
 
 from masklake.errors import Refused
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-_GLOB = re.compile(r"[*?\[]")
+_GLOB = re.compile(r"[*?\[]|\{[^{}]*,[^{}]*\}")
+_MOST_ALTERNATIVES = 1000
 _S3_SCHEMES = ("s3", "s3a", "s3n")
 
 
@@ -52,22 +56,90 @@ def _has_password(scheme: str, rest: str) -> bool:
 
 
 def is_glob(uri: str) -> bool:
-    """Whether a URI is a pattern (has `*`, `?` or `[`) rather than a name."""
+    """Whether a URI is a pattern (has `*`, `?`, `[` or braces with a comma) rather than a name."""
     return _GLOB.search(uri) is not None
 
 
+def alternatives(pattern: str) -> list[str]:
+    """A pattern without its braces, which stand for several as they do in a shell: `{a,b{1,2}}` is `a`, `b1` and `b2`; each once.
+
+    Raises:
+        Refused: they are too many.
+    """
+    found, waiting = list[str](), [pattern]
+    while waiting:
+        text = waiting.pop()
+        braces = _first_braces(text)
+        if braces is None:
+            found.append(text)
+        else:
+            before, parts, after = braces
+            waiting += [before + part + after for part in reversed(parts)]
+        if len(found) + len(waiting) > _MOST_ALTERNATIVES:
+            raise Refused(f"{pattern}: its braces stand for more than {_MOST_ALTERNATIVES:,} patterns: use * or ?")
+    return list(dict.fromkeys(found))
+
+
+def _first_braces(text: str) -> tuple[str, list[str], str] | None:
+    """What is before, between the commas of, and behind the first braces that have a comma of their own."""
+    for opening, letter in enumerate(text):
+        if letter != "{":
+            continue
+        depth, cuts = 0, [opening]
+        for place in range(opening, len(text)):
+            depth += {"{": 1, "}": -1}.get(text[place], 0)
+            if depth == 1 and text[place] == ",":
+                cuts.append(place)
+            if not depth:
+                if len(cuts) > 1:
+                    cuts.append(place)
+                    return text[:opening], [text[first + 1 : end] for first, end in pairwise(cuts)], text[place + 1 :]
+                break
+    return None
+
+
+def fixed_part(uri: str) -> str:
+    """What comes before the first wildcard of a pattern without braces; the whole of a name."""
+    wildcard = _GLOB.search(uri)
+    return uri[: wildcard.start()] if wildcard else uri
+
+
 def glob_root(pattern: str) -> str:
-    """What comes before a pattern's first wildcard: a prefix of every URI that matches.
+    """What every URI that matches a pattern begins with: what comes before the first wildcard.
 
     Raises:
         Refused: the pattern is in the bucket's name.
     """
-    uri = normalise(pattern)
-    wildcard = _GLOB.search(uri)
-    root = uri[: wildcard.start()] if wildcard else uri
+    root = os.path.commonprefix([fixed_part(each) for each in alternatives(normalise(pattern))])  # noqa: RUF071 - of names, not of folders
     if root.count("/") < 3:
         raise Refused(f"{pattern}: the bucket cannot be a pattern; name one bucket")
     return root
+
+
+def glob_roots(pattern: str) -> list[str]:
+    """The prefixes below which all URIs lie that match a pattern, none inside of another: one, or several where there are braces.
+
+    Raises:
+        Refused: the pattern is in the bucket's name.
+    """
+    roots: list[str] = []
+    for root in sorted(map(glob_root, alternatives(normalise(pattern)))):
+        if not roots or not root.startswith(roots[-1]):
+            roots.append(root)
+    return roots
+
+
+def glob_regex(pattern: str) -> str:
+    """A pattern as a regular expression for whole names; one that ends in a slash means everything below.
+
+    Raises:
+        Refused: it is no pattern.
+    """
+    try:
+        parts = [glob_translate(f"{each}**" if each.endswith("/") else each).removesuffix(r"\Z") for each in alternatives(pattern)]
+        return re.compile(f"(?:{'|'.join(parts)})").pattern
+    except (ValueError, re.error) as error:
+        raise Refused(f"{pattern}: not a pattern: {error}") from None
 
 
 def as_folder(uri: str) -> str:

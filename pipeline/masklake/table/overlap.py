@@ -43,7 +43,7 @@ def only_dead(table: Table, scope: str, lease_seconds: float, say: Callable[[str
         if any(ahead.values()):
             return False
         if not ahead:
-            say(f"run {', '.join(marker.run_id for marker in unfinished)} shows no sign of life and did not finish: what it left goes")
+            say(f"run {', '.join(marker.run_id for marker in unfinished)} has stopped responding; deleting its uncommitted files")
             return True
         show(f"looking whether run {', '.join(sorted(ahead))} is alive")
         time.sleep(LOOK_SECONDS)
@@ -58,7 +58,7 @@ def may_go_on(
     Args:
         scope: the normalised input.
         on_overlap: `takeover`, `wait` or `skip`.
-        lease_seconds: a run that shows no sign of life for so long is dead.
+        lease_seconds: a run that does not respond for so long is dead.
         say: told of each change.
         show: told every two seconds what we are waiting for.
     """
@@ -68,7 +68,7 @@ def may_go_on(
         ahead = watch.look(unfinished, time.monotonic())
         if not ahead:
             for marker in unfinished:
-                say(f"run {marker.run_id} has shown no sign of life for {lease_seconds:g} s: taken for dead")
+                say(f"run {marker.run_id} has not responded for {lease_seconds:g} s: treated as dead")
             break
         alive = ", ".join(sorted(run_id for run_id in ahead if ahead[run_id]))
         if alive and on_overlap == "skip":

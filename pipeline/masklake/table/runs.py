@@ -8,11 +8,11 @@ holds without them.
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError
@@ -45,19 +45,19 @@ class Marker:
     """The id of the Delta table, which another one at the same place does not have."""
 
 
-def _prefix(input_uri: str) -> str:
-    """What every image URI of an input starts with: the folder with its '/', or the part of a glob before its first wildcard.
+def _prefixes(input_uri: str) -> list[str]:
+    """What every image URI of an input starts with, one of these: the folder with its '/', or the part of a glob before its first wildcard.
 
     A single file or a manifest counts as a folder of its own, which overlaps with nothing but itself and the folders above it.
     """
-    plain = re.split(r"[*?\[]", input_uri, maxsplit=1)[0]
-    return plain if plain != input_uri else input_uri.rstrip("/") + "/"
+    patterns = storage.alternatives(input_uri)
+    return [storage.fixed_part(each) if storage.is_glob(each) else each.rstrip("/") + "/" for each in patterns]
 
 
 def overlap(left: str, right: str) -> bool:
     """Whether two inputs may hold the same image: they are equal, or one lies inside the other."""
-    first, second = _prefix(left), _prefix(right)
-    return first.startswith(second) or second.startswith(first)
+    pairs = product(_prefixes(left), _prefixes(right))
+    return any(first.startswith(second) or second.startswith(first) for first, second in pairs)
 
 
 def run_folder(table_uri: str, run_id: str) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masklake.errors import ImageFailure, MasklakeError
-from masklake.images.decode import Decoded, decode
+from masklake.images.decode import Decoded
+from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch_by_uri
 from masklake.truth.formats import BadTruth, Coding, Truth, TruthImage
 from masklake.truth.regions import class_map, masks, size_of
@@ -92,7 +93,7 @@ def load_image(uri: str) -> Decoded:
         BadExample: it cannot be read.
     """
     content = fetch_by_uri(uri)
-    image = content if isinstance(content, ImageFailure) else decode(content, MAX_PIXELS)
+    image = content if isinstance(content, ImageFailure) else decode_apart(content, MAX_PIXELS)
     if isinstance(image, ImageFailure):
         raise BadExample(f"{uri}: {image.message}")
     return image

@@ -172,6 +172,6 @@ def _check_finite(value: float, what: str, step: int, images: list[str] | tuple[
     if not math.isfinite(value):
         of = f" on {', '.join(images)}" if images else ""
         raise MasklakeError(
-            f"{what} is {value} at step {step + 1}{of}: training cannot go on. Look at these images and their truth, or lower --rate or "
-            "--clip and give another --output; the last saved state stays"
+            f"{what} is {value} at step {step + 1}{of}: training cannot go on. Look at these images and their ground truth, or lower "
+            "--rate or --clip and give another --output; the last saved state stays"
         )

@@ -101,7 +101,7 @@ def start(folder: Path | None, config_file: Path | None, backbone: Path | None, 
         config = model_config.read(folder or Path(), name)
     family, texts = str(config["model_type"]), tokenizer or folder
     if family not in PARTS:
-        raise Refused(f"{name}: model_type {family!r} is none of those that are trained here: {', '.join(PARTS)}")
+        raise Refused(f"{name}: model_type {family!r} cannot be trained here; these can: {', '.join(PARTS)}")
     if family == "oneformer":
         if texts is None:
             raise Refused("--tokenizer is missing: OneFormer learns from texts, give a folder with a CLIP tokenizer (tokenizer.json)")

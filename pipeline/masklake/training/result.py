@@ -14,6 +14,7 @@ from masklake.inference import checkpoint, weights
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.families import FAMILIES
 from masklake.inference.options import Options
+from masklake.spelling import visible
 from masklake.training.curves import svg
 from masklake.training.examples import DataSet
 from masklake.training.models import Learner, Start
@@ -57,7 +58,13 @@ def write_story(folder: Path, history: Sequence[Mapping[str, Any]], card: str) -
 def card(begin: Start, base: str, data: DataSet, sizes: tuple[int, int], asked: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
     """The model card: data, classes, scores, settings, and the base's licence, under which the result stands as well."""
     licence = checkpoint.licence_of(begin.folder or begin.backbone) if begin.pretrained_backbone else ""  # type: ignore[arg-type]
-    head = ["---", *([f"license: {licence}"] if licence else []), "pipeline_tag: image-segmentation", "library_name: transformers", "---"]
+    head = [
+        "---",
+        *([f"license: {json.dumps(licence)}"] if licence else []),
+        "pipeline_tag: image-segmentation",
+        "library_name: transformers",
+        "---",
+    ]
     scores = (
         ", ".join(f"{name} {value:.4f}" for name, value in best.items() if name != "step") + f" (after {best['step']} steps)"
         if best
@@ -72,11 +79,11 @@ def card(begin: Start, base: str, data: DataSet, sizes: tuple[int, int], asked: 
         ("validation", scores),
     ]
     classes = [
-        f"| {index} | {label} | {'thing' if index in data.thing_ids else 'stuff'} | {data.counts.get(index, 0)} |"
+        f"| {index} | {_in_cell(label)} | {'thing' if index in data.thing_ids else 'stuff'} | {data.counts.get(index, 0)} |"
         for index, label in data.labels.items()
     ]
-    settings = "\n".join(f"    {name}: {value}" for name, value in asked.items())
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    settings = "\n".join(f"    {name}: {visible(str(value))}" for name, value in asked.items())
+    table = "\n".join(f"| {name} | {_in_cell(value)} |" for name, value in rows)
     return (
         "\n".join(head)
         + f"\n# A segmentation model trained by masklake\n\n| | |\n|---|---|\n{table}\n\n"
@@ -84,6 +91,11 @@ def card(begin: Start, base: str, data: DataSet, sizes: tuple[int, int], asked: 
         + "\n".join(classes)
         + f"\n\n## Settings\n\n{settings}\n\n![curves]({CURVES})\n"
     )
+
+
+def _in_cell(text: str) -> str:
+    """Text of data or a base model, in a cell of a table in Markdown."""
+    return visible(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def describe(learner: Learner, begin: Start, preprocessor: Mapping[str, Any], tasks: tuple[str, ...]) -> ModelDescription:

@@ -34,7 +34,8 @@ class DataConfig(BaseModel):
         "drop", description="a class without examples is left out of the model, kept in it without being learned, or refused"
     )
     bad_examples: Literal["refuse", "skip"] = Field(
-        "refuse", description="an image or truth that cannot be read, or do not fit each other: end the run, or skip and count it"
+        "refuse",
+        description="an image or its ground truth that cannot be read, or that do not fit each other: end the run, or skip and count it",
     )
     empty_images: Literal["skip", "learn"] = Field(
         "skip", description="images without objects: leave them out of training, as Detectron2 does, or learn that nothing is there"
@@ -142,7 +143,7 @@ class WorkConfig(BaseModel):
     ray_address: Annotated[str | None, Shown("ADDRESS")] = Field(
         None, description="Ray cluster (default: the submitted job's own, else a local Ray)"
     )
-    dry_run: bool = Field(False, description="say what would be trained, and start nothing")
+    dry_run: bool = Field(False, description="print what would be trained, and start nothing")
 
 
 class FinetuneConfig(SourceConfig, ModelConfig, LearningConfig, WorkConfig):

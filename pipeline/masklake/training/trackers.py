@@ -46,7 +46,7 @@ def tracking(settings: FinetuneConfig, asked: Mapping[str, Any], step: int, say:
             work(trackers[name])
         except Exception as error:  # whatever a service does: the training is worth more than its log
             del trackers[name]
-            say(f"{name} is given up, and the training goes on: {first_line(error) or type(error).__name__}")
+            say(f"{name} logging failed and is now off ({first_line(error) or type(error).__name__}); training continues")
 
     def tell(line: dict[str, Any]) -> None:
         for name in list(trackers):

@@ -69,9 +69,11 @@ def read_mapping(uri: str) -> dict[str, str | None]:
     try:
         found = yaml.load(storage.read_bytes(uri), Loader=_NamesAreText)  # noqa: S506 - a safe loader, see below
     except yaml.YAMLError as error:
-        raise Refused(f"--categories {uri}: is no YAML: {' '.join(str(error).split())}") from None
+        raise Refused(f"--categories {uri}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict) or not all(isinstance(name, str) and isinstance(label, str | None) for name, label in found.items()):
-        raise Refused(f"--categories {uri}: must hold lines of 'name in truth: label in the table', or ': null' for what is not judged")
+        raise Refused(
+            f"--categories {uri}: must hold lines of 'name in the ground truth: label in the table', or ': null' for one not judged"
+        )
     return found
 
 
@@ -123,7 +125,7 @@ def judged_classes(
     for name in mapping:
         if name != EVERYTHING_ELSE and name not in names:
             near = difflib.get_close_matches(name, names, 1)
-            raise Refused(f"--categories: {name!r} is no category of the truth" + (f"; it has {near[0]!r}" if near else ""))
+            raise Refused(f"--categories: {name!r} is not a category of the ground truth" + (f"; it has {near[0]!r}" if near else ""))
     if background and BACKGROUND in mapping and BACKGROUND not in {category.name for category in categories}:
         categories = [*categories, Category(BACKGROUND_ID, BACKGROUND, False)]
     members: dict[str, list[Category]] = {}

@@ -16,7 +16,7 @@ def cleaned(segmentation: Any, size: Size) -> Any:
     """A mask as an annotation has it, fit for `run_lengths`; None where it covers no pixel: no polygon has three points, or all runs are 0.
 
     Raises:
-        ValueError: it is none of COCO's kinds, or of another size than the image; the message goes on from the mask's name.
+        ValueError: it is not one of COCO's kinds, or of another size than the image; the message goes on from the mask's name.
     """
     if not segmentation:
         return None
@@ -28,7 +28,7 @@ def cleaned(segmentation: Any, size: Size) -> Any:
         # pycocotools takes four numbers for a box, and with them all that follow
         return [polygon for polygon in polygons if len(polygon) >= _NUMBERS] or None
     if not isinstance(segmentation, dict) or not isinstance(segmentation.get("counts"), list | str | bytes):
-        raise ValueError("is none of COCO's kinds: polygons, or run lengths as an object of size and counts")
+        raise ValueError("is not one of COCO's kinds: polygons, or run lengths as an object of size and counts")
     if list(segmentation.get("size") or ()) != list(size):
         raise ValueError(f"has the size {segmentation.get('size')}, and its image {list(size)}")
     counts = segmentation["counts"]
@@ -55,5 +55,5 @@ def run_lengths(segmentation: Any, size: Size) -> RunLengths:
             counts = segmentation["counts"]
             encoded = {"size": list(size), "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
     except Exception as error:  # pycocotools raises whatever it meets
-        raise ValueError(f"is none of COCO's kinds: {error}") from None
+        raise ValueError(f"is not one of COCO's kinds: {error}") from None
     return encoded

@@ -44,7 +44,7 @@ def match(images: Sequence[TruthImage], uris: Collection[str], of: str = "of the
             if len(whole) > 1:
                 raise Refused(
                     f"--truth: {image.name!r} could be {len(whole)} images {of}, such as {whole[0]} and {whole[1]}: "
-                    "choose a part of them, or use the paths below the lake in the truth"
+                    "choose a part of them, or write paths below the lake into the ground truth"
                 )
             uri = whole[0] if whole else None
         if uri is None:

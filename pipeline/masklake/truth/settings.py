@@ -55,7 +55,7 @@ class TruthConfig(BaseModel):
 
     truth: Uri = Field(description="ground truth: a file or a folder (s3://, file://, a path)")
     format: Format = Field(Format.AUTO, description=f"how it is written: {', '.join(Format)}; auto finds out, and says what it found")
-    images: Folder | None = Field(None, description="folder of its images (default: where the truth itself says)")
+    images: Folder | None = Field(None, description="folder of its images (default: as the ground truth says)")
     masks: Folder | None = Field(None, description="coco-panoptic: folder of the PNGs (default: named as the JSON without .json)")
     labels: File | None = Field(
         None, description="label maps, yolo: file that names the values or colours (default: found beside them, such as labels.json)"
@@ -72,5 +72,5 @@ class TruthConfig(BaseModel):
         "regions", description="coco: what iscrowd marks; objects: single objects all the same, as in CVAT's exports of brush masks"
     )
     categories: File | None = Field(
-        None, description="YAML file of lines `name in the truth: label`, or `name: null` for what does not count"
+        None, description="YAML file of lines `name in the ground truth: label`, or `name: null` for a class that does not count"
     )

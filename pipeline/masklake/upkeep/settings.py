@@ -22,13 +22,13 @@ class KeepingConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     table: Uri = Field(description="the table's folder (s3://, file://, a path)")
-    dry_run: bool = Field(False, description="say what would be done, and do nothing")
+    dry_run: bool = Field(False, description="print what would be done, and do nothing")
     vacuum_hours: VacuumHours = Field(168, description=VACUUM_HOURS)
     lease_seconds: Annotated[float, Shown("SECONDS")] = Field(
         30.0,
         ge=10,
         le=86_400,
-        description="an unfinished run that shows no sign of life for so long is dead: it is fenced, and its files may go",
+        description="an unfinished run that does not respond for so long is dead: it is fenced, and its files may go",
     )
 
     @property

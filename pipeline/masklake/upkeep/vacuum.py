@@ -47,7 +47,7 @@ def vacuum(
 
     Args:
         hours: versions so old can be read no more afterwards; with 0, only the present one can.
-        lease_seconds: a run that shows no sign of life for so long is dead. Only runs that began before these `hours` are looked at.
+        lease_seconds: a run that does not respond for so long is dead. Only runs that began before these `hours` are looked at.
         dry_run: only name and count the files.
         say: told of dead runs, and of each file that a dry run leaves.
 
@@ -56,7 +56,7 @@ def vacuum(
     """
     dead = _dead_runs(table, hours, lease_seconds)
     if dead:
-        say(f"{', '.join(marker.run_id for marker in dead)}: no sign of life for {lease_seconds:g} s, taken for dead")
+        say(f"{', '.join(marker.run_id for marker in dead)}: no response for {lease_seconds:g} s, treated as dead")
     dead_ids = {marker.run_id for marker in dead}
     if not dry_run:
         table.close_dead(dead_ids)

@@ -9,7 +9,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from masklake.commands.ending import end_with
+from masklake.commands.ending import end_with, say
+from masklake.commands.progress import show_progress
+from masklake.errors import Refused
+from masklake.segment.run import State
 
 
 def ended(work: Any, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
@@ -41,3 +44,32 @@ def test_what_nobody_foresaw_shows_its_stack_and_still_ends_in_json(capsys: pyte
     code, summary, said = ended(lambda: {"a": 1 // 0}, capsys)
     assert (code, summary) == (1, {"outcome": "failed", "error": "ZeroDivisionError: integer division or modulo by zero", "exit_code": 1})
     assert "Traceback" in said
+
+
+def test_names_and_labels_are_spelt_out_wherever_a_person_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\x1b[2J\x1b]0;title\x07\nmasklake: done\u202egpj.jpg"
+    spelt = "a\\u001b[2J\\u001b]0;title\\u0007\\u000amasklake: done\\u202egpj.jpg"
+
+    def refuse() -> dict[str, Any]:
+        say(name)
+        raise Refused(f"{name}: no", "and another thing")
+
+    def crash() -> dict[str, Any]:
+        raise RuntimeError("\x1b[2J")
+
+    code, summary, said = ended(refuse, capsys)
+    assert said == f"masklake: {spelt}\nmasklake: {spelt}: no\nmasklake: and another thing\n"
+    assert (code, summary["error"]) == (2, f"{name}: no\nand another thing")  # a program reads it as it is
+    assert "\x1b" not in ended(crash, capsys)[2]
+
+
+def test_a_terminals_progress_takes_no_orders_from_names(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    with show_progress() as listener:
+        listener.say("licence \x1b]0;title\x07[red]mit[/red]")
+        listener.update(State("waiting for run [bold]\x1b[2J"))
+    said = capsys.readouterr().err
+    assert "licence \\u001b]0;title\\u0007[red]mit[/red]" in said
+    assert "\x1b]0;" not in said
+    assert "\x1b[2J" not in said

@@ -159,7 +159,7 @@ def test_a_fault_of_a_task_travels_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": "panoptic"}, "--task panoptic: a truth in label-maps judges --task semantic"),
+        ({"task": "panoptic"}, "--task panoptic: ground truth in label-maps judges --task semantic"),
         ({"where": "colour = 1"}, "--where colour = 1: is not a condition"),
         ({"model": "other"}, "no row with status ok fits --task semantic"),
         ({"format": "coco-panoptic"}, "--format coco-panoptic: .* looks like label-maps"),
@@ -179,9 +179,11 @@ def test_a_wrong_setting_is_refused(tmp_path: Path, truth: str, settings: dict[s
 
 def test_a_truth_of_other_images_is_refused(tmp_path: Path, truth: str) -> None:
     table = commit(tmp_path / "t", "semantic", {LAKE + "z.jpg": (semantic(TRUTH), SIZE)})
-    with pytest.raises(Refused, match=r"no image of the truth is in the table: truth has 'a', say, and the table s3://lake/images/z\.jpg"):
+    with pytest.raises(
+        Refused, match=r"no image of the ground truth is in the table: it has 'a', for example, and the table s3://lake/images/z\.jpg"
+    ):
         evaluate(table, truth)
-    with pytest.raises(Refused, match="lies in the table's folder"):
+    with pytest.raises(Refused, match="overlaps the table's folder"):
         evaluate(table, truth, output=f"{table}/out")
     with pytest.raises(Refused, match="--table"):
         evaluate(tmp_path / "absent", truth)

@@ -151,5 +151,5 @@ def test_a_file_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["masks", "masks/coco", "."])
 def test_the_tables_folder_is_no_place_for_an_export(tmp_path: Path, place: str) -> None:
-    with pytest.raises(Refused, match="is, holds or lies in the table's folder"):
+    with pytest.raises(Refused, match="overlaps the table's folder"):
         export(str(tmp_path / "masks"), tmp_path / place, "segments")

@@ -87,9 +87,9 @@ def test_nothing_that_a_configuration_asks_for_beside_its_model_is_done(tmp_path
         ({"backbone_config": "swin"}, "backbone_config in config.json must be an object, not 'swin'"),
         ({"backbone_config": {"model_type": "unheard-of"}}, "model_type 'unheard-of' is unknown"),
         ({"architectures": "Mask2Former"}, "architectures in config.json must be a list of names"),
-        ({"model_type": "llama"}, "model_type 'llama' is none of the known families"),
+        ({"model_type": "llama"}, "model_type 'llama' is not one of the known families"),
         ({"model_type": None}, "its config.json names no model_type, so it was not written by transformers"),
-        ({"model_type": ["llama"]}, "model_type ['llama'] is none of the known families"),
+        ({"model_type": ["llama"]}, "model_type ['llama'] is not one of the known families"),
         ({"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"i": {"j": 1}}}}}}}}}}, "objects in objects, more than 8 deep"),
         ({"backbone_config": None, "backbone": "microsoft/resnet-50"}, "names the backbone 'microsoft/resnet-50' instead of describing it"),
         (

@@ -50,6 +50,7 @@ def work(tmp_path: Path) -> Work:
         stamp=RunStamp("demo", "1", fingerprints, "run-1", 1, datetime(2026, 11, 22, tzinfo=UTC)),
         max_pixels=10**8,
         max_image_bytes=10**8,
+        max_decode_seconds=60.0,
         precision="float32",
         batch_size=None,
         compiled=False,

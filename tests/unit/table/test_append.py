@@ -126,6 +126,7 @@ def test_a_store_that_takes_no_commit_ends_the_run(tmp_path: Path, monkeypatch: 
         (LAKE + "dt=2026-11-2*/*.jpg", LAKE + "dt=2026-11-22/"),
         ("s3://lake/today.parquet", "s3://lake/today.parquet"),
         (LAKE, LAKE + "dt=2026-11-22/a.jpg"),
+        (LAKE + "{dt=1,dt=2026-11-22}/", LAKE + "dt=2026-11-{21,22}/"),
     ],
 )
 def test_a_newer_run_on_overlapping_input_takes_over(tmp_path: Path, older: str, newer: str) -> None:
@@ -147,6 +148,7 @@ def test_a_newer_run_on_overlapping_input_takes_over(tmp_path: Path, older: str,
         (LAKE + "dt=1", LAKE + "dt=10"),
         (LAKE + "dt=2026-10-*/*.jpg", LAKE + "dt=2026-11-*/*.jpg"),
         ("s3://lake/monday.parquet", "s3://lake/tuesday.parquet"),
+        (LAKE + "{train,val}/*.{jpg,png}", LAKE + "test/"),
     ],
 )
 def test_runs_on_disjoint_input_go_on_side_by_side(tmp_path: Path, left: str, right: str) -> None:

@@ -146,7 +146,7 @@ def test_skip_gives_way_to_a_run_that_lives_and_not_to_a_dead_one(tmp_path: Path
     assert told.said[-1] == "skipped: run run-1 is at work on the same or overlapping input (--on-overlap skip)"
     living.rest()
     assert told.may_go_on(other, "skip", lease=0.5)
-    assert told.said[-1] == "run run-1 has shown no sign of life for 0.5 s: taken for dead"
+    assert told.said[-1] == "run run-1 has not responded for 0.5 s: treated as dead"
 
 
 def test_wait_comes_back_when_the_other_has_finished(tmp_path: Path, quick: None) -> None:
@@ -170,7 +170,7 @@ def test_wait_comes_back_when_the_other_dies(tmp_path: Path, quick: None) -> Non
     assert told.may_go_on(waiting, "wait", lease=0.5)
     death.join()
     assert [line.split(",")[0] for line in told.said if "dead" not in line][-1] == "waiting for run run-1"
-    assert told.said[-1].endswith("taken for dead")
+    assert told.said[-1].endswith("treated as dead")
     assert waiting.begin_run(LAKE, "run-2", polite=True, beat=False)
     with pytest.raises(Fenced, match="run-2"):  # it was only paused: what protects the table is the log
         living.commit(files(living, "run-1", ["a"]))

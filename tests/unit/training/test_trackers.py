@@ -61,7 +61,7 @@ def test_a_tracker_that_fails_is_given_up_and_one_that_cannot_begin_is_refused(t
         tell({"step": "no number", "loss": 1.0})
         tell(line(2, 8.0))
     assert len(said) == 1
-    assert "--tensorboard is given up, and the training goes on" in said[0]
+    assert "--tensorboard logging failed and is now off" in said[0]
 
 
 def test_the_pace_is_that_since_the_run_began_or_went_on() -> None:

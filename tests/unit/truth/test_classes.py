@@ -43,7 +43,7 @@ def test_a_star_is_everything_that_the_mapping_does_not_name() -> None:
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"cuoch": "sofa"}, "'cuoch' is no category of the truth; it has 'couch'"),
+        ({"cuoch": "sofa"}, "'cuoch' is not a category of the ground truth; it has 'couch'"),
         ({"*": None}, "leaves no category to judge"),
         ({"sky": "x", "couch": "x"}, r"'x' would stand for things and stuff at once \(couch, sky\)"),
     ],

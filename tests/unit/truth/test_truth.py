@@ -167,7 +167,7 @@ class TestInstances:
             ("annotations", {"image_id": None}, "annotation 1 has no image_id"),
             ("annotations", {"image_id": 2}, "annotation 1 has image_id 2, which is not in images"),
             ("annotations", {"area": "large"}, "annotation 1 has area 'large', which is no number"),
-            ("annotations", {"segmentation": {"counts": None}}, "the mask of annotation 1 is none of COCO's kinds"),
+            ("annotations", {"segmentation": {"counts": None}}, "the mask of annotation 1 is not one of COCO's kinds"),
             ("annotations", {"segmentation": [[0, 0, 4, 0, 4, 6, 1]]}, "the mask of annotation 1 has a polygon that is no list of x, y"),
             ("annotations", {"segmentation": {"size": [6, 8], "counts": [3, 4]}}, "has runs that do not add up to the 48 pixels"),
             ("annotations", {"segmentation": {"size": [8, 6], "counts": [48]}}, r"has the size \[8, 6\], and its image \[6, 8\]"),

@@ -47,7 +47,7 @@ class TablesConfig(BaseModel):
         description="where a new Iceberg table's metadata go (default: _masklake/iceberg in the table's folder); some catalogs insist on "
         "a place",
     )
-    dry_run: bool = Field(False, description="say what would be done, and do nothing")
+    dry_run: bool = Field(False, description="print what would be done, and do nothing")
 
     @property
     def table_uri(self) -> str:

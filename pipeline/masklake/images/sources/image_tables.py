@@ -65,7 +65,7 @@ class ImageTables(Source):
         new = (file for file in files if asked.since is None or file.modified is None or file.modified >= asked.since)
         return opened(Opening(partial(read_footer, file, column, columns)) for file in new)
 
-    def read(self, places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
+    def read(self, places: Sequence[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
         """The bytes of some rows."""
         return read_rows(places, max_bytes)
 
@@ -204,17 +204,15 @@ def _read_keys(uri: str, parquet: pq.ParquetFile, key: str) -> pa.ChunkedArray:
     return keys.cast(pa.string())
 
 
-def read_rows(places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
-    """The bytes of some rows, in order, each failure a value. Fastest where rows are asked for in their order."""
-    contents: list[bytes | ImageFailure] = [b""] * len(places)
+def read_rows(places: Iterable[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
+    """The bytes of some rows, in order, each read when it is asked for, each failure a value. Fastest where they come in their order."""
     lost: dict[str, ImageFailure] = {}  # files that the store did not give: asking again for each row would take long
-    for index in sorted(range(len(places)), key=lambda index: (places[index].container, places[index].start)):
-        place = places[index]
+    for place in places:
         try:
-            contents[index] = lost.get(place.container) or _read_row(place, max_bytes)
+            content = lost.get(place.container) or _read_row(place, max_bytes)
         except StorageError as error:
-            contents[index] = lost[place.container] = ImageFailure(error.code, str(error))
-    return contents
+            content = lost[place.container] = ImageFailure(error.code, str(error))
+        yield content
 
 
 def _read_row(place: Place, max_bytes: int | None) -> bytes | ImageFailure:

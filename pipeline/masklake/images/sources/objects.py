@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from masklake import storage
 from masklake.errors import ImageFailure
+from masklake.images.ahead import read_ahead, with_lengths
 from masklake.images.keys import Asked
 from masklake.images.listing import There, listed
 from masklake.images.pages import Place, page_of_files
@@ -29,6 +30,6 @@ class Objects(Source):
         del columns
         return (page_of_files(files) for files in listed(asked.uri) if files)
 
-    def read(self, places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
+    def read(self, places: Sequence[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
         """The objects' bytes."""
-        return storage.read_many([place.uri for place in places], max_bytes)
+        return read_ahead(with_lengths(places), max_bytes, lambda some: storage.read_many([place.uri for place in some], max_bytes))

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
+from masklake.images.ahead import read_ahead
 from masklake.images.formats import SUFFIXES
 from masklake.images.indexes import Indexes
 from masklake.images.listing import There
@@ -65,9 +66,9 @@ class Shards(Source):
         """The images of a tar file."""
         return read_index(file, asked.indexes)
 
-    def read(self, places: Sequence[Place], max_bytes: int | None) -> list[bytes | ImageFailure]:
+    def read(self, places: Sequence[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
         """The bytes of some members."""
-        return read_members(places, max_bytes)
+        return read_ahead(places, max_bytes, lambda some: read_members(some, max_bytes))
 
     def find(self, uri: str, indexes: Indexes | None) -> Place | None:
         """The place of a member."""

@@ -134,7 +134,7 @@ def test_rows_are_read_in_order_without_reading_anything_twice(tmp_path: Path, m
     path = write(tmp_path / "a.parquet", values, row_group_size=7)
     (page,) = discover(Input(str(path), *IMAGE))
     for rows in ([0, 1, 2], [3, 20], [21, 22, 49], [5], [48, 6, 13]):  # forwards, then back
-        assert fetch(page.take(rows), MOST) == [values[row] for row in rows]
+        assert [*fetch(page.take(rows), MOST)] == [values[row] for row in rows]
 
 
 def test_one_file_that_cannot_be_read_is_a_row_and_the_others_are_read(tmp_path: Path) -> None:
@@ -147,10 +147,10 @@ def test_one_file_that_cannot_be_read_is_a_row_and_the_others_are_read(tmp_path:
 def test_a_file_that_changed_since_it_was_listed_gives_no_wrong_row(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [b"zero", b"one"])
     (page,) = discover(Input(str(path), *IMAGE))
-    assert fetch(page, MOST) == [b"zero", b"one"]
+    assert [*fetch(page, MOST)] == [b"zero", b"one"]
     write(path, [b"other", b"rows", b"now"])
     image_tables._reader.cache_clear()  # as in another process: an open file goes on with what it was
-    assert fetch(page, MOST) == [ImageFailure(ErrorCode.NOT_FOUND, f"file://{path}: it has changed since it was listed")] * 2
+    assert [*fetch(page, MOST)] == [ImageFailure(ErrorCode.NOT_FOUND, f"file://{path}: it has changed since it was listed")] * 2
 
 
 def test_damage_within_a_file_is_an_error_of_its_rows(tmp_path: Path) -> None:
@@ -203,9 +203,9 @@ def test_a_store_that_fails_in_the_middle_of_a_file_is_told_once_and_asked_again
 
     with monkeypatch.context() as patch:
         patch.setattr(storage, "open_file", open_failing)
-        assert fetch(page, MOST) == [ImageFailure(ErrorCode.UNREACHABLE, f"file://{path}: no answer")] * 40
+        assert [*fetch(page, MOST)] == [ImageFailure(ErrorCode.UNREACHABLE, f"file://{path}: no answer")] * 40
     assert len(opened) == 1
-    assert fetch(page, MOST) == values
+    assert [*fetch(page, MOST)] == values
 
 
 def test_a_delta_table_with_deleted_rows_inside_files_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""`decode` in a process of its own: what an image does to its decoder happens to that image alone."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import features
+
+from masklake.errors import ErrorCode, ImageFailure
+from masklake.images.decode import Decoded, decode
+from masklake.isolated import Ended, Isolated, Limits
+
+MAX_SECONDS = 120.0
+"""CPU that one image may take, unless a setting says otherwise: 100 megapixels of JPEG 2000, the slowest format, take about 30."""
+
+BYTES_PER_PIXEL = 18
+"""Memory that decoding takes at most, beside the file, for each pixel of the bound: WebP's and JPEG 2000's decoders take most."""
+
+Pixels = NDArray[np.uint8]
+
+
+def decode_apart(
+    data: bytes, max_pixels: int, max_seconds: float = MAX_SECONDS, shrink: Callable[[Pixels], Pixels] | None = None
+) -> Decoded | ImageFailure:
+    """What `decode` gives, from a process of its own with bounds on its CPU time and memory, which serves this process's calls.
+
+    Args:
+        data: the file.
+        max_pixels: the image's bound, from which that on memory follows.
+        max_seconds: of CPU.
+        shrink: reduces the decoded pixels there already; must be picklable.
+    """
+    answer = _process(os.getpid())(data, Limits(max_seconds, BYTES_PER_PIXEL * max_pixels), max_pixels, shrink)
+    if not isinstance(answer, Ended):
+        return answer
+    return {
+        Ended.SLOW: ImageFailure(ErrorCode.TOO_SLOW, f"decoding takes more than the bound of {max_seconds:g} s"),
+        Ended.LARGE: ImageFailure(ErrorCode.TOO_LARGE, "decoding takes more memory than it may"),
+        Ended.DIED: ImageFailure(ErrorCode.DECODER_CRASHED, "the decoder crashes on it"),
+    }[answer]
+
+
+@functools.lru_cache(maxsize=1)
+def _process(_process: int) -> Isolated[Decoded | ImageFailure]:
+    return Isolated(_decode)
+
+
+def _decode(data: bytes, max_pixels: int, shrink: Callable[[Pixels], Pixels] | None) -> Decoded | ImageFailure:
+    _one_thread()
+    found = decode(data, max_pixels)
+    if isinstance(found, ImageFailure) or shrink is None:
+        return found
+    return replace(found, pixels=shrink(found.pixels))
+
+
+@functools.cache
+def _one_thread() -> None:
+    """AVIF's decoder would start a thread for every CPU, of which others use the rest."""
+    if features.check("avif"):
+        from PIL import AvifImagePlugin
+
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1

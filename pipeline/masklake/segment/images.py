@@ -1,0 +1,106 @@
+"""Which images a run is about: its input, of which kind that is, what the listing came across, and how to say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import pyarrow as pa
+
+from masklake import storage
+from masklake.config import time_of
+from masklake.images.discover import carried_columns, discover
+from masklake.images.indexes import Indexes
+from masklake.images.nothing import refuse_absent, refuse_empty
+from masklake.images.patterns import Patterns
+from masklake.images.source import Input
+from masklake.images.sources import source_of
+from masklake.images.tally import Tally, most_common
+from masklake.segment.plan import Plan
+from masklake.segment.settings import RunConfig
+
+_ENDINGS = 4  # of names that are no images', shown
+
+
+def check(config: RunConfig) -> None:
+    """See within seconds that the input can be listed or read, and that there is something.
+
+    Raises:
+        Refused: it cannot, or there is nothing and an empty input is not allowed.
+    """
+    storage.check_input(config.input)
+    if not config.allow_empty:
+        refuse_absent(config.input)
+
+
+class Images:
+    """The images of one run. `scope` is what they stand for beside other runs, `carried` what of them goes into the table."""
+
+    def __init__(self, config: RunConfig, now: datetime, table_uri: str) -> None:
+        """Find out of which kind the input is.
+
+        Raises:
+            Refused: it cannot be read, or a column not be carried.
+        """
+        self._allow_empty = config.allow_empty
+        self.asked = Input(
+            config.input,
+            bytes_column=config.bytes_column,
+            key_column=config.key_column,
+            uri_column=config.uri_column,
+            since=None if config.since is None else time_of(config.since, now),
+            patterns=Patterns(config.include, config.exclude),
+            indexes=Indexes(f"{table_uri}/_masklake/shards/", kept=not config.dry_run),
+        )
+        self._source = source_of(self.asked)
+        self.scope = self._source.fences(self.asked)
+        self.carried = carried_columns(self.asked, config.carry, self._source)
+        self._tally = Tally()
+
+    def may_hold(self) -> str | None:
+        """What the URIs of all its images begin with; None where they may be anywhere."""
+        return self._source.may_hold(self.asked)
+
+    def pages(self, keys: Sequence[str]) -> Iterator[pa.Table]:
+        """The images, in pages, with these columns as keys where the input has them.
+
+        Raises:
+            Refused: there is none, and an empty input is not allowed.
+        """
+        self._tally = Tally()
+        yield from discover(self.asked, keys, self.carried, self._source, self._tally)
+        if not self._allow_empty:
+            refuse_empty(self.asked.uri, self._tally)
+
+    def counted(self, plan: Plan) -> Plan:
+        """The plan with what the listing left out, once it has been read."""
+        tally = self._tally
+        return replace(plan, excluded=tally.excluded, older=tally.older, unlike_images=tally.unlike.total())
+
+    def describe(self, plan: Plan) -> str:
+        """A plan in words."""
+        left_out = ((plan.older, "--since"), (plan.excluded, "--include and --exclude"), (plan.left_out, "--where"))
+        parts = [
+            f"{plan.images:,} images, {plan.bytes:,} bytes",
+            f"{plan.done_images:,} already done, {plan.todo_images:,} to do",
+            f"of earlier errors, {plan.retried_errors:,} rows to retry, {plan.kept_errors:,} left alone"
+            + (" (--retry-errors picks them up)" if plan.kept_errors else ""),
+            *(f"{number:,} are left out by {setting}" for number, setting in left_out if number),
+        ]
+        if plan.unlike_images:
+            most = most_common(self._tally.unlike, _ENDINGS)
+            endings = ", ".join(f"{number:,} {ending}" for ending, number in most)
+            pattern = f"*{most[0][0]}" if len(most) == 1 else f"*{{{','.join(ending for ending, _ in most)}}}"
+            parts.append(f"{plan.unlike_images:,} of the images are none by their names ({endings}): --exclude '{pattern}' leaves them out")
+        return "; ".join(parts)
+
+    def describe_nothing(self, plan: Plan) -> str:
+        """Why there is nothing to do."""
+        if plan.images:
+            return "the table holds everything"
+        if plan.left_out:
+            return f"--where leaves out all {plan.left_out:,} images"
+        if plan.older:
+            return f"all {plan.older:,} images are older than --since"
+        return "the input holds no image"

@@ -1,0 +1,54 @@
+"""What a run says of its images, seen by its plan: nothing is started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masklake import demo
+from masklake.commands import cli
+from tests.unit.images.test_discover import files
+
+
+def plan(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, last line and messages of a dry run."""
+    code = cli.main(
+        ["segment", "--model", str(demo.MODEL), "--output", str(folder / "masks"), "--dry-run", "--precision", "float32", *arguments]
+    )
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out.splitlines()[-1]), captured.err
+
+
+def test_an_empty_input_is_refused_unless_it_is_expected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files(tmp_path, "in/dt=1/a.jpg", "in/dt=2/a.jpg")
+    (tmp_path / "in/dt=3").mkdir()
+    for uri, message in (("in/dt=*", "write file://{in}/dt=*/ for what is below"), ("in/dt=3", "there is nothing there: ")):
+        code, summary, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/{uri}")
+        assert (code, summary["outcome"]) == (2, "refused")
+        assert message.replace("{in}", f"{tmp_path}/in") in errors
+        code, summary, _ = plan(capsys, tmp_path, "--input", f"{tmp_path}/{uri}", "--allow-empty")
+        assert (code, summary["planned"], summary["plan"]["images"]) == (0, 0, 0)
+    code, summary, _ = plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--since", "2100-01-01")
+    assert (code, summary["plan"]["older"]) == (0, 2)
+
+
+def test_the_plan_counts_what_is_left_out_and_what_looks_like_no_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files(tmp_path, "in/a.jpg", "in/b.png", "in/raw/c.jpg", "in/README.txt", "in/x.txt", "in/Thumbs.db")
+    code, summary, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--exclude", "raw/*.{jpg,png},*.tif")
+    assert code == 0
+    assert {name: summary["plan"][name] for name in ("images", "excluded", "unlike_images")} == {
+        "images": 5,
+        "excluded": 1,
+        "unlike_images": 3,
+    }
+    assert "; 1 are left out by --include and --exclude; 3 of the images are none by their names (2 .txt, 1 .db)" in errors
+    assert "--exclude '*{.txt,.db}' leaves them out" in errors
+    code, summary, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--exclude", "*{.txt,.db}")
+    assert (summary["plan"]["images"], summary["plan"]["unlike_images"]) == (3, 0)
+    assert "by their names" not in errors
+    code, summary, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--include", "*.jpeg")
+    assert (code, summary["outcome"]) == (2, "refused")
+    assert "they leave out all 6 images" in errors

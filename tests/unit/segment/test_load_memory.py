@@ -1,0 +1,55 @@
+"""A load task holds a bounded part of its group, however large the images are: measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+_READ = """
+import resource, sys
+import pyarrow.parquet as pq
+from masklake.images.fetch import fetch
+listed = pq.read_table(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+lengths = [len(content) for content in fetch(listed, 1 << 28)]
+print(lengths, ",", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def read(listed: pa.Table, folder: Path) -> tuple[list[int], int]:
+    """How long the contents of these images are, and by how many bytes the process grew that read them."""
+    pq.write_table(listed, folder / "listed.parquet")
+    command = [sys.executable, "-c", _READ, str(folder / "listed.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
+    found: tuple[list[int], int] = eval(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count peaks in other units")
+def test_large_images_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    """20 of 30 MB and some small ones: 64 MB are read ahead, and of images whose size is not known before it is asked for."""
+    sizes = [30_000_000] * 20 + [1_000] * 100
+    known = [size if number % 2 else None for number, size in enumerate(sizes)]
+    for number, size in enumerate(sizes):
+        with (tmp_path / f"{number}.jpg").open("wb") as file:
+            file.truncate(size)  # takes no room on a disk
+    listed = pa.table(
+        {
+            "image_uri": [f"file://{tmp_path}/{number}.jpg" for number in range(len(sizes))],
+            "image_etag": pa.nulls(len(sizes), pa.string()),
+            "image_bytes": pa.array(known, pa.int64()),
+            "error_code": pa.nulls(len(sizes), pa.string()),
+            "error_message": pa.nulls(len(sizes), pa.string()),
+            "image_container": pa.nulls(len(sizes), pa.int32()),
+            "image_start": pa.nulls(len(sizes), pa.int64()),
+            "image_source": pa.nulls(len(sizes), pa.string()),
+        }
+    )
+    lengths, grown = read(listed, tmp_path)
+    assert lengths == sizes
+    assert grown < 150_000_000
