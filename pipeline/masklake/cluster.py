@@ -31,6 +31,7 @@ from ray.exceptions import RayError
 
 from masklake import stopping
 from masklake.errors import MasklakeError, Refused
+from masklake.storage.places import VARIABLE as PLACES
 
 _OUR_ERROR = re.compile(r"masklake\.[\w.]*\.(?P<name>\w+): (?P<message>.+)")
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
@@ -63,6 +64,9 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
     # On one CPU, Ray's count is raised: loading and the model then take turns.
     settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(2, os.cpu_count() or 2)} if target == "local" else {}
+    elsewhere = {name: os.environ[name] for name in (PLACES,) if name in os.environ}
+    if elsewhere and target != "local":  # workers of a local Ray have this process's environment
+        settings["runtime_env"] = {"env_vars": elsewhere}
     try:
         with _muffled():
             ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **settings)

@@ -64,7 +64,7 @@ def test_a_profile_reaches_both_halves(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert connection().delta_options("lake") == {
         "aws_region": "eu-west-3",
         "aws_conditional_put": "etag",
-        "aws_endpoint": "http://lake.general:1",  # delta-rs adds no bucket to a host
+        "aws_endpoint_url_s3": "http://lake.general:1",  # delta-rs adds no bucket to a host
         "aws_allow_http": "true",
         "aws_virtual_hosted_style_request": "true",
         "aws_access_key_id": "AKIA",

@@ -122,6 +122,7 @@ def segment(config: Config, listener: Listener) -> Summary:
         Fenced: a newer run on overlapping input took over.
         MasklakeError: the run broke off; what was committed stays.
     """
+    storage.use_places(_places(config))
     where = None if config.where is None else conditions.parse(config.where)
     images.check(config)
     storage.check_output(config.output)
@@ -386,6 +387,17 @@ class _Run:
             with suppress(storage.StorageError):  # compacted and vacuumed since
                 rows = write.read_rows(self.table_uri, sample)
                 yield from (card_from(image.pixels, row) for row in rows if row["status"] == Status.OK)
+
+
+def _places(config: Config) -> list[storage.Place]:
+    """How the three places are reached. An input's settings are for its whole bucket; the table's folder and the model's go before."""
+    uris = {"input": storage.bucket_of(config.input), "output": config.output, "model": config.model if "://" in config.model else ""}
+    settings = ("profile", "endpoint", "anonymous", "requester_pays")
+    return [
+        storage.Place(storage.as_folder(uri), *(getattr(config, f"{place}_{setting}") for setting in settings))
+        for place, uri in uris.items()
+        if uri
+    ]
 
 
 @dataclass(frozen=True)

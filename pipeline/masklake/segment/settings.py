@@ -60,6 +60,9 @@ def _patterns(value: object) -> object:
 
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
+PLACES = ("input", "output", "model")
+Profile = Annotated[str, Field(min_length=1), Shown("PROFILE")]
+Endpoint = Annotated[str, Field(pattern=r"^https?://[^@/\s]+/?$"), Shown("URL")]
 _COLUMN = r"^[^&=]+$"  # it becomes part of image URIs
 
 
@@ -179,7 +182,33 @@ class RunConfig(BaseModel):
     )
 
 
-class Config(SegmentConfig, RunConfig):
+class StoresConfig(BaseModel):
+    """How the places of a run are reached, where that is not as the environment has it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input_profile: Profile | None = Field(None, description="AWS profile for --input: its keys, region, endpoint and certificates")
+    input_endpoint: Endpoint | None = Field(None, description="S3 endpoint for --input")
+    input_anonymous: bool = Field(False, description="--input is a public bucket: requests are not signed")
+    input_requester_pays: bool = Field(False, description="the bucket of --input charges who reads: agree to pay")
+    output_profile: Profile | None = Field(None, description="AWS profile for --output")
+    output_endpoint: Endpoint | None = Field(None, description="S3 endpoint for --output")
+    output_anonymous: bool = Field(False, description="--output takes requests that are not signed")
+    output_requester_pays: bool = Field(False, description="the bucket of --output charges who reads: agree to pay")
+    model_profile: Profile | None = Field(None, description="AWS profile for a --model in object storage")
+    model_endpoint: Endpoint | None = Field(None, description="S3 endpoint for a --model in object storage")
+    model_anonymous: bool = Field(False, description="the --model is in a public bucket: requests are not signed")
+    model_requester_pays: bool = Field(False, description="the bucket of --model charges who reads: agree to pay")
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> StoresConfig:
+        for place in PLACES:
+            if getattr(self, f"{place}_anonymous") and (profile := getattr(self, f"{place}_profile")):
+                raise ValueError(f"--{place}-anonymous and --{place}-profile {profile}: requests are signed by the profile or not at all")
+        return self
+
+
+class Config(SegmentConfig, RunConfig, StoresConfig):
     """All settings of `masklake segment`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -213,7 +242,11 @@ class Config(SegmentConfig, RunConfig):
 PROGRAM = Program(
     "masklake segment",
     Config,
-    {"the run": RunConfig, "the answer (part of the fingerprint: a change is new work)": SegmentConfig},
+    {
+        "the run": RunConfig,
+        "the answer (part of the fingerprint: a change is new work)": SegmentConfig,
+        "stores that are reached otherwise than the environment says": StoresConfig,
+    },
     about="Turn a lake of images into a table of segmentation masks. Run it again to process only what is missing.",
     examples={
         "masklake segment --input s3://lake/images/ --output s3://lake/masks "
@@ -222,6 +255,6 @@ PROGRAM = Program(
         "--model nvidia/segformer-b0-finetuned-ade-512-512 --tasks semantic": "a folder of photographs, one label for each pixel",
         "masklake segment --config jobs/settings/nightly.yaml --since 48h": "every night, with settings in a file",
     },
-    exit_codes="0 done, 1 failed, 2 refused (nothing was started), 3 too many failed images, 4 a newer run took over",
+    exit_codes="0 done, 1 failed, 2 refused (nothing was started), 3 too many failed images, 4 a newer run took over, 130 or 143 stopped",
     needs=("run",),
 )

@@ -31,10 +31,13 @@ from masklake.storage.connections import connection
 from masklake.storage.faults import StorageError, failure, with_retries
 from masklake.storage.files import PAGE, Span, StoredFile, cache_root
 from masklake.storage.nearby import suggestion
+from masklake.storage.places import Place, place_of
+from masklake.storage.places import use as use_places
 from masklake.storage.stores import LocalStore, Store
 from masklake.storage.uris import (
     alternatives,
     as_folder,
+    bucket_of,
     fixed_part,
     glob_regex,
     glob_root,
@@ -48,10 +51,13 @@ from masklake.storage.uris import (
 __all__ = [
     "CONCURRENCY",
     "PAGE",
+    "Place",
     "Span",
     "StorageError",
     "StoredFile",
     "alternatives",
+    "as_folder",
+    "bucket_of",
     "cache_root",
     "cached_folder",
     "check_input",
@@ -80,6 +86,7 @@ __all__ = [
     "refuse_unless",
     "stat_many",
     "upload_file",
+    "use_places",
     "write_bytes",
 ]
 
@@ -310,7 +317,7 @@ def check_output(uri: str, setting: str = "--output") -> None:
 def delta_options(uri: str) -> dict[str, str]:
     """What delta-rs needs to open a table at this URI with the endpoint and credentials used here; contains secrets, never log it."""
     name = normalise(uri)
-    return connection().delta_options(split_s3(name)[0]) if name.startswith("s3://") else {}
+    return connection(place_of(name)).delta_options(split_s3(name)[0]) if name.startswith("s3://") else {}
 
 
 def iceberg_options() -> dict[str, str]:
@@ -348,7 +355,7 @@ def _store(uri: str) -> Store:
         Refused: no installed package knows the scheme.
     """
     scheme = uri.partition("://")[0]
-    return s3.s3_store() if scheme == "s3" else _other_store(scheme)
+    return s3.s3_store(place_of(uri)) if scheme == "s3" else _other_store(scheme)
 
 
 @lru_cache

@@ -10,9 +10,9 @@ from aiobotocore.session import AioSession
 from botocore.utils import parse_timestamp
 
 
-def session_for_listing() -> AioSession:
+def session_for_listing(profile: str | None = None) -> AioSession:
     """A session whose clients read listings several times as fast as usual, and all else as usual."""
-    session = AioSession()
+    session = AioSession(profile=profile)
     session.register_component("response_parser_factory", _Factory())
     return session
 

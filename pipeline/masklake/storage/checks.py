@@ -11,6 +11,7 @@ import botocore.exceptions as boto
 from masklake.errors import Refused
 from masklake.storage.connections import connection
 from masklake.storage.faults import detail, error_code, is_transient, service_error, with_retries
+from masklake.storage.places import place_of
 from masklake.storage.uris import normalise, split_s3
 
 CHECK_SECONDS = 9.0
@@ -80,7 +81,7 @@ def _in_words(uri: str, verb: str, error: Exception) -> str:
     if not uri.startswith(("s3://", "s3a://", "s3n://")) or (answer is None and isinstance(error, FileNotFoundError)):
         return _file_in_words(verb, error)
     bucket = split_s3(uri)[0]
-    facts = {"bucket": bucket, "endpoint": connection().shown, "detail": detail(error), "verb": verb}
+    facts = {"bucket": bucket, "endpoint": connection(place_of(uri)).shown, "detail": detail(error), "verb": verb}
     if answer is not None and error_code(answer) in _CURES:
         return _CURES[error_code(answer)].format(**facts)
     causes = (

@@ -21,6 +21,7 @@ from botocore.exceptions import ConfigParseError, ProfileNotFound
 
 from masklake.errors import Refused
 from masklake.storage.files import cache_root
+from masklake.storage.places import USUAL, Place
 
 DEFAULT_REGION = "us-east-1"
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
@@ -48,6 +49,7 @@ class Connection:
     """The bucket is part of the host's name, instead of the path."""
     ca_bundle: str | None
     """The file of the certificates to trust instead of the usual ones."""
+    place: Place = USUAL
 
     @property
     def shown(self) -> str:
@@ -63,10 +65,18 @@ class Connection:
         _trust(self.ca_bundle)
         options = {"aws_region": self.region, "aws_conditional_put": "etag"}
         if self.endpoint:
-            options |= {"aws_endpoint": self._endpoint_of(bucket), "aws_allow_http": str(self.endpoint.startswith("http://")).lower()}
+            # By another name of the option, delta-rs would take the environment's AWS_ENDPOINT_URL_S3 instead.
+            options |= {
+                "aws_endpoint_url_s3": self._endpoint_of(bucket),
+                "aws_allow_http": str(self.endpoint.startswith("http://")).lower(),
+            }
         if self.virtual:
             options["aws_virtual_hosted_style_request"] = "true"
-        return options | _lasting_credentials("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+        if self.place.requester_pays:
+            options["aws_request_payer"] = "true"
+        if self.place.anonymous:
+            return options | {"aws_skip_signature": "true"}
+        return options | self._lasting_credentials("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
     def iceberg_options(self) -> dict[str, str]:
         """The same for pyiceberg: properties of a catalog, of which it stores none; contains secrets."""
@@ -77,7 +87,15 @@ class Connection:
             options["s3.force-virtual-addressing"] = "true"
         if self.ca_bundle:  # Arrow's own S3 client takes no certificates; s3fs takes botocore's
             options["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
-        return options | _lasting_credentials("s3.access-key-id", "s3.secret-access-key", "s3.session-token")
+        return options | self._lasting_credentials("s3.access-key-id", "s3.secret-access-key", "s3.session-token")
+
+    def _lasting_credentials(self, access_key: str, secret_key: str, token: str) -> dict[str, str]:
+        """The credentials under these names; none where there are none, or they renew themselves."""
+        credentials = _credentials(environment(), self.place.profile)
+        if credentials is None or isinstance(credentials, RefreshableCredentials):
+            return {}
+        found = {access_key: credentials.access_key, secret_key: credentials.secret_key, token: credentials.token}
+        return {name: value for name, value in found.items() if value}
 
     def _endpoint_of(self, bucket: str) -> str:
         """The endpoint as delta-rs wants it: it adds the bucket to a path, and never to a host."""
@@ -91,40 +109,46 @@ def environment() -> tuple[str | None, ...]:
     return tuple(os.environ.get(name) for name in _VARIABLES)
 
 
-def connection() -> Connection:
-    """The connection that the environment, as it is now, asks for.
+def connection(place: Place = USUAL) -> Connection:
+    """The connection to a place that its settings and the environment, as they are now, ask for.
 
     Raises:
-        Refused: AWS_PROFILE names no profile, or the file of certificates is not there.
+        Refused: there is no such profile, or the file of certificates is not there.
     """
     try:
-        return _resolve(environment())
+        return _resolve(environment(), place)
     except ProfileNotFound:
-        raise Refused(f"AWS_PROFILE {os.environ.get('AWS_PROFILE')}: there is no such profile in AWS's configuration files") from None
+        named = f"profile {place.profile}" if place.profile else f"AWS_PROFILE {os.environ.get('AWS_PROFILE')}"
+        raise Refused(f"{named}: there is no such profile in AWS's configuration files") from None
     except ConfigParseError as error:
         raise Refused(f"AWS's configuration: {error}") from None
 
 
 @functools.lru_cache(maxsize=8)
-def _resolve(_environment: tuple[str | None, ...]) -> Connection:
-    session = botocore.session.Session()
+def _resolve(_environment: tuple[str | None, ...], place: Place) -> Connection:
+    session = botocore.session.Session(profile=place.profile)
     profile = session.get_scoped_config()
     bundle = session.get_config_variable("ca_bundle")
     if bundle and not Path(bundle).expanduser().is_file():
         raise Refused(f"AWS_CA_BUNDLE, or the profile's ca_bundle, {bundle}: there is no such file of certificates")
     return Connection(
-        endpoint=_endpoint(session, profile),
+        endpoint=place.endpoint or _endpoint(session, profile, own=place.profile is not None),
         region=os.environ.get("AWS_REGION") or session.get_config_variable("region") or DEFAULT_REGION,
         virtual=_section(profile, "s3").get("addressing_style") == "virtual",
         ca_bundle=str(Path(bundle).expanduser()) if bundle else None,
+        place=place,
     )
 
 
-def _endpoint(session: botocore.session.Session, profile: dict[str, Any]) -> str | None:
-    """As AWS's reference guide orders them: service-specific before general, the environment before the profile."""
-    named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+def _endpoint(session: botocore.session.Session, profile: dict[str, Any], own: bool) -> str | None:
+    """As AWS's reference guide orders them: service-specific before general, the environment before the profile.
+
+    A profile of a place's own goes before the environment: who names one for the input does not mean the endpoint of the output.
+    """
+    of_environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     services = _section(_section(session.full_config, "services"), str(profile.get("services")))
-    named = named or _section(services, "s3").get("endpoint_url") or profile.get("endpoint_url")
+    of_profile = _section(services, "s3").get("endpoint_url") or profile.get("endpoint_url")
+    named = of_profile if own else of_environment or of_profile
     return None if session.get_config_variable("ignore_configured_endpoint_urls") else named or None
 
 
@@ -133,18 +157,9 @@ def _section(of: dict[str, Any], name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _lasting_credentials(access_key: str, secret_key: str, token: str) -> dict[str, str]:
-    """The credentials under these names; none where there are none, or they renew themselves."""
-    credentials = _credentials(environment())
-    if credentials is None or isinstance(credentials, RefreshableCredentials):
-        return {}
-    found = {access_key: credentials.access_key, secret_key: credentials.secret_key, token: credentials.token}
-    return {name: value for name, value in found.items() if value}
-
-
 @functools.lru_cache(maxsize=8)
-def _credentials(_environment: tuple[str | None, ...]) -> Any:
-    return botocore.session.Session().get_credentials()
+def _credentials(_environment: tuple[str | None, ...], profile: str | None) -> Any:
+    return botocore.session.Session(profile=profile).get_credentials()
 
 
 @functools.lru_cache(maxsize=8)

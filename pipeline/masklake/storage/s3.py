@@ -16,9 +16,10 @@ import s3fs
 from fsspec.asyn import sync
 
 from masklake.storage.answers import session_for_listing
-from masklake.storage.connections import connection, environment
+from masklake.storage.connections import Connection, connection, environment
 from masklake.storage.faults import ChangedError, TooLargeError, with_retries
 from masklake.storage.files import PAGE, Span, StoredFile
+from masklake.storage.places import Place
 from masklake.storage.ranged import RangedFile
 from masklake.storage.stores import Store
 from masklake.storage.uris import as_folder, split_s3
@@ -28,6 +29,7 @@ _CONNECTIONS = 64
 _OPEN_BLOCK_BYTES = 1024 * 1024
 _PART_BYTES, _MOST_PARTS = 32 * 1024 * 1024, 10_000  # of a file that is uploaded in parts
 _LISTERS = 16
+_PAID = {"list_objects_v2", "head_object", "get_object"}  # what takes RequestPayer of the methods that are called here
 _ENOUGH = 128  # prefixes to list: with as many, no more are split into their folders
 _SAMPLED_FOLDERS, _SPARSE_FOLDER = 8, 60  # folders with fewer objects are listed faster by one long listing than by one request each
 
@@ -45,14 +47,15 @@ class _Cursor:
 class S3Store(Store):
     """The verbs on S3; URIs are `s3://bucket/key`. Errors are Python's, as s3fs translates them, caused by botocore's."""
 
-    def __init__(self) -> None:
-        way = connection()
+    def __init__(self, way: Connection) -> None:
+        self._payer = {"RequestPayer": "requester"} if way.place.requester_pays else {}
         # Optional checksums of newer botocores are unknown to many servers that speak S3; TCP and ETags guard what travels here.
         checksums = (
             {} if way.endpoint is None else dict.fromkeys(("request_checksum_calculation", "response_checksum_validation"), "when_required")
         )
         self.fs = s3fs.S3FileSystem(
-            session=session_for_listing(),
+            anon=way.place.anonymous,
+            session=session_for_listing(way.place.profile),
             endpoint_url=way.endpoint,
             client_kwargs={"region_name": way.region, "verify": way.ca_bundle},
             config_kwargs={
@@ -152,7 +155,7 @@ class S3Store(Store):
     async def _get(self, uri: str, judge: Callable[[dict[str, Any]], None], **arguments: Any) -> bytes:
         # s3fs would ask for the size first: two requests for one small image.
         bucket, key = split_s3(uri)
-        answer = await self.fs._call_s3("get_object", Bucket=bucket, Key=key, **arguments)
+        answer = await self.fs._call_s3("get_object", Bucket=bucket, Key=key, **arguments, **self._payer)
         body, size = answer["Body"], answer["ContentLength"]
         try:
             judge(answer)
@@ -214,15 +217,16 @@ class S3Store(Store):
         self.delete(probe)
 
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
-        return cast("dict[str, Any]", self.fs.call_s3(method, **arguments))
+        payer = self._payer if method in _PAID else {}
+        return cast("dict[str, Any]", self.fs.call_s3(method, **arguments, **payer))
 
 
-def s3_store() -> S3Store:
-    """The store for the environment as it is now."""
-    return _store_of(os.getpid(), environment())
+def s3_store(place: Place) -> S3Store:
+    """The store of a place, for the environment as it is now."""
+    return _store_of(os.getpid(), environment(), place)
 
 
 @functools.lru_cache(maxsize=8)
-def _store_of(_process: int, _environment: tuple[str | None, ...]) -> S3Store:
+def _store_of(_process: int, _environment: tuple[str | None, ...], place: Place) -> S3Store:
     # A forked child must not share its parent's event loop, nor changed credentials an older client.
-    return S3Store()
+    return S3Store(connection(place))

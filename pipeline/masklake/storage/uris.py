@@ -147,6 +147,12 @@ def as_folder(uri: str) -> str:
     return normalise(uri).rstrip("/") + "/"
 
 
+def bucket_of(uri: str) -> str:
+    """The bucket that a URI or pattern lies in, as a folder; of a path or another store, the canonical URI itself."""
+    name = normalise(uri)
+    return f"s3://{split_s3(name)[0]}/" if name.startswith("s3://") else name
+
+
 def split_s3(uri: str) -> tuple[str, str]:
     """Bucket and key of an S3 URI; the key is empty for a bucket."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
