@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import re
+import secrets
 import shutil
 import socket
 import sys
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ import pyarrow as pa
 # After an interruption, threads that still wait for results must not start another Ray behind our back; read when ray is imported.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 import ray
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.data import DataContext, Dataset
 from ray.exceptions import RayError
 
@@ -67,6 +70,11 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     elsewhere = {name: os.environ[name] for name in (PLACES,) if name in os.environ}
     if elsewhere and target != "local":  # workers of a local Ray have this process's environment
         settings["runtime_env"] = {"env_vars": elsewhere}
+    with _among_ourselves() if target == "local" else nullcontext():
+        yield from _joined(target, settings)
+
+
+def _joined(target: str, settings: dict[str, Any]) -> Iterator[dict[str, float]]:
     try:
         with _muffled():
             ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **settings)
@@ -84,6 +92,33 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
         raise
     finally:
         _end(at_once)
+
+
+@contextmanager
+def _among_ourselves() -> Iterator[None]:
+    """Let a Ray that is started here listen on loopback only, and obey nobody without a token of this process.
+
+    Ray listens on every interface wherever it takes the machine for a possible node of a larger cluster, which on Linux it always does, and
+    whoever reaches its ports can run code. Where the user set how Ray knows its clients (`RAY_AUTH_MODE`), that stays.
+    """
+    settings = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}  # for the processes that are started
+    if "RAY_AUTH_MODE" not in os.environ:
+        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ.get(name) for name in settings}
+    may_grow, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # for this one, which has read it
+    os.environ.update(settings)
+    Config.initialize("")  # of the C++ side, which read the environment when it was imported
+    AuthenticationTokenLoader.instance().reset_cache()
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = may_grow
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        Config.initialize("")
 
 
 def _end(at_once: bool) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -126,7 +126,7 @@ class Isolated(Generic[Answer]):
             alone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", command],
-                env={**os.environ, "PYTHONPATH": paths, **alone},
+                env={**_without_secrets(os.environ), "PYTHONPATH": paths, **alone},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(requests.fileno(), answer.fileno()),
@@ -147,6 +147,11 @@ class Isolated(Generic[Answer]):
         code = self._process.wait()
         self.close()
         return Ended.SLOW if code == -signal.SIGPROF else Ended.DIED
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What reads untrusted input has no use for the keys of stores and clusters."""
+    return {name: value for name, value in environment.items() if not name.startswith(("AWS_", "AZURE_", "GOOGLE_", "HF_", "RAY_"))}
 
 
 def _pipe() -> tuple[Connection, Connection]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -121,6 +126,41 @@ def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_pa
     assert len([name for name in stages if "MapBatches" in name]) == 3, stages
     assert retries == [flow.RETRIES] * 3  # a worker that dies again and again ends the run
     assert not any("->MapBatches" in name and "_SegmentActor" in name for name in stages), stages
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_local_ray_listens_on_loopback_only_and_wants_a_token() -> None:
+    before = os.environ.get("RAY_AUTH_MODE")
+    with cluster.cluster("local"):
+        assert list(cluster.batches(ray.data.range(3)))  # workers listen as well
+        heard = _listening(_descendants(os.getpid()))
+        assert len(heard) >= 4  # gcs, raylet and workers among them
+        assert set(heard) == {"127.0.0.1"}
+        ask = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1]).internal_kv_keys(b'', None, 5)"
+        address = ray.get_runtime_context().gcs_address
+        stranger = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        command = [sys.executable, "-c", ask, address]
+        refused = subprocess.run(command, env=stranger, capture_output=True, text=True, timeout=100, check=False)
+        assert "Authentication token is missing" in refused.stderr
+        subprocess.run(command, capture_output=True, timeout=100, check=True)
+    assert os.environ.get("RAY_AUTH_MODE") == before
+
+
+def _descendants(process: int) -> set[int]:
+    children = {int(child) for task in Path(f"/proc/{process}/task").glob("*/children") for child in task.read_text().split()}
+    return {process}.union(*(_descendants(child) for child in children))
+
+
+def _listening(processes: set[int]) -> list[str]:
+    """The addresses on which these processes listen by TCP."""
+    sockets = set()
+    for process in processes:
+        for file in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(OSError):  # closed since
+                sockets.add(str(file.readlink()))
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    last_words = [line[1].partition(":")[0][-8:] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
+    return [socket.inet_ntoa(bytes.fromhex(word)[::-1]) for word in last_words]  # of an address of IPv6 that is one of IPv4
 
 
 def test_an_error_of_a_worker_reaches_the_driver_in_its_own_words_and_no_others(capfd: pytest.CaptureFixture[str]) -> None:

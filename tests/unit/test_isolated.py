@@ -34,6 +34,8 @@ def work(data: bytes, *more: object) -> object:
             raise KeyError("nothing")
         case b"pid":
             return os.getpid()
+        case b"environment":
+            return dict(os.environ)
     if data.startswith(b"/"):  # leave a trace, and be killed
         with Path(data.decode()).open("a") as trace:
             trace.write("x")
@@ -53,6 +55,15 @@ def test_answers_come_from_one_process_that_is_not_this_one(apart: Isolated[obje
     assert process == apart(b"pid", LIMITS) != os.getpid()
     large = os.urandom(5_000_000)
     assert apart(large, LIMITS) == (large,)
+
+
+def test_the_process_is_not_given_the_keys_of_stores(apart: Isolated[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "token")
+    found = apart(b"environment", LIMITS)
+    assert isinstance(found, dict)
+    assert "PATH" in found
+    assert {"AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"}.isdisjoint(found)
 
 
 def test_a_crash_is_an_answer_and_the_next_call_is_served(apart: Isolated[object]) -> None:
