@@ -82,13 +82,15 @@ def test_who_reads_agrees_to_pay(s3: SeaweedFS, bucket: str, monkeypatch: pytest
     storage.use_places([Place(f"s3://{bucket}/", requester_pays=True)])
     assert storage.read_many([f"s3://{bucket}/a.jpg"]) == [b"x"]
     assert storage.delta_options(f"s3://{bucket}/masks")["aws_request_payer"] == "true"
-    asked = []
+    asked: list[tuple[str, dict[str, object]]] = []
     from masklake.storage import s3 as module
 
+    def call(method: str, **arguments: object) -> dict[str, object]:
+        asked.append((method, arguments))
+        return {"ContentLength": 1, "LastModified": None}
+
     store = module.s3_store(place_of(f"s3://{bucket}/a.jpg"))
-    monkeypatch.setattr(
-        store.fs, "call_s3", lambda method, **arguments: asked.append((method, arguments)) or {"ContentLength": 1, "LastModified": None}
-    )
+    monkeypatch.setattr(store.fs, "call_s3", call)
     store.stat(f"s3://{bucket}/a.jpg")
     store.delete(f"s3://{bucket}/b.jpg")
     assert [(method, "RequestPayer" in arguments) for method, arguments in asked] == [("head_object", True), ("delete_object", False)]
