@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from masklake.images import conditions
 from masklake.schema import table_schema
-from masklake.segment.plan import Plan, WorkList, make_plan, read_group
+from masklake.segment.plan import Filter, Plan, WorkList, make_plan, read_group
 from masklake.table.append import Table
 from masklake.table.write import write_rows
 
@@ -110,10 +110,8 @@ def planned(case: Case, done: Iterator[pa.RecordBatch] | None, folder: Path) -> 
         pages,
         done,
         case.fingerprints,
-        where=None if case.where is None else conditions.parse(f"image_bytes > {case.where}"),
-        retry_errors=case.retry_errors,
-        limit=case.limit,
-        work_list=WorkList(str(folder), _GROUP),
+        Filter(None if case.where is None else conditions.parse(f"image_bytes > {case.where}"), case.retry_errors, case.limit),
+        WorkList(str(folder), _GROUP),
     )
     groups = [read_group(str(folder), index).to_pylist() for index in range(plan.groups)]
     return Answer(plan, [(row["image_uri"], row["image_etag"], tuple(row["tasks"])) for group in groups for row in group])

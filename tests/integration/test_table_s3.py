@@ -14,14 +14,17 @@ import pytest
 from deltalake import DeltaTable
 
 from masklake import reading, storage
-from masklake.errors import Fenced
+from masklake.errors import Fenced, Refused
+from masklake.images.discover import discover
+from masklake.images.source import Input
 from masklake.segment.digests import digest
-from masklake.segment.plan import WorkList, make_plan, read_group
+from masklake.segment.plan import Filter, WorkList, make_plan, read_group
 from masklake.segment.stages import digest_files
 from masklake.table import runs
 from masklake.table.append import Table
 from masklake.table.keys import KEYS, Wanted
 from masklake.table.overlap import Watch
+from masklake.table.place import check_table_place
 from masklake.table.write import read_rows, write_rows
 from masklake.upkeep.compact import compact
 from masklake.upkeep.erase import erase
@@ -153,3 +156,24 @@ def test_a_plan_is_what_the_table_lacks(bucket: str) -> None:
     files = table.key_files(wanted)
     assert files
     assert plan(batch for part in digest_files(table.uri, wanted, files) for batch in part.to_batches()) == ["b"]
+
+
+def test_a_table_lies_apart_from_images_unless_the_bucket_is_the_input(bucket: str) -> None:
+    lake, uri = f"s3://{bucket}/", f"s3://{bucket}/masks"
+    for name in ("a.jpg", "images/b.jpg", "masks-2/c.jpg"):
+        storage.write_bytes(lake + name, b"x")
+    check_table_place(uri, lake)
+    with pytest.raises(Refused, match=r"the folder holds c\.jpg"):
+        check_table_place(f"{lake}masks-2", lake)
+    with pytest.raises(Refused, match="among the images"):
+        check_table_place(f"{lake}images/masks", f"{lake}images")
+    table = begun(uri, "run-1", lake)
+    table.commit(files(table, "run-1", ["x"], "A"))
+    check_table_place(uri, lake)
+    with pytest.raises(Refused, match="inside the table"):
+        check_table_place(f"{uri}/deep/masks", f"{lake}images")
+    for pattern in (lake, f"{lake}**", f"{lake}*/"):
+        asked = Input(pattern)
+        plan = make_plan(discover(asked), None, {"panoptic": "p"}, Filter(tables=asked.tables.found))
+        assert asked.tables.found == {f"{uri}/"}
+        assert (plan.images, plan.in_tables + asked.tables.left_out) == (2 if pattern.endswith("*/") else 3, 1)

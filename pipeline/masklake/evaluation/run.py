@@ -20,6 +20,7 @@ from masklake.evaluation.scoring import Scoring, Tally, score_group
 from masklake.evaluation.settings import EvaluateConfig
 from masklake.schema import Task
 from masklake.table.keys import sql_text
+from masklake.table.place import check_outside_tables
 from masklake.table.read import MaskTable
 from masklake.table.selection import check_condition, mixtures
 from masklake.truth.classes import classes_for, read_mapping
@@ -47,6 +48,7 @@ def evaluate(settings: EvaluateConfig, say: Callable[[str], None], show: Callabl
     storage.check_input(settings.table, "--table")
     if settings.output_uri is not None:
         storage.check_output(settings.output_uri)
+        check_outside_tables(settings.output_uri)
     truth = open_truth(settings)
     say(found_in_words(truth))
     for what, count in truth.left_out.items():

@@ -19,6 +19,7 @@ from masklake.export import folder
 from masklake.export.format import Job, Written
 from masklake.export.selection import Selection
 from masklake.export.settings import ExportConfig
+from masklake.table.place import check_outside_tables
 from masklake.table.read import MaskTable
 from masklake.table.selection import mixtures
 
@@ -41,6 +42,7 @@ def export(settings: ExportConfig, say: Callable[[str], None], show: Callable[[s
     """
     storage.check_input(settings.table_uri, "--table")
     storage.check_output(settings.output_uri)
+    check_outside_tables(settings.output_uri)
     output = settings.output_uri + "/"
     folder.check(output, settings.overwrite)
     try:

@@ -12,6 +12,9 @@ from masklake.errors import ErrorCode, ImageFailure
 from masklake.images.pages import PAGE_SCHEMA, is_hidden
 from masklake.storage import StorageError, StoredFile
 
+_LOG = "/_delta_log/"
+_DATA = ".parquet"
+
 
 class There:
     """What is at a URI, looked at when it is asked for, and once."""
@@ -35,18 +38,65 @@ class There:
             raise
 
 
-def listed(uri: str) -> Iterator[list[StoredFile]]:
-    """The visible files below a prefix or matching a pattern, or the one file of this name."""
+class Tables:
+    """The folders of Delta tables that a listing came past, each with its slash: what lies in them is none of the images.
+
+    A store lists in no particular order, so some of a table's files may come before it is known for one. Data files wait for the end of
+    the listing; what else somebody put into a table's folder, its reader must leave out then.
+    """
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self.left_out = 0
+        """Visible files that were left out already."""
+
+    def note(self, files: Iterable[StoredFile], root: str) -> None:
+        """Look at some files below a root, hidden ones among them. The root itself was asked for, whatever it is."""
+        self.note_names((file.uri for file in files), root)
+
+    def note_names(self, uris: Iterable[str], root: str) -> None:
+        """The same of files of which there is only the name."""
+        self.found.update(uri[: uri.index(_LOG) + 1] for uri in uris if _LOG in uri)
+        self.found.discard(root)
+
+    def noting(self, pages: Iterable[list[StoredFile]], root: str) -> Iterator[list[StoredFile]]:
+        """The pages as they are, looked at on their way."""
+        for page in pages:
+            self.note(page, root)
+            yield page
+
+    def without_theirs(self, pages: Iterable[list[StoredFile]]) -> Iterator[list[StoredFile]]:
+        """The visible files of a listing, but for those that are known to be a table's; data files come last."""
+        waiting = list[StoredFile]()
+        for page in pages:
+            data = [file for file in page if file.uri.endswith(_DATA)]
+            waiting += data
+            yield self._outside([file for file in page if not file.uri.endswith(_DATA)] if data else page)
+        for first in range(0, len(waiting), storage.PAGE):
+            yield self._outside(waiting[first : first + storage.PAGE])
+
+    def _outside(self, files: list[StoredFile]) -> list[StoredFile]:
+        kept = [file for file in files if not any(map(file.uri.startswith, self.found))] if self.found else files
+        self.left_out += len(files) - len(kept)
+        return kept
+
+
+def listed(uri: str, tables: Tables | None = None) -> Iterator[list[StoredFile]]:
+    """The visible files below a prefix or matching a pattern, or the one file of this name.
+
+    Args:
+        uri: in canonical form.
+        tables: told of the tables among what is listed, to leave out what lies in them.
+    """
     if storage.is_glob(uri) and not storage.exists(uri):  # a name may contain brackets, too
-        root = storage.glob_root(uri)
-        yield from _visible(storage.glob_files(uri), root[: root.rindex("/") + 1])
-        return
-    single = one_file(uri)
-    if single is not None:
-        yield [single]
+        root = storage.glob_root(uri).rpartition("/")[0] + "/"
+        found = _visible(storage.glob_files(uri, lambda page: tables.note(page, root) if tables else None), root)
+    elif (single := one_file(uri)) is not None:
+        found = iter([[single]])
     else:
-        folder = uri.rstrip("/") + "/"
-        yield from _visible(storage.list_files(folder), folder)
+        root = uri.rstrip("/") + "/"
+        found = _visible(tables.noting(storage.list_files(root), root) if tables else storage.list_files(root), root)
+    yield from tables.without_theirs(found) if tables else found
 
 
 def one_file(uri: str) -> StoredFile | None:

@@ -11,7 +11,7 @@ hive-style keys, or `#` and whatever tells the images of that object apart.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from masklake import storage
 from masklake.errors import ImageFailure
 from masklake.images.indexes import Indexes
 from masklake.images.keys import Asked
-from masklake.images.listing import There
+from masklake.images.listing import Tables, There
 from masklake.images.pages import Place
 from masklake.images.patterns import ALL, Patterns
 from masklake.storage import StoredFile
@@ -52,6 +52,8 @@ class Input:
     """Which images to take, by their names; `discover` leaves out the others."""
     indexes: Indexes | None = None
     """Where it is kept what is inside of objects."""
+    tables: Tables = field(default_factory=Tables, compare=False, repr=False)
+    """The tables that were found among what was listed: complete once the pages are, of which their files are still part."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "uri", storage.normalise(self.uri))

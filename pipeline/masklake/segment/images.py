@@ -21,6 +21,7 @@ from masklake.segment.plan import Plan
 from masklake.segment.settings import RunConfig
 
 _ENDINGS = 4  # of names that are no images', shown
+_TABLES = 3
 
 
 def check(config: RunConfig) -> None:
@@ -76,7 +77,13 @@ class Images:
     def counted(self, plan: Plan) -> Plan:
         """The plan with what the listing left out, once it has been read."""
         tally = self._tally
-        return replace(plan, excluded=tally.excluded, older=tally.older, unlike_images=tally.unlike.total())
+        return replace(
+            plan,
+            in_tables=plan.in_tables + self.asked.tables.left_out,
+            excluded=tally.excluded,
+            older=tally.older,
+            unlike_images=tally.unlike.total(),
+        )
 
     def describe(self, plan: Plan) -> str:
         """A plan in words."""
@@ -88,6 +95,9 @@ class Images:
             + (" (--retry-errors picks them up)" if plan.kept_errors else ""),
             *(f"{number:,} are left out by {setting}" for number, setting in left_out if number),
         ]
+        if tables := sorted(self.asked.tables.found):
+            more = f" and {len(tables) - _TABLES:,} more" if len(tables) > _TABLES else ""
+            parts.append(f"left out are {plan.in_tables:,} files in tables: {', '.join(tables[:_TABLES])}{more}")
         if plan.unlike_images:
             most = most_common(self._tally.unlike, _ENDINGS)
             endings = ", ".join(f"{number:,} {ending}" for ending, number in most)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,6 +65,8 @@ class Plan:
     """Of the others, those that were modified too early."""
     unlike_images: int = 0
     """Of the listing's entries, objects that are no images by their names."""
+    in_tables: int = 0
+    """Of the others, those that lie in a Delta table."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,25 @@ class WorkList:
     carried: Carried = NOT_CARRIED
 
 
+@dataclass(frozen=True)
+class Filter:
+    """Which of the listed images are work, as far as they are not done."""
+
+    where: Condition | None = None
+    """Only images of which this is true."""
+    retry_errors: bool = False
+    """Whether failed rows are work."""
+    limit: int | None = None
+    """Process at most so many images, the first in the order of the work list: a store lists in no particular order."""
+    tables: Collection[str] = ()
+    """Folders, each with its slash, of which nothing is an image; looked at once the listing is complete."""
+
+
 def make_plan(
     pages: Iterable[pa.Table],
     done: Iterable[pa.RecordBatch] | None,
     fingerprints: Mapping[str, str],
-    *,
-    where: Condition | None = None,
-    retry_errors: bool = False,
-    limit: int | None = None,
+    chosen: Filter = Filter(),
     work_list: WorkList | None = None,
 ) -> Plan:
     """Compare a listing with what is done; write the work list, if one is wanted.
@@ -96,9 +109,7 @@ def make_plan(
         pages: `pages.PAGE_SCHEMA`, or some of its columns.
         done: `digests.DIGESTS` of rows of the table, in any order, read once; None where there is no table yet.
         fingerprints: the fingerprint of each task that is asked for.
-        where: only images of which this is true.
-        retry_errors: whether failed rows are work.
-        limit: process at most so many images, the first in the order of the work list: a store lists in no particular order.
+        chosen: which images are work at all.
         work_list: where to write it; None to get the numbers only. Work is ordered by URI, within a tar file or table by place: neighbours
             share folders, so partitions, and are read together.
     """
@@ -115,12 +126,13 @@ def make_plan(
             # Left to itself, the optimiser may keep the side of a join of which it knows nothing, which is the table's.
             database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")
             database.execute(LOCK)  # the condition is the user's own SQL
-            left_out = _load_listing(database, pages, where)
-            _compare(database, done, (1 << len(fingerprints)) - 1, retry_errors)
+            left_out = _load_listing(database, pages, chosen.where)
+            in_tables = _leave_out(database, chosen.tables)
+            _compare(database, done, (1 << len(fingerprints)) - 1, chosen.retry_errors)
             order = _ORDER_IN_CONTAINERS if _numbers(database, "SELECT count(image_container) FROM listing")[0] else _ORDER
-            _choose(database, order, limit)
+            _choose(database, order, chosen.limit)
             groups = 0 if work_list is None else _write(database, list(fingerprints), work_list, order)
-            return replace(_count(database, groups), left_out=left_out)
+            return replace(_count(database, groups), left_out=left_out, in_tables=in_tables)
 
 
 def read_group(folder: str, index: int) -> pa.Table:
@@ -171,6 +183,14 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
         absent = ", ".join(sorted(unseen))
         raise Refused(f"--where {where.text}: no image has {absent} in its path, as a key=value folder; beside such keys there are {known}")
     return seen - _numbers(database, "SELECT count(*) FROM listing")[0]
+
+
+def _leave_out(database: duckdb.DuckDBPyConnection, folders: Collection[str]) -> int:
+    """Take what lies in some folders out of the listing; returns how much that is."""
+    before = _numbers(database, "SELECT count(*) FROM listing")[0]
+    for folder in folders:
+        database.execute("DELETE FROM listing WHERE starts_with(image_uri, ?)", [folder])
+    return before - _numbers(database, "SELECT count(*) FROM listing")[0]
 
 
 def _gathered(pages: Iterable[pa.Table]) -> Iterator[pa.Table]:

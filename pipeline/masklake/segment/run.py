@@ -42,7 +42,7 @@ from masklake.segment import flow, gallery, images, report
 from masklake.segment.digests import digest
 from masklake.segment.gallery import GalleryInput
 from masklake.segment.images import Images
-from masklake.segment.plan import Plan, WorkList, make_plan
+from masklake.segment.plan import Filter, Plan, WorkList, make_plan
 from masklake.segment.report import RunFacts, RunTotals
 from masklake.segment.settings import Config
 from masklake.segment.stages import Work, Written
@@ -50,6 +50,7 @@ from masklake.table import overlap, runs, write
 from masklake.table.append import Table
 from masklake.table.definition import check_log
 from masklake.table.keys import KEYS, Wanted
+from masklake.table.place import check_table_place
 from masklake.table.rows import RunStamp
 from masklake.truth import label_names
 
@@ -126,6 +127,7 @@ def segment(config: Config, listener: Listener) -> Summary:
     where = None if config.where is None else conditions.parse(config.where)
     images.check(config)
     storage.check_output(config.output)
+    check_table_place(config.output, config.input)
     check_log(config.output)
     if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
         config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
@@ -182,10 +184,8 @@ class _Run:
             self._images.pages((*hive_columns, *where_keys)),
             self._done(table, Wanted(fingerprints, self._images.may_hold())) if table else None,
             fingerprints,
-            where=self._where,
-            retry_errors=self.config.retry_errors,
-            limit=self.config.limit,
-            work_list=None if self.config.dry_run else WorkList(self.folder, GROUP_ROWS, hive_columns, self.carried),
+            Filter(self._where, self.config.retry_errors, self.config.limit, self._images.asked.tables.found),
+            None if self.config.dry_run else WorkList(self.folder, GROUP_ROWS, hive_columns, self.carried),
         )
         self.totals = self.totals.spend("plan", time.monotonic() - started)
         planned = self._images.counted(planned)

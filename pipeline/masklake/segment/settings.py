@@ -232,12 +232,6 @@ class Config(SegmentConfig, RunConfig, StoresConfig):
             raise ValueError(f"--carry {twice[0]}: it is in --partition-by, and so a column of the table already: leave it out of one")
         return self
 
-    @model_validator(mode="after")
-    def _table_apart_from_images(self) -> Config:
-        if self.output.rstrip("/") == self.input.rstrip("/"):
-            raise ValueError("input and output are the same folder: give the table a folder of its own")
-        return self
-
 
 PROGRAM = Program(
     "masklake segment",

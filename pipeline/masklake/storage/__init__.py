@@ -118,9 +118,12 @@ def list_prefix(prefix: str) -> Iterator[list[StoredFile]]:
     yield from _pages(normalise(prefix))
 
 
-def glob_files(pattern: str) -> Iterator[list[StoredFile]]:
+def glob_files(pattern: str, passed: Callable[[list[StoredFile]], None] = lambda page: None) -> Iterator[list[StoredFile]]:
     """Every file whose URI matches a pattern, in pages; `*` and `?` stay within a folder, `**` spans folders, braces hold alternatives, and
     a pattern that ends in a slash means everything below the folders that match.
+
+    Args:
+        passed: shown every page of files that the listing comes past, before those that match are chosen.
 
     Raises:
         Refused: the pattern is in the bucket's name, or is none.
@@ -130,6 +133,7 @@ def glob_files(pattern: str) -> Iterator[list[StoredFile]]:
     for root in roots:
         try:
             for page in _pages(root):
+                passed(page)
                 found = [file for file in page if matches(file.uri)]
                 if found:
                     yield found

@@ -25,6 +25,7 @@ from masklake.inference.preprocess import ResizePlan
 from masklake.inference.segmenter import Segmenter
 from masklake.inference.source import ModelSource
 from masklake.schema import Task
+from masklake.table.place import check_outside_tables
 from masklake.training import models, result, sources
 from masklake.training.augment import Augmentation
 from masklake.training.batches import Recipe
@@ -216,6 +217,7 @@ def finished(prepared: Prepared) -> bool:
     """
     output = prepared.settings.output
     storage.check_output(output, "--output")
+    check_outside_tables(output)
     done = step_of(prepared)
     published = storage.exists(f"{output}/config.json")
     if published and not done:

@@ -14,12 +14,12 @@ from masklake.errors import Refused
 from masklake.images.conditions import parse
 from masklake.images.discover import discover
 from masklake.images.source import Input
-from masklake.segment.plan import Plan, WorkList, make_plan, read_group
+from masklake.segment.plan import Filter, Plan, WorkList, make_plan, read_group
 from tests.unit.segment.test_plan import page
 
 
 def planned(where: str, *pages: pa.Table) -> Plan:
-    return make_plan(pages, None, {"panoptic": "p1"}, where=parse(where))
+    return make_plan(pages, None, {"panoptic": "p1"}, Filter(parse(where)))
 
 
 LISTING = page("dt=2026-11-21/a.jpg", "dt=2026-11-22/site=x/b.jpg", "dt=2026-11-22/b.png", image_bytes=pa.array([10, 200, None]))
@@ -83,7 +83,7 @@ def test_times_are_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_condition_that_leaves_rows_keeps_the_first_mention(tmp_path: Path) -> None:
     plan = make_plan(
-        [page("x=1/a", "x=2/b", "x=1/a", "x=1/c")], None, {"panoptic": "p1"}, where=parse("x = '1'"), work_list=WorkList(str(tmp_path))
+        [page("x=1/a", "x=2/b", "x=1/a", "x=1/c")], None, {"panoptic": "p1"}, Filter(parse("x = '1'")), WorkList(str(tmp_path))
     )
     assert (plan.images, plan.left_out) == (2, 1)
     assert read_group(str(tmp_path), 0)["image_uri"].to_pylist() == ["s3://lake/x=1/a", "s3://lake/x=1/c"]

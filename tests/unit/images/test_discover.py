@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from masklake import storage
 from masklake.images.discover import discover
 from masklake.images.keys import hive_keys
-from masklake.images.pages import PAGE_SCHEMA
+from masklake.images.listing import Tables
+from masklake.images.pages import PAGE_SCHEMA, page
 from masklake.images.source import Input
+from masklake.images.sources.inventories import Inventory, read
+from masklake.segment.plan import Filter, WorkList, make_plan, read_group
 
 
 def files(folder: Path, *names: str) -> None:
@@ -101,3 +108,55 @@ def test_a_long_listing_comes_in_pages(tmp_path: Path) -> None:
 )
 def test_hive_keys_are_the_folders_with_an_equals_sign(uri: str, keys: dict[str, str]) -> None:
     assert hive_keys(uri) == keys
+
+
+# Tables among the images
+
+
+def planned_names(folder: Path, asked: Input) -> list[str]:
+    """What is work of an input, by the plan."""
+    shutil.rmtree(folder / "plan", ignore_errors=True)
+    made = make_plan(discover(asked), None, {"panoptic": "p"}, Filter(tables=asked.tables.found), WorkList(str(folder / "plan")))
+    if made.groups == 0:
+        return []
+    return sorted(uri.removeprefix(f"file://{folder}/") for uri in read_group(str(folder / "plan"), 0)["image_uri"].to_pylist())
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/", "in/*/", "in/**/*.*", "in/**"])
+def test_what_lies_in_a_table_is_no_image(tmp_path: Path, pattern: str) -> None:
+    files(tmp_path, "in/a/a.jpg", "in/masks-2/b.jpg", "in/deep/dt=1/c.jpg")
+    files(tmp_path, "in/masks/0.parquet", "in/masks/_delta_log/0.json", "in/masks/dt=1/zebra.parquet", "in/masks/Note.jpg")
+    files(tmp_path, "in/deep/their/_delta_log/0.checkpoint.parquet", "in/deep/their/x.parquet")
+    asked = Input(f"{tmp_path}/{pattern}")
+    assert planned_names(tmp_path, asked) == ["in/a/a.jpg", "in/deep/dt=1/c.jpg", "in/masks-2/b.jpg"]
+    assert asked.tables.found == {f"file://{tmp_path}/in/masks/", f"file://{tmp_path}/in/deep/their/"}
+    assert asked.tables.left_out >= 3, "the data files before they were counted as anything"
+
+
+def test_how_much_lies_in_tables_is_counted_whatever_the_order_of_the_listing() -> None:
+    for order in (1, -1):
+        names = ["s3://lake/masks/A.parquet", "s3://lake/masks/z.parquet", "s3://lake/masks-2/a.jpg", "s3://lake/b.jpg"][::order]
+        plan = make_plan([page(names)], None, {"panoptic": "p"}, Filter(tables={"s3://lake/masks/"}))
+        assert (plan.images, plan.in_tables) == (2, 2)
+
+
+def test_a_pattern_that_names_what_lies_in_a_tables_folder_itself_is_taken_at_its_word(tmp_path: Path) -> None:
+    files(tmp_path, "in/_delta_log/0.json", "in/a.jpg")
+    assert planned_names(tmp_path, Input(f"{tmp_path}/in/*.jpg")) == ["in/a.jpg"]
+
+
+def test_of_tables_of_images_only_those_outside_of_delta_tables_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "in" / "z.parquet")
+    files(tmp_path, "in/masks/0.parquet", "in/masks/_delta_log/0.json")
+    assert planned_names(tmp_path, Input(f"{tmp_path}/in", "image")) == ["in/z.parquet#column=image&row=0"]
+
+
+def test_of_an_inventory_as_well(tmp_path: Path) -> None:
+    lines = "".join(f'"lake","{key}","{key}-etag","1"\n' for key in ("masks/A.parquet", "masks/_delta_log/0.json", "a.jpg"))
+    (tmp_path / "data.csv.gz").write_bytes(gzip.compress(lines.encode()))
+    tables = Tables()
+    inventory = Inventory("s3://lake/inv/manifest.json", "lake", "CSV", ("Bucket", "Key", "ETag", "Size"), (f"{tmp_path}/data.csv.gz",))
+    listed = [row for part in read(inventory, tables) for row in part["image_uri"].to_pylist()]
+    assert listed == ["s3://lake/masks/A.parquet", "s3://lake/a.jpg"]
+    assert tables.found == {"s3://lake/masks/"}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from masklake.segment.digests import DIGESTS, digest
-from masklake.segment.plan import GROUPS_PER_FILE, Plan, WorkList, make_plan, read_group
+from masklake.segment.plan import GROUPS_PER_FILE, Filter, Plan, WorkList, make_plan, read_group
 
 WANTED = {"panoptic": "p1", "semantic": "s1"}
 KEYS = pa.schema([(name, pa.string()) for name in ("image_uri", "image_etag", "task", "fingerprint", "status")])
@@ -76,7 +76,7 @@ def test_errors_are_done_unless_they_are_to_be_retried(tmp_path: Path) -> None:
     left = make_plan(listing, done, {"panoptic": "p1"}, work_list=WorkList(str(tmp_path / "left")))
     assert list(work(tmp_path / "left", left)) == ["new"]
     assert (left.done_images, left.kept_errors, left.retried_errors) == (3, 1, 0)
-    retried = make_plan(listing, done, {"panoptic": "p1"}, retry_errors=True, work_list=WorkList(str(tmp_path / "retried")))
+    retried = make_plan(listing, done, {"panoptic": "p1"}, Filter(retry_errors=True), work_list=WorkList(str(tmp_path / "retried")))
     assert list(work(tmp_path / "retried", retried)) == ["bad", "new"]
     assert (retried.done_images, retried.kept_errors, retried.retried_errors, retried.todo_rows) == (2, 0, 1, 2)
 
@@ -89,10 +89,10 @@ def test_an_image_listed_twice_counts_once(tmp_path: Path) -> None:
 
 def test_a_limit_takes_the_first_of_what_is_to_do_in_whatever_order_it_was_listed(tmp_path: Path) -> None:
     names, done = ["d", "a", "c", "b", "e"], [row("a")]
-    plan = make_plan([page(*names)], done, {"panoptic": "p1"}, limit=2, work_list=WorkList(str(tmp_path)))
+    plan = make_plan([page(*names)], done, {"panoptic": "p1"}, Filter(limit=2), work_list=WorkList(str(tmp_path)))
     assert list(work(tmp_path, plan)) == ["b", "c"]
     assert (plan.images, plan.done_images, plan.todo_images, plan.todo_rows, plan.todo_bytes) == (5, 1, 2, 2, 20)
-    assert make_plan([page(*names)], done, {"panoptic": "p1"}, limit=100).todo_images == 4
+    assert make_plan([page(*names)], done, {"panoptic": "p1"}, Filter(limit=100)).todo_images == 4
 
 
 def test_a_failure_of_the_listing_travels_with_the_image(tmp_path: Path) -> None:

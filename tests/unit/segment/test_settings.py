@@ -64,7 +64,6 @@ def test_every_setting_is_a_flag_in_the_help(capsys: pytest.CaptureFixture[str])
         (["--carry", "a.b"], "is not a column name"),
         (["--carry", "split,Split"], "lists a name twice"),
         (["--carry", "split,DT", "--partition-by", "dt,task"], "--carry DT: it is in --partition-by"),
-        (["--output", "s3://lake/images"], "input and output are the same folder"),
         (["--since", "yesterday"], "--since yesterday (on the command line): must be a time such as 2026-11-22"),
         (["--since", "99999999999d"], "or a span such as 30m, 24h or 7d"),
         (["--key-column", "id"], "say --bytes-column as well"),

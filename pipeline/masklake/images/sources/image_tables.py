@@ -24,7 +24,7 @@ from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.images import delta
 from masklake.images.indexes import Indexes
 from masklake.images.keys import NOT_ASKED, Asked, hive_keys, kind_in_table
-from masklake.images.listing import There, listed
+from masklake.images.listing import Tables, There, listed
 from masklake.images.opening import Opening, opened
 from masklake.images.pages import Place, page
 from masklake.images.source import Input, Source
@@ -61,7 +61,7 @@ class ImageTables(Source):
     def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:
         """Every row of every file that is new enough."""
         column = ImageColumn(asked.bytes_column or "", asked.key_column)
-        files = chain.from_iterable(_files(asked.uri))
+        files = chain.from_iterable(_files(asked.uri, asked.tables))
         new = (file for file in files if asked.since is None or file.modified is None or file.modified >= asked.since)
         return opened(Opening(partial(read_footer, file, column, columns)) for file in new)
 
@@ -119,8 +119,8 @@ class ImageFile:
             yield page([self.file.uri], image_source=pa.scalar(_NAME), **bad, **same)
 
 
-def _files(uri: str) -> Iterator[list[StoredFile]]:
-    """The files of a Delta table, or the Parquet files of a listing.
+def _files(uri: str, tables: Tables) -> Iterator[list[StoredFile]]:
+    """The files of a Delta table, or the Parquet files of a listing that lie in no table further down.
 
     Raises:
         Refused: there are files, and none is Parquet; or the Delta table cannot be read.
@@ -131,7 +131,7 @@ def _files(uri: str) -> Iterator[list[StoredFile]]:
         return
     other: str | None = None
     found = False
-    for some in listed(uri):
+    for some in listed(uri, tables):
         files = [file for file in some if file.uri.endswith(_SUFFIX)]
         found = found or bool(files)
         other = next((file.uri for file in some if not file.uri.endswith(_SUFFIX)), other)
@@ -149,7 +149,7 @@ def _schema_of_delta(table: DeltaTable) -> pa.Schema:
 def _schema_of_files(uri: str, names: Sequence[str]) -> pa.Schema:
     found: dict[str, pa.Field] = {}
     settled: set[str] = set()
-    for file in chain.from_iterable(_files(uri)):
+    for file in chain.from_iterable(_files(uri, Tables())):
         columns = [column for column in _schema_of_file(file.uri) if column.name in names and column.name not in settled]
         found |= {column.name: column for column in columns}
         settled |= {column.name for column in columns if not pa.types.is_null(column.type)} | hive_keys(file.uri).keys()

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from masklake import storage
 from masklake.errors import Refused
 from masklake.images.keys import Asked
-from masklake.images.listing import There, completed
+from masklake.images.listing import Tables, There, completed
 from masklake.images.pages import is_hidden, page
 from masklake.images.source import Input, Source
 
@@ -62,7 +62,7 @@ class Inventories(Source):
     def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:
         """The newest versions of its objects; what it was not configured to tell is asked for."""
         del columns
-        return map(completed, read(open_inventory(asked.uri)))
+        return map(completed, read(open_inventory(asked.uri), asked.tables))
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def open_inventory(uri: str) -> Inventory:
     return Inventory(uri, bucket, form, columns, files)
 
 
-def read(inventory: Inventory) -> Iterator[pa.Table]:
-    """The objects of the bucket, in pages; null where the inventory was not configured to tell.
+def read(inventory: Inventory, tables: Tables) -> Iterator[pa.Table]:
+    """The objects of the bucket, in pages; null where the inventory was not configured to tell. `tables` is told of those among them.
 
     Raises:
         Refused: a data file cannot be read.
@@ -110,6 +110,7 @@ def read(inventory: Inventory) -> Iterator[pa.Table]:
         try:
             with storage.open_file(file) as source:
                 for part in rows(source, inventory):
+                    tables.note_names((f"s3://{inventory.bucket}/{key}" for key in part["key"].to_pylist()), f"s3://{inventory.bucket}/")
                     yield _page(part, inventory.bucket)
         except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
             raise Refused(f"--input {inventory.uri}: its file {file} cannot be read: {error}") from None

@@ -19,7 +19,7 @@ from masklake.images.indexes import Indexes
 from masklake.images.pages import PAGE_SCHEMA
 from masklake.images.source import Input
 from masklake.images.sources import shards
-from masklake.segment.plan import WorkList, make_plan, read_group
+from masklake.segment.plan import Filter, WorkList, make_plan, read_group
 
 MOST = 10**6
 
@@ -185,7 +185,7 @@ def test_the_work_list_keeps_neighbours_of_a_shard_together(tmp_path: Path) -> N
         write_tar(tmp_path / "in" / "dt=2" / f"{shard}.tar", {name: name.encode() for name in names})
     (tmp_path / "in" / "c.jpg").write_bytes(b"plain")
     planned = make_plan(
-        discover(Input(str(tmp_path / "in"))), None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 3, ("dt",)), limit=6
+        discover(Input(str(tmp_path / "in"))), None, {"panoptic": "p"}, Filter(limit=6), WorkList(str(tmp_path / "plan"), 3, ("dt",))
     )
     assert (planned.images, planned.todo_images, planned.groups) == (7, 6, 2)
     groups = [read_group(str(tmp_path / "plan"), number) for number in range(2)]
