@@ -30,6 +30,7 @@ class Segment:
     area: int
     bbox: tuple[int, int, int, int]
     counts: bytes
+    class_score: float | None = None
 
 
 def segment(segment_id: int, mask: NDArray[Any], label_id: int = 3, isthing: bool = True) -> Segment:

@@ -22,6 +22,7 @@ __all__ = [
     "VERSION_PROPERTY",
     "Status",
     "Task",
+    "aligned",
     "table_schema",
 ]
 
@@ -41,6 +42,7 @@ SEGMENT = pa.struct(
         pa.field("area", pa.int64(), nullable=False),  # pixels
         pa.field("bbox", pa.list_(pa.int32()), nullable=False),  # x, y, width, height; pixels
         pa.field("counts", pa.binary(), nullable=False),
+        pa.field("class_score", pa.float32()),  # the probability of the class alone; null where the model has none, and before version 3
     ]
 )
 
@@ -67,8 +69,9 @@ TABLE = pa.schema(
     ]
 )
 
-SCHEMA_VERSION = 2
-"""Of `TABLE`. A new version adds nullable columns only: a table of an older one gets them with the first run that writes to it."""
+SCHEMA_VERSION = 3
+"""Of `TABLE`. A new version adds nullable columns, and nullable fields of structs, only: a table of an older one gets them with the first
+run that writes to it."""
 
 VERSION_PROPERTY = "masklake.schemaVersion"
 """The table property that names the version; 1 where there is none."""
@@ -90,3 +93,19 @@ def table_schema(partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRI
     """The schema of a table partitioned by these columns: the contract's, one string column per hive-style key, then what is carried."""
     extra = [pa.field(name, pa.string()) for name in partition_by if name not in TABLE.names]
     return pa.schema([*TABLE, *extra, *carried])
+
+
+def aligned(found: pa.DataType, known: pa.DataType, complete: bool = False) -> pa.DataType:
+    """The type of a column that a table has, written as here: fields of structs are those of the table, in its order; where it is to be
+    `complete`, those that it lacks follow. Fields that are not known here stay as they are."""
+    if pa.types.is_struct(known):
+        kinds = {field.name: field for field in known}
+        fields = [
+            kinds[each.name].with_type(aligned(each.type, kinds[each.name].type, complete)) if each.name in kinds else each
+            for each in found
+        ]
+        there = {field.name for field in fields}
+        return pa.struct([*fields, *(field for field in known if complete and field.name not in there)])
+    if pa.types.is_list(known):
+        return pa.list_(aligned(found.value_type, known.value_type, complete))
+    return known

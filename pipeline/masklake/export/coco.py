@@ -76,6 +76,7 @@ def _segment_info(segment: Mapping[str, Any]) -> Row:
         "bbox": segment["bbox"],
         "iscrowd": 0,
         "score": round(segment["score"], 6),
+        **({} if segment["class_score"] is None else {"class_score": round(segment["class_score"], 6)}),
     }
 
 

@@ -26,7 +26,7 @@ def flat_schema(table: MaskTable) -> pa.Schema:
     of_segment = [SEGMENT.field(name) for name in ("segment_id", "label_id", "label", "isthing", "score", "area")]
     of_segment.append(pa.field("area_fraction", pa.float64(), nullable=False))
     of_segment += [pa.field(name, pa.int32(), nullable=False) for name in _BOX]
-    of_segment.append(SEGMENT.field("counts"))
+    of_segment += [SEGMENT.field(name) for name in ("counts", "class_score")]
     taken = {"segment", *(field.name for field in of_segment)}
     names = [name for name in dict.fromkeys([*_OF_IMAGE, *partition_columns(table)]) if name not in taken]
     return pa.schema([*(table.schema.field(name) for name in names), *of_segment])

@@ -72,6 +72,7 @@ def segments_of(pairs: Pairs, queries: Ints, masks: list[Encoded], certainty: ND
             (mask := masks[at[index]]).area,
             mask.bbox,
             mask.counts,
+            float(pairs.score[index]),
         )
         for segment_id, index in enumerate(ordered.tolist(), 1)
     ]

@@ -113,6 +113,7 @@ def from_code_runs(
             mask.area,
             mask.bbox,
             mask.counts,
+            score[first],
         )
         for segment_id, (first, mask) in enumerate(zip(ordered, encoded, strict=True), 1)
     ]

@@ -26,6 +26,8 @@ class Segment:
     """x, y, width, height in pixels."""
     counts: bytes
     """COCO's compressed run-length encoding of the mask."""
+    class_score: float | None = None
+    """The probability of the class alone, where the model says one for the segment: `score` may weigh the mask's, too."""
 
 
 @dataclass(frozen=True)

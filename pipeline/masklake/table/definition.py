@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, Schema
@@ -72,9 +73,9 @@ def check(uri: str, delta: DeltaTable, partition_by: Sequence[str] | None, carri
         )
     expected, found = _types(Schema.from_arrow(table_schema(there))), _types(delta.schema())
     others = {field.name for field in delta.schema().fields if field.name not in expected}
-    odd = {name for name in found if name not in others and found[name] != expected[name]}
+    odd = {name for name in found if name not in others and not _fits(found[name], expected[name])}
     odd |= {field.name for field in delta.schema().fields if field.name in others and not field.nullable}
-    odd |= {field.name for field in missing_columns(delta, there) if not field.nullable}
+    odd |= {field.name for field in missing_columns(delta, there) if field.name not in found and not field.nullable}
     if odd:
         raise Refused(
             f"--output {uri}: the Delta table there has other columns than masklake's ({', '.join(sorted(odd | others))}): "
@@ -103,9 +104,10 @@ def check_carried(uri: str, delta: DeltaTable, carried: pa.Schema) -> None:
 
 
 def missing_columns(delta: DeltaTable, partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRIED) -> list[Field]:
-    """The columns of this masklake, and of those to carry, that a table lacks."""
-    found = _types(delta.schema())
-    return [field for field in Schema.from_arrow(table_schema(partition_by, carried)).fields if field.name not in found]
+    """The columns of this masklake, and of those to carry, that a table lacks, or in which it lacks a field of a struct."""
+    found, expected = _types(delta.schema()), Schema.from_arrow(table_schema(partition_by, carried))
+    types = _types(expected)
+    return [field for field in expected.fields if field.name not in found or _lacks(found[field.name], types[field.name])]
 
 
 def schema_version(delta: DeltaTable) -> int:
@@ -122,8 +124,41 @@ def table_id(uri: str) -> str | None:
     return str(delta.metadata().id)
 
 
-def _types(schema: Schema) -> dict[str, object]:
+def _types(schema: Schema) -> dict[str, Any]:
+    """Each column's type as Delta's protocol writes it: a word, or a mapping with the types inside."""
     return {field["name"]: field["type"] for field in json.loads(schema.to_json())["fields"]}
+
+
+def _fits(found: Any, expected: Any) -> bool:
+    """Whether values of a type can be stored where the table has another: structs may differ in fields that may be null."""
+    if not isinstance(found, dict) or not isinstance(expected, dict) or found["type"] != expected["type"]:
+        return bool(found == expected)
+    if found["type"] == "array":
+        return found["containsNull"] == expected["containsNull"] and _fits(found["elementType"], expected["elementType"])
+    if found["type"] != "struct":
+        return bool(found == expected)
+    there, wanted = _fields(found), _fields(expected)
+    both = [(there[name], wanted[name]) for name in there.keys() & wanted.keys()]
+    one = [each[name] for each, other in ((there, wanted), (wanted, there)) for name in each.keys() - other.keys()]
+    return all(field["nullable"] for field in one) and all(
+        left["nullable"] == right["nullable"] and _fits(left["type"], right["type"]) for left, right in both
+    )
+
+
+def _lacks(found: Any, expected: Any) -> bool:
+    """Whether a type that fits lacks a field, however deep."""
+    if not isinstance(expected, dict) or not isinstance(found, dict):
+        return False
+    if expected["type"] == "array":
+        return _lacks(found["elementType"], expected["elementType"])
+    if expected["type"] != "struct":
+        return False
+    there = _fields(found)
+    return any(name not in there or _lacks(there[name]["type"], field["type"]) for name, field in _fields(expected).items())
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    return {field["name"]: field for field in struct["fields"]}
 
 
 def _names(columns: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from masklake import storage
 from masklake.errors import MasklakeError
-from masklake.schema import NEWNESS, NEWNESS_SQL, table_schema
+from masklake.schema import NEWNESS, NEWNESS_SQL, aligned, table_schema
 from masklake.sql import expression
 from masklake.table.keys import sql_text
 
@@ -42,7 +42,8 @@ class MaskTable:
     def __init__(self, delta: DeltaTable) -> None:
         self.delta = delta
         there, known = pa.schema(delta.schema().to_arrow()), table_schema(delta.metadata().partition_columns)
-        ours = [field for field in known if field.name in there.names]  # a table of an older schema version lacks some
+        # A table of an older schema version lacks some; fields that its segments lack are null.
+        ours = [field.with_type(aligned(there.field(field.name).type, field.type, True)) for field in known if field.name in there.names]
         self.schema = pa.schema([*ours, *(field for field in there if field.name not in known.names)])
 
     def newest(self, task: str | None = None, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[dict[str, Any]]:

@@ -43,6 +43,8 @@ class SegmentLike(Protocol):
     def bbox(self) -> tuple[int, int, int, int]: ...
     @property
     def counts(self) -> bytes: ...
+    @property
+    def class_score(self) -> float | None: ...
 
 
 Answer = Sequence[SegmentLike] | ImageFailure
@@ -164,6 +166,7 @@ def _segments(segments: Sequence[SegmentLike]) -> pa.StructArray:
         "score": lambda s: s.score,
         "area": lambda s: s.area,
         "counts": lambda s: s.counts,
+        "class_score": lambda s: s.class_score,
     }
     arrays = {name: pa.array([read(segment) for segment in segments], SEGMENT.field(name).type) for name, read in values.items()}
     boxes = np.array([segment.bbox for segment in segments], dtype=np.int32).reshape(-1)

@@ -19,7 +19,7 @@ from deltalake.transaction import RemoveAction
 
 from masklake import storage
 from masklake.errors import MasklakeError, Refused
-from masklake.schema import TABLE
+from masklake.schema import TABLE, aligned
 from masklake.table import log, runs
 from masklake.table.append import Table, add_action
 from masklake.table.runs import Heartbeat, Marker
@@ -110,7 +110,10 @@ class UpkeepTable(Table):
     def schema(self) -> pa.Schema:
         """The table's columns, in order."""
         fields = pa.schema(self._delta.schema().to_arrow())
-        return pa.schema([TABLE.field(field.name) if field.name in TABLE.names else field for field in fields])
+        known = {field.name: field for field in TABLE}
+        return pa.schema(
+            [known[each.name].with_type(aligned(each.type, known[each.name].type)) if each.name in known else each for each in fields]
+        )
 
     @property
     def file_schema(self) -> pa.Schema:

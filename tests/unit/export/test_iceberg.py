@@ -34,7 +34,7 @@ from tests.exports import build
 from tests.icebergs import NAME, by_delta, by_polars, by_pyiceberg, delta_files, file_entries, mirror, published
 from tests.lakes import ROOT
 from tests.tables import BY, LAKE, begun
-from tests.unit.table.test_definition import older
+from tests.unit.table.test_definition import before_class_scores, older
 
 
 @pytest.fixture
@@ -174,6 +174,17 @@ def test_columns_that_the_table_gained_are_added(tmp_path: Path, catalog: Path) 
     published(tmp_path / "masks", catalog)
     assert_same(tmp_path / "masks", catalog)
     assert {row["image_uri"]: row["format"] for row in by_pyiceberg(catalog)} == {f"{LAKE}old.jpg": None, f"{LAKE}n.jpg": "JPEG"}
+
+
+def test_fields_that_segments_gained_are_added(tmp_path: Path, catalog: Path) -> None:
+    before_class_scores(tmp_path / "masks")
+    published(tmp_path / "masks", catalog)
+    assert_same(tmp_path / "masks", catalog)
+    assert "segments.element.class_score" not in mirror(catalog).schema().column_names
+    grown(tmp_path / "masks", "run-1", "n")
+    published(tmp_path / "masks", catalog)
+    assert "segments.element.class_score" in mirror(catalog).schema().column_names
+    assert_same(tmp_path / "masks", catalog)
 
 
 def test_a_publication_that_is_killed_before_its_commit_changes_nothing(tmp_path: Path, catalog: Path) -> None:

@@ -30,7 +30,7 @@ def test_rows_are_those_that_polars_makes_of_the_table(table: str, tmp_path: Pat
     expected, found = exploded(table), pl.read_parquet(tmp_path / "segments-*.parquet")
     assert found.columns == [
         *("image_uri", "width", "height", "task", "model", "fingerprint", "dt", "segment_id", "label_id", "label", "isthing", "score"),
-        *("area", "area_fraction", "bbox_x", "bbox_y", "bbox_width", "bbox_height", "counts"),
+        *("area", "area_fraction", "bbox_x", "bbox_y", "bbox_width", "bbox_height", "counts", "class_score"),
     ]
     assert_frame_equal(found.sort(SORTED_BY), expected.select(found.columns), rel_tol=1e-12)
     assert summary["segments"] == len(expected)

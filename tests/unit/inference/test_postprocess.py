@@ -5,7 +5,7 @@ Random logits are compared except at pixels whose competing values agree to 1e-5
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -337,6 +337,22 @@ def test_a_mask_of_more_than_2_to_the_24_pixels_is_counted_exactly() -> None:
     assert got[0].score == pytest.approx(certainty, abs=1e-6)
     got = postprocess.semantic(*case.tensors, case.geometry, case.settings)
     assert [segment.area for segment in got] == [area]
+
+
+def test_the_class_score_is_the_class_probability_alone_whatever_the_mask_is_worth() -> None:
+    case = one_query_each([LEFT, (EVERYWHERE / 60).astype(np.float32)], [0, 1], SQUARE, settings(2))
+    case.classes[0, 0], case.classes[1, 1] = 3, 2
+    alone = [float(literal.softmax(row)[label]) for label, row in enumerate(case.classes)]
+    for answer in instance_both_ways(case):
+        by_class = {segment.label_id: segment for segment in answer if segment.score > 0.2}
+        assert [by_class[label].class_score for label in (0, 1)] == pytest.approx(alone)
+        assert by_class[1].score < 0.7 * alone[1], "the mask is doubtful everywhere"
+    loose = Case(case.classes, case.masks, SQUARE, replace(settings(2), object_threshold=0.5))
+    for answer in panoptic_both_ways(loose):
+        assert answer
+        assert all(segment.class_score == segment.score for segment in answer)
+    for answer in (postprocess.semantic(*case.tensors, case.geometry, case.settings),):
+        assert [segment.class_score for segment in answer] == [None] * len(answer)
 
 
 def test_a_score_threshold_leaves_out_exactly_the_instances_below_it() -> None:

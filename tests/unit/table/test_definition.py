@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, Schema, write_deltalake
 
@@ -25,7 +27,7 @@ from masklake.table.write import write_rows
 from masklake.upkeep.compact import compact
 from masklake.upkeep.erase import erase
 from masklake.upkeep.upkeep import UpkeepTable
-from tests.answers import images, rows, stamp
+from tests.answers import images, rectangle, rows, segment, stamp
 from tests.tables import BY, LAKE, begun, files
 
 
@@ -43,7 +45,7 @@ def test_a_new_table_says_its_version(tmp_path: Path) -> None:
 
 def test_an_older_table_is_extended_by_the_first_run_that_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (definition, table):
-        monkeypatch.setattr(module, "SCHEMA_VERSION", 3)
+        monkeypatch.setattr(module, "SCHEMA_VERSION", 99)
     older(tmp_path)
     assert [row["image_uri"] for row in reading.open_table(str(tmp_path)).newest()] == [f"{LAKE}old.jpg"]
     opened = Table.open(str(tmp_path), BY)
@@ -55,7 +57,7 @@ def test_an_older_table_is_extended_by_the_first_run_that_writes(tmp_path: Path,
     run.commit(files(run, "run-1", ["new"]))
     delta = DeltaTable(str(tmp_path))
     assert {field.name for field in delta.schema().fields} == set(table_schema(BY).names)
-    assert delta.metadata().configuration[VERSION_PROPERTY] == "3"
+    assert delta.metadata().configuration[VERSION_PROPERTY] == "99"
     expected = {f"{LAKE}old.jpg": None, f"{LAKE}dt=2026-11-22/new.jpg": "JPEG"}
     assert dict(pl.read_delta(str(tmp_path)).select("image_uri", "format").rows()) == expected
     assert {row["image_uri"]: row["format"] for row in reading.open_table(str(tmp_path)).newest()} == expected
@@ -90,8 +92,8 @@ def test_a_run_that_works_while_another_extends_the_table_goes_on(tmp_path: Path
 
 def test_a_newer_table_is_refused(tmp_path: Path) -> None:
     Table.open_or_create(str(tmp_path), BY)
-    DeltaTable(str(tmp_path)).alter.set_table_properties({VERSION_PROPERTY: "99"}, raise_if_not_exists=False)
-    with pytest.raises(Refused, match=r"a newer masklake wrote this table \(schema version 99, this one knows 2\): update masklake"):
+    DeltaTable(str(tmp_path)).alter.set_table_properties({VERSION_PROPERTY: "100"}, raise_if_not_exists=False)
+    with pytest.raises(Refused, match=r"a newer masklake wrote this table \(schema version 100, this one knows 3\): update masklake"):
         Table.open(str(tmp_path), BY)
 
 
@@ -106,6 +108,118 @@ def test_a_column_of_another_type_is_refused(tmp_path: Path) -> None:
     odd = table_schema(BY).set(table_schema(BY).get_field_index("width"), pa.field("width", pa.string()))
     DeltaTable.create(str(tmp_path), Schema.from_arrow(odd), partition_by=list(BY))
     with pytest.raises(Refused, match=r"other columns than masklake's \(width\)"):
+        Table.open(str(tmp_path), BY)
+
+
+# --- fields of segments -------------------------------------------------------------------------------------------------------------------
+
+
+def with_segments(*fields: pa.Field, lacks: str | None = None) -> pa.Schema:
+    """The table's schema with further fields in its segments, or without one."""
+    kept = [field for field in schema.SEGMENT if field.name != lacks]
+    made = table_schema(BY)
+    return made.set(made.get_field_index("segments"), pa.field("segments", pa.list_(pa.struct([*kept, *fields]))))
+
+
+def before_class_scores(folder: Path) -> None:
+    """A table of the version before segments had `class_score`, with a row of two segments and one that failed."""
+    found = [segment(1, rectangle(4, 6, slice(2), slice(3))), segment(2, rectangle(4, 6, slice(2, 4), slice(3)))]
+    uris = [f"{LAKE}old.jpg", f"{LAKE}failed.jpg"]
+    answers: list[Any] = [{"panoptic": found}, {"panoptic": ImageFailure(ErrorCode.MODEL_FAILED, "no")}]
+    made = build_rows(images(uris, dt=["2026-11-22"] * 2), answers, stamp("run-0"), BY)
+    older_schema = with_segments(lacks="class_score")
+    DeltaTable.create(
+        str(folder),
+        Schema.from_arrow(older_schema),
+        partition_by=list(BY),
+        configuration={VERSION_PROPERTY: "2"},
+        raise_if_key_not_exists=False,
+    )
+    write_deltalake(str(folder), made.cast(older_schema), mode="append")
+
+
+def class_scores(folder: Path) -> dict[str, list[float | None] | None]:
+    """Of each image, by an independent reader."""
+    rows = pl.read_delta(str(folder)).select("image_uri", "segments").rows()
+    return {uri.rpartition("/")[2]: found if found is None else [each["class_score"] for each in found] for uri, found in rows}
+
+
+def test_a_table_from_before_a_field_of_segments_is_read_and_extended(tmp_path: Path) -> None:
+    before_class_scores(tmp_path)
+    (old,) = reading.open_table(str(tmp_path)).newest(where="status = 'ok'")
+    assert [(each["label_id"], each["class_score"]) for each in old["segments"]] == [(3, None), (3, None)]
+    assert reading.masks(old).sum() == 12
+
+    run = begun(tmp_path, "run-1")
+    answer = {"panoptic": [replace(segment(1, rectangle(4, 6, slice(1), slice(1))), class_score=0.75)]}
+    made = build_rows(images([f"{LAKE}new.jpg"], dt=["2026-11-22"]), [answer], stamp("run-1"), BY)
+    run.commit(write_rows(made, run.uri, BY, "run-1"))
+    run.finish_run()
+    expected = {"old.jpg": [None, None], "failed.jpg": None, "new.jpg": [0.75]}
+    assert class_scores(tmp_path) == expected
+    newest = {row["image_uri"].rpartition("/")[2]: row["segments"] for row in reading.open_table(str(tmp_path)).newest()}
+    assert {name: found and [each["class_score"] for each in found] for name, found in newest.items()} == expected
+    assert DeltaTable(str(tmp_path)).metadata().configuration[VERSION_PROPERTY] == str(schema.SCHEMA_VERSION)
+
+    version = DeltaTable(str(tmp_path)).version()
+    with UpkeepTable.job(str(tmp_path), "compact-1", beat=False) as upkeep:
+        assert compact(upkeep, 1_000_000, say=lambda text: None).files_after == 1
+    assert class_scores(tmp_path) == expected
+    begun(tmp_path, "run-2")
+    assert DeltaTable(str(tmp_path)).version() == version + 2, "the compaction and the beginning: nothing is extended twice"
+
+
+def test_segments_may_have_further_fields_that_can_be_null(tmp_path: Path) -> None:
+    deep = pa.field("track", pa.struct([pa.field("id", pa.int64()), pa.field("seen", pa.list_(pa.int32()))]))
+    DeltaTable.create(str(tmp_path), Schema.from_arrow(with_segments(deep)), partition_by=list(BY))
+    run = begun(tmp_path, "run-1")
+    run.commit(files(run, "run-1", ["a"]))
+    foreign = with_segments(deep)
+    by_another = {
+        "segment_id": 1,
+        "label_id": 1,
+        "label": "x",
+        "isthing": True,
+        "score": 0.5,
+        "area": 1,
+        "bbox": [0, 0, 1, 1],
+        "counts": b"0",
+    }
+    track = {"id": 7, "seen": [1, None]}
+    (mine,) = rows([f"{LAKE}b.jpg"], "run-1", BY, dt=["2026-11-22"]).to_pylist()
+    theirs = pa.Table.from_pylist([{**mine, "segments": [{**by_another, "class_score": 0.5, "track": track}]}], schema=foreign)
+    write_deltalake(str(tmp_path), theirs, mode="append")
+    with UpkeepTable.job(str(tmp_path), "compact-1", beat=False) as upkeep:
+        assert compact(upkeep, 1_000_000, say=lambda text: None).files_after == 1
+    found = {row["image_uri"][-5:]: row["segments"] for row in reading.open_table(str(tmp_path)).newest()}
+    assert [each["track"] for each in found["b.jpg"]] == [track], "what another program adds is kept"
+    assert found["a.jpg"] is not None
+    assert pl.read_delta(str(tmp_path)).height == 2
+
+
+def test_an_older_table_is_compacted_as_it_is(tmp_path: Path) -> None:
+    before_class_scores(tmp_path)
+    write_deltalake(str(tmp_path), DeltaTable(str(tmp_path)).to_pyarrow_table(), mode="append")
+    with UpkeepTable.job(str(tmp_path), "compact-1", beat=False) as upkeep:
+        assert compact(upkeep, 1_000_000, say=lambda text: None).files_after == 1
+    (data,) = (path for path in tmp_path.rglob("part-compact-1-*.parquet"))
+    assert "class_score" not in str(pq.read_schema(data)), "the table has no such field yet"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        with_segments(pa.field("must", pa.int64(), nullable=False)),
+        with_segments(pa.field("score", pa.float64(), nullable=False), lacks="score"),
+        with_segments(pa.field("score", pa.float32()), lacks="score"),
+        with_segments(pa.field("bbox", pa.list_(pa.int64()), nullable=False), lacks="bbox"),
+        with_segments(lacks="counts"),
+    ],
+    ids=["more that must be there", "another type", "null where there must be one", "another type of elements", "one less"],
+)
+def test_segments_that_differ_otherwise_are_refused(tmp_path: Path, odd: pa.Schema) -> None:
+    DeltaTable.create(str(tmp_path), Schema.from_arrow(odd), partition_by=list(BY))
+    with pytest.raises(Refused, match=r"other columns than masklake's \(segments\)"):
         Table.open(str(tmp_path), BY)
 
 

@@ -34,7 +34,8 @@ def test_segments_are_what_the_model_answered_and_decode_to_its_masks() -> None:
     assert (empty["status"], empty["segments"]) == ("ok", [])
     first, second = full["segments"]
     counts = first.pop("counts")
-    assert first == {"segment_id": 1, "label_id": 7, "label": "label 7", "isthing": True, "score": 0.5, "area": 6, "bbox": [3, 1, 3, 2]}
+    expected = {"segment_id": 1, "label_id": 7, "label": "label 7", "isthing": True, "score": 0.5, "area": 6, "bbox": [3, 1, 3, 2]}
+    assert first == {**expected, "class_score": None}
     assert np.array_equal(coco_mask.decode({"size": [full["height"], full["width"]], "counts": counts}), RIGHT)
     assert (second["isthing"], second["area"], second["bbox"]) == (False, 8, [0, 0, 2, 4])
 

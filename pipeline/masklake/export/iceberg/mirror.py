@@ -127,9 +127,9 @@ def check(there: Table, table: UpkeepTable, name: str) -> None:
 
 
 def missing_columns(there: Table, table: UpkeepTable) -> list[str]:
-    """The columns that the Delta table has gained."""
+    """The columns, and fields of structs, that the Delta table has gained."""
     known = set(there.schema().column_names)
-    return [name for name in table.schema.names if name not in known]
+    return [name for name in iceberg_schema(table).column_names if name not in known]
 
 
 def difference(there: Table | None, table: UpkeepTable, files: Sequence[TableFile], name: str) -> Difference:
