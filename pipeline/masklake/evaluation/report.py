@@ -87,6 +87,11 @@ def report(settings: EvaluateConfig, truth: Truth, scoring: Scoring, pairing: Pa
                 ],
                 "not_judged": list(scoring.classes.not_judged),
             },
+            "other_names": [
+                {"label": label, "truth": judged[index].label}
+                for label in sorted(tally.labels)
+                if (index := scoring.classes.of_label(label)) is not None and judged[index].label.casefold() != label.casefold()
+            ],
             "missed": [{"image": miss.name, "reason": miss.reason} for miss in tally.misses],
             "worst": [{"image": judged.name, "image_uri": judged.uri, "score": judged.score} for judged in tally.worst],
             "confusion": {
@@ -140,6 +145,9 @@ def remarks(found: Report) -> Iterator[str]:
             f"{cut} images have more than {found['max_detections']} detections of a class: those of the lowest scores do not count, "
             "as for pycocotools; see --max-detections"
         )
+    if found["other_names"]:
+        named = [f"{each['label']} is {each['truth']}" for each in found["other_names"]]
+        yield f"labels that truth calls otherwise: {_some(named)}"
     if unmatched["truth"]:
         named = [_in_words(each) for each in unmatched["truth"]]
         yield f"{len(named)} classes of the truth are the label of no segment, and count as missed where they occur: {_some(named)}"

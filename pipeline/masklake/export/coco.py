@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from masklake import storage
 from masklake.errors import MasklakeError
-from masklake.export.categories import Categories, category_id
+from masklake.export.categories import Categories
 from masklake.export.format import Job, Written
 from masklake.export.pictures import store_each
 from masklake.export.selection import Row
 from masklake.table.masks import id_map
+
+_OF_RESULTS = ("image_id", "category_id", "segmentation", "score")
 
 SEGMENTS_PER_IMAGE = 100_000
 """An annotation's id is its image's id times this, plus its segment id; it stays below 2^53 for 90 thousand million images."""
@@ -29,6 +31,23 @@ def write_instances(job: Job, name: str) -> Written:
     categories = Categories()
     annotations = (_annotation(row, segment) for row in job.selection.numbered_rows() for segment in _noted(row, categories))
     _store_json(job, name, annotations, categories)
+    return categories.written()
+
+
+def write_results(job: Job, name: str) -> Written:
+    """COCO's list of results: what pycocotools' `loadRes` takes, image, category, mask and score of each segment."""
+    categories, path = Categories(), job.scratch / "results.json"
+    with path.open("w", encoding="ascii") as file:
+        file.write("[")
+        written = 0
+        for row in job.selection.numbered_rows():
+            for segment in _noted(row, categories):
+                # with a box, pycocotools would take its area for the mask's
+                kept = {key: value for key, value in _annotation(row, segment).items() if key in _OF_RESULTS}
+                file.write(f"{',' if written else ''}\n{json.dumps(kept)}")
+                written += 1
+        file.write("]\n")
+    storage.upload_file(path, job.output + name)
     return categories.written()
 
 
@@ -71,7 +90,7 @@ def _noted(row: Row, categories: Categories) -> Iterator[Mapping[str, Any]]:
 def _segment_info(segment: Mapping[str, Any]) -> Row:
     return {
         "id": segment["segment_id"],
-        "category_id": category_id(segment["label_id"]),
+        "category_id": segment["category_id"],
         "area": segment["area"],
         "bbox": segment["bbox"],
         "iscrowd": 0,
@@ -88,7 +107,7 @@ def _annotation(row: Row, segment: Mapping[str, Any]) -> Row:
     mask = {"size": [row["height"], row["width"]], "counts": segment["counts"].decode("ascii")}
     return {
         **_segment_info(segment),
-        "id": row["id"] * SEGMENTS_PER_IMAGE + segment["segment_id"],
+        "id": row["number"] * SEGMENTS_PER_IMAGE + segment["segment_id"],
         "image_id": row["id"],
         "segmentation": mask,
     }
@@ -98,7 +117,7 @@ def _store_json(job: Job, name: str, annotations: Iterable[Row], categories: Cat
     path = job.scratch / "coco.json"
     with path.open("w", encoding="ascii") as file:
         file.write(f'{{"info": {json.dumps(job.info)},\n"licenses": []')
-        members = {"images": map(_image, job.selection.images()), "annotations": annotations, "categories": _late(categories)}
+        members = {"images": map(_image, job.selection.images()), "annotations": annotations, "categories": _late(job, categories)}
         for member, items in members.items():
             file.write(f',\n"{member}": [')
             for number, item in enumerate(items):
@@ -108,9 +127,9 @@ def _store_json(job: Job, name: str, annotations: Iterable[Row], categories: Cat
     storage.upload_file(path, job.output + name)
 
 
-def _late(categories: Categories) -> Iterator[Row]:
-    """The categories, looked at when they are asked for."""
-    yield from categories.coco()
+def _late(job: Job, categories: Categories) -> Iterator[Row]:
+    """The categories, looked at when they are asked for: those of the official file, or those that were met."""
+    yield from job.official.categories if job.official is not None else categories.coco()
 
 
 def _image(row: Row) -> Row:

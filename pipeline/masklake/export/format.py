@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from masklake.tasks import Task
 
 if TYPE_CHECKING:
+    from masklake.export.official import Official
     from masklake.export.selection import Selection
     from masklake.export.settings import ExportConfig
     from masklake.table.read import MaskTable
@@ -38,6 +39,8 @@ class Job:
     scratch: Path
     info: Mapping[str, Any]
     """What COCO's files say of where they come from."""
+    official: Official | None = None
+    """Whose ids are written, where not the table's own."""
 
 
 @dataclass(frozen=True)

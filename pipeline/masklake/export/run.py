@@ -17,6 +17,7 @@ from masklake import reading, storage
 from masklake.errors import MasklakeError
 from masklake.export import folder
 from masklake.export.format import Job, Written
+from masklake.export.official import Official
 from masklake.export.selection import Selection
 from masklake.export.settings import ExportConfig
 from masklake.table.place import check_outside_tables
@@ -63,12 +64,17 @@ def _export(settings: ExportConfig, table: MaskTable, output: str, say: Callable
         form = settings.chosen_format
         if selection.task != settings.task and form.tasks and selection.task != form.tasks[0]:
             say(f"--task {selection.task}: the only answers in the table that {form.name} can hold")
+        official = None if settings.categories_of is None else Official(settings.categories_of)
         if form.numbered:
             selection.number_images()
+        if official is not None:
+            selection.take_ids_of(official)
         if form.named_files:
             selection.check_names()
         folder.clear(output)
-        written = form.write(Job(selection, table, settings, output, Path(scratch), _info(selection, table, settings)))
+        written = form.write(Job(selection, table, settings, output, Path(scratch), _info(selection, table, settings), official))
+        for line in () if official is None else official.in_words(selection.rows, selection.asked):
+            say(line)
         summary = _summary(selection, table, settings, written)
     for label in sorted(set(settings.label) - written.labels):
         say(f"--label {label}: no segment that was exported has it; is it spelt as in the table?")

@@ -16,12 +16,14 @@ import pyarrow as pa
 
 from masklake.errors import MasklakeError, Refused
 from masklake.export.format import Format
+from masklake.export.official import Official
 from masklake.export.settings import ExportConfig
 from masklake.schema import TABLE
 from masklake.table.keys import sql_text
 from masklake.table.read import MaskTable
 from masklake.table.selection import Answers, check_condition
 from masklake.tasks import Task
+from masklake.truth.coco import Id
 
 Row = dict[str, Any]
 
@@ -53,7 +55,9 @@ class Selection:
         self._database.execute("CREATE TABLE picked AS FROM newest")
         self._database.unregister("newest")
         self.answers = self._answers()
-        self.rows = sum(answers.rows for answers in self.answers)
+        self.rows = self.asked = sum(answers.rows for answers in self.answers)
+        self._official: Official | None = None
+        self._named: dict[str, tuple[Id, str]] = {}
         if not self.rows:
             raise Refused(self._nothing())
         self.root = self._root()
@@ -100,6 +104,24 @@ class Selection:
             {"skip": len(self.root) + 1},
         )
 
+    def take_ids_of(self, official: Official) -> None:
+        """Give the images the ids and names of an official file, after `number_images`; leave out what it does not have.
+
+        Raises:
+            Refused: it has none of them, or one is of another size there.
+        """
+        rows = self._database.execute("SELECT image_uri, width, height FROM images").fetchall()
+        found = official.images_of([uri for uri, _, _ in rows])
+        for uri, width, height in rows:
+            if uri in found and official.size_of(found[uri][0]) != (height, width):
+                there = official.size_of(found[uri][0])
+                raise Refused(f"{uri}: is {width} x {height}, and {there[1]} x {there[0]} in {official.uri}: it is another image")
+        self._official, self._named = official, dict(found)
+        self._database.register("named", pa.table({"image_uri": list(found)}))
+        self._database.execute("CREATE OR REPLACE TABLE images AS SELECT images.* FROM images JOIN named USING (image_uri)")
+        self._database.unregister("named")
+        self.asked, self.rows = self.rows, len(found)
+
     def check_names(self) -> None:
         """Raises Refused where an image's name cannot be that of a file: a key in a store may hold `..` or `//`, which lead elsewhere."""
         odd = self._database.execute(r"SELECT image_uri FROM images WHERE regexp_matches('/' || file_name || '/', '/\.{0,2}/') LIMIT 1")
@@ -110,10 +132,27 @@ class Selection:
         """`id, image_uri, file_name, width, height` of each image, by id. To be read to its end before `numbered_rows`."""
         query = self._database.sql("SELECT id, image_uri, file_name, width, height FROM images ORDER BY id")
         for batch in query.to_arrow_reader(_IMAGES_AT_ONCE):
-            yield from batch.to_pylist()
+            yield from map(self._as_official, batch.to_pylist())
+
+    def _as_official(self, row: Row) -> Row:
+        if self._official is not None:
+            row["id"], row["file_name"] = self._named[row["image_uri"]]
+        return row
+
+    def _with_categories(self, row: Row) -> Row:
+        """The row with its image's id, as before by `number`, and its segments' `category_id`; without those that have none."""
+        row["number"] = row["id"]
+        for segment in row["segments"]:
+            official = self._official
+            segment["category_id"] = segment["label_id"] + 1 if official is None else official.category_of(segment["label"])
+        row["segments"] = [segment for segment in row["segments"] if segment["category_id"] is not None]
+        if self._official is not None:
+            row["id"] = self._named[row["image_uri"]][0]
+        return row
 
     def numbered_rows(self) -> Iterator[Row]:
-        """`id, png, image_uri, width, height, segments` of each row, in no particular order; `png` is the name of its picture.
+        """`id, number, png, image_uri, width, height, segments` of each row, in no particular order; `png` is the name of its picture, and
+        `number` its place among all; segments have a `category_id`, which begins at 1, since 0 means none to many tools.
 
         Raises:
             MasklakeError: the table holds a row twice, or lost one while it was read.
@@ -125,7 +164,7 @@ class Selection:
             self._progress(f"{seen} of {self.rows} images")
             seen += batch.num_rows
             for first in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                yield from batch.slice(first, _ROWS_AT_ONCE).to_pylist()
+                yield from map(self._with_categories, batch.slice(first, _ROWS_AT_ONCE).to_pylist())
         if seen != self.rows:
             raise MasklakeError(
                 f"{self._settings.table_uri} gave {seen} rows where {self.rows} were expected: an image has its newest row twice"

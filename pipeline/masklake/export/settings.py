@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from masklake.config import OneTask, Program, Share, Shown, Texts, Uri
+from masklake.config import File, OneTask, Program, Share, Shown, Texts, Uri
 from masklake.export.format import Format
 from masklake.export.formats import FORMATS, format_named
 from masklake.table.settings import ChoiceConfig, folder
@@ -29,6 +29,8 @@ _DEFAULTS = ", ".join(f"{each.tasks[0] if each.tasks else 'all'} for {each.name}
 _RULES = """\
 ids:
   A category's id is the table's label_id + 1; that is not COCO's own numbering. Label maps hold the label_id itself.
+  --categories-of FILE, a COCO JSON, gives categories its ids by their names (or COCO's synonyms) and images its ids and file names, so that
+  pycocotools and panopticapi take the export against that file; what the file does not have is left out and said.
   An image's id is its position, from 1 on, in the order of the exported URIs; it changes when images are added or left out, while
   file_name (the URI below what all exported URIs have in common) and coco_url (the URI) name the image itself.
   An annotation's id is its image's id times 100,000 plus its segment_id. In panoptic JSON a segment's id is its segment_id.
@@ -66,6 +68,9 @@ class FilesConfig(BaseModel):
     void: Annotated[int | None, Shown("VALUE")] = Field(
         None, description="value of a label map's pixels without a label (default: 255, or 65535 with 16 bits)"
     )
+    categories_of: File | None = Field(
+        None, description="coco: a COCO JSON, such as panoptic_val2017.json, whose categories' and images' ids are written"
+    )
     overwrite: bool = Field(False, description="replace an earlier export in the folder, complete or not")
 
     @property
@@ -97,6 +102,8 @@ class ExportConfig(RowsConfig, FilesConfig):
                 f"--task {self.task}: masks of such an answer may overlap, and {self.format} holds one segment a pixel: "
                 f"use --task {' or '.join(allowed)}"
             )
+        if self.categories_of is not None and not self.format.startswith("coco-"):
+            raise ValueError(f"--categories-of {self.categories_of}: is for COCO's formats, and not for {self.format}")
         if not 0 <= self.void_value < 2**self.bits:
             raise ValueError(f"--void {self.void}: does not fit {self.bits} bits: use 0 to {2**self.bits - 1}")
         return self

@@ -123,7 +123,7 @@ def is_placeholder(label: str) -> bool:
 
 def _thing_ids(labels: Mapping[int, str], things: frozenset[str], stuff: frozenset[str]) -> frozenset[int] | None:
     """Ids of the things where the labels are all of `things` and all or none of `stuff`; else None."""
-    named = {label_id: _plain(label) for label_id, label in labels.items() if not is_placeholder(label)}
+    named = {label_id: plain(label) for label_id, label in labels.items() if not is_placeholder(label)}
     if frozenset(named.values()) not in (things, things | stuff):
         return None
     return frozenset(label_id for label_id, name in named.items() if name in things)
@@ -136,10 +136,24 @@ def _ade20k_likeness(labels: Mapping[int, str], names: list[str]) -> float:
 
 
 def _names(joined: str) -> frozenset[str]:
-    return frozenset(_plain(name) for name in joined.split("|"))
+    return frozenset(plain(name) for name in joined.split("|"))
 
 
-def _plain(label: str) -> str:
+def synonym(label: str) -> str:
+    """One name for what is called otherwise here and there in COCO's 80 classes, in lower case: `motorcycle` for `Motorbike`."""
+    name = label.strip().lower()
+    return _SYNONYMS.get(name, name)
+
+
+def other_names(label: str) -> tuple[str, ...]:
+    """What else a label of COCO is called: by its synonyms, and stuff without its suffix (`sky` for `sky-other-merged`)."""
+    name = label.strip().lower()
+    known = synonym(name)
+    others = [known, *(each for each, one in _SYNONYMS.items() if one == known), *([plain(name)] if name in _COCO_STUFF.split("|") else [])]
+    return tuple(each for each in dict.fromkeys(others) if each != name)
+
+
+def plain(label: str) -> str:
     """A label without what some checkpoints leave out: COCO's suffixes of merged stuff, case, blanks at the ends."""
     name = re.sub(r"(-other)?(-merged|-stuff|-other)?$", "", label.strip().lower())
     return _SYNONYMS.get(name, name)

@@ -5,6 +5,7 @@ The four families differ in the names of a few parts, which `PARTS` has.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors import safe_open
 
 from masklake.errors import Refused
 from masklake.inference import labels as label_names
-from masklake.inference import model_config, preprocess, processors, released, tokens, weights
+from masklake.inference import model_config, preprocess, processors, released, splits, tokens, weights
 from masklake.inference.families import FAMILIES, PROCESSORS, model_class
 from masklake.inference.files import read_json, stored_tensors, weight_files
 from masklake.training.examples import Size
@@ -190,9 +191,13 @@ def _weights_of(begin: Start, folder: Path, wanted: set[str]) -> dict[str, torch
 def _with_head(
     old: dict[str, torch.Tensor], new: Mapping[str, torch.Tensor], parts: Parts, old_labels: Mapping[int, str], labels: Mapping[int, str]
 ) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """The old state with a head of the new shape: old rows where a label has them by name, else the new model's random ones."""
+    """The old state with a head of the new shape: old rows where a label has them by name or by COCO's synonyms, else the new model's
+    random ones."""
     by_name = {label: index for index, label in old_labels.items()}
-    rows = {index: by_name[label] for index, label in labels.items() if label in by_name}
+    alike = Counter(splits.plain(label) for label in old_labels.values())
+    otherwise = {name: index for index, label in old_labels.items() if alike[name := splits.plain(label)] == 1}
+    found = {index: by_name.get(label, otherwise.get(splits.plain(label))) for index, label in labels.items()}
+    rows = {index: row for index, row in found.items() if row is not None}
     result = {name: value for name, value in old.items() if not name.startswith("criterion.empty_weight")}
     for ending in (".weight", ".bias"):
         name = parts.head + ending

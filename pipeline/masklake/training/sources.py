@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from masklake import storage
 from masklake.errors import Refused
+from masklake.inference import splits
 from masklake.schema import Task
 from masklake.training import lake
 from masklake.training.examples import MEND, DataSet, Example, Reader
@@ -184,8 +185,8 @@ def more_than(data: DataSet, queries: int) -> tuple[int, int]:
 def unknown_classes(training: DataSet, held_out: DataSet) -> list[str]:
     """The labels that held-out examples show and the training has not: they count as missed."""
     counts = held_out.counts
-    known = set(training.labels.values())
-    return [label for index, label in held_out.labels.items() if label not in known and counts.get(index)]
+    known = {splits.plain(label) for label in training.labels.values()}
+    return [label for index, label in held_out.labels.items() if splits.plain(label) not in known and counts.get(index)]
 
 
 def _hashed(text: str) -> float:

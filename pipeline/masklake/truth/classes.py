@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ import yaml
 
 from masklake import storage
 from masklake.errors import Refused
+from masklake.inference import splits
 from masklake.schema import Task
 from masklake.truth.formats import BACKGROUND, BACKGROUND_ID, Category, Truth
 
@@ -31,6 +33,8 @@ class JudgedClass:
     isthing: bool
     categories: tuple[str, ...]
     given: bool
+    aliases: tuple[str, ...] = ()
+    """What else it is called, in lower case: its categories' other names, COCO's synonyms."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,10 @@ class Classes:
 
     def of_label(self, label: str) -> int | None:
         """The class that a label of the table means; None where truth has none for it."""
-        found = self._exact.get(label)
-        return found if found is not None else self._folded.get(label.casefold())
+        for names, name in ((self._exact, label), (self._folded, label.casefold()), (self._aliases, label.strip().lower())):
+            if name in names:
+                return names[name]
+        return None
 
     @cached_property
     def _exact(self) -> dict[str, int]:
@@ -54,6 +60,15 @@ class Classes:
     @cached_property
     def _folded(self) -> dict[str, int]:
         return {each.label.casefold(): index for index, each in enumerate(self.judged) if not each.given}
+
+    @cached_property
+    def _aliases(self) -> dict[str, int]:
+        """Other names, where they are of one class alone."""
+        found: defaultdict[str, set[int]] = defaultdict(set)
+        for index, each in enumerate(self.judged):
+            for name in each.aliases if not each.given else ():
+                found[name].add(index)
+        return {name: next(iter(indices)) for name, indices in found.items() if len(indices) == 1}
 
     def __len__(self) -> int:
         return len(self.judged)
@@ -151,6 +166,9 @@ def judged_classes(
 def _judged(label: str, members: Collection[Category], given: bool, apart: bool) -> JudgedClass:
     kinds = {bool(category.isthing) for category in members}
     if apart and len(kinds) > 1:
-        names = ", ".join(category.name for category in members)
-        raise Refused(f"--categories: {label!r} would stand for things and stuff at once ({names}): give them labels apart")
-    return JudgedClass(label, kinds == {True}, tuple(dict.fromkeys(category.name for category in members)), given)
+        listed = ", ".join(category.name for category in members)
+        raise Refused(f"--categories: {label!r} would stand for things and stuff at once ({listed}): give them labels apart")
+    names = tuple(dict.fromkeys(category.name for category in members))
+    aliases = [alias.strip().lower() for category in members for alias in category.aliases]
+    others = dict.fromkeys([*aliases, *(other for name in (*names, *aliases) for other in splits.other_names(name))])
+    return JudgedClass(label, kinds == {True}, names, given, tuple(others))

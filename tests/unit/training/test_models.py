@@ -43,6 +43,18 @@ def test_rows_of_labels_that_the_checkpoint_knows_are_taken_over_by_name(tmp_pat
     assert learner.module.config.thing_ids == [0]
 
 
+def test_rows_are_taken_over_by_cocos_synonyms(tmp_path: Path) -> None:
+    folder = trainings.model("mask2former", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "sky-other-merged", "1": "motorbike", "2": "tvmonitor", "3": "box", "4": "star"}
+    (folder / "config.json").write_text(json.dumps(config))
+    learner = models.build(models.start(folder, None, None, None), {0: "tv", 1: "motorcycle", 2: "sky"}, frozenset({0}), seed=5)
+    assert learner.kept_labels == ("tv", "motorcycle", "sky")
+    head = PARTS["mask2former"].head
+    old = load_file(folder / "model.safetensors")
+    assert torch.equal(learner.module.state_dict()[f"{head}.weight"][:3], old[f"{head}.weight"][[2, 1, 0]])
+
+
 def test_a_segformer_learns_more_than_255_classes_alike(tmp_path: Path) -> None:
     """With a head of zeros every class has the same probability: the loss of a pixel of any class is ln 300 = 5.704."""
     labels = {index: f"class {index}" for index in range(300)}

@@ -19,6 +19,22 @@ def test_names_are_the_same_whatever_their_case() -> None:
     assert classes.of_category == {1: 0, 2: 1, 3: 2, 4: 3}
 
 
+def test_cocos_synonyms_and_a_categorys_other_names_are_one_class() -> None:
+    things = ("motorcycle", "airplane", "couch", "potted plant", "dining table", "tv")
+    coco = [Category(number, name, True) for number, name in enumerate(things)]
+    classes = judged_classes([*coco, Category(187, "sky-other-merged", False)], {})
+    names = ("motorbike", "aeroplane", "sofa", "sky", "pottedplant", "diningtable", "tvmonitor", "Motorbike", "sofa bed")
+    assert [classes.of_label(name) for name in names] == [0, 1, 2, 6, 3, 4, 5, 0, None]
+    assert judged_classes([Category(1, "sofa", True)], {}).of_label("couch") == 0
+    both = judged_classes([Category(1, "sofa", True), Category(2, "couch", True)], {})
+    assert [both.of_label(name) for name in ("sofa", "couch")] == [0, 1]
+    assert judged_classes([Category(1, "sky", False)], {}).of_label("sky-other-merged") is None  # which is a part of what may be meant
+    ade = judged_classes([Category(9, "windowpane", False, ("window",)), Category(14, "earth", False, ("ground",))], {})
+    assert [ade.of_label(name) for name in ("window", "ground")] == [0, 1]
+    shared = judged_classes([Category(14, "earth", False, ("ground",)), Category(95, "land", False, ("ground", "soil"))], {})
+    assert [shared.of_label(name) for name in ("ground", "soil")] == [None, 1]
+
+
 def test_several_categories_may_be_one_label_and_others_match_by_themselves() -> None:
     classes = judged_classes(CATEGORIES, {"couch": "sofa", "sofa bed": "sofa", "sky": None})
     assert [(each.label, each.categories) for each in classes.judged] == [("Person", ("Person",)), ("sofa", ("couch", "sofa bed"))]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from masklake.export.format import Format
-from masklake.export.formats import coco_instances, coco_panoptic, label_maps, segments
+from masklake.export.formats import coco_instances, coco_panoptic, coco_results, label_maps, segments
 
-FORMATS: tuple[Format, ...] = (coco_instances.FORMAT, coco_panoptic.FORMAT, label_maps.FORMAT, segments.FORMAT)
+FORMATS: tuple[Format, ...] = (coco_instances.FORMAT, coco_panoptic.FORMAT, coco_results.FORMAT, label_maps.FORMAT, segments.FORMAT)
 
 
 def format_named(name: str) -> Format:
