@@ -86,7 +86,8 @@ def _named(settings: EraseConfig) -> list[str]:
             raise Refused(
                 f"{name}: name images as the table's image_uri does, such as s3://lake/images/a.jpg; say {meant} if you mean that"
             )
-    return list(dict.fromkeys(map(storage.normalise, names)))
+    # Of a file's URI nothing is made canonical: a row's key, or a name in a tar, is part of it, and may hold `..`.
+    return list(dict.fromkeys(name if name.startswith("file:///") else storage.normalise(name) for name in names))
 
 
 def _read(file: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from masklake import storage
-from masklake.errors import ImageFailure
+from masklake.errors import ErrorCode, ImageFailure
 from masklake.images.indexes import Indexes
 from masklake.images.pages import place_of
 from masklake.images.sources import SOURCES, source_named
@@ -40,7 +40,9 @@ def _kind(image: Mapping[str, Any]) -> str | None:
 
 def fetch_by_uri(uri: str, max_bytes: int | None = None, indexes: Indexes | None = None) -> bytes | ImageFailure:
     """The bytes of one image by what the table calls it; of a member of a tar file whose index is not kept, the headers are read first."""
-    (content,) = storage.read_many([uri], max_bytes)
+    content: bytes | ImageFailure = ImageFailure(ErrorCode.NOT_FOUND, "there is no such object")
+    if storage.is_canonical(uri):  # else it is no object's name, and what it holds of a row's or a member's may lead to any file
+        (content,) = storage.read_many([uri], max_bytes)
     if not isinstance(content, ImageFailure):
         return content
     for source in SOURCES:

@@ -40,6 +40,15 @@ def normalise(uri: str) -> str:
     return f"file://{path.rstrip('/')}/" if uri.endswith("/") else f"file://{path}"
 
 
+def is_canonical(uri: str) -> bool:
+    """Whether a URI is in canonical form, as those of images in a table are. What is none must not be made one where it comes from
+    data: that would follow a `..` of some name to another file."""
+    try:
+        return normalise(uri) == uri
+    except Refused:
+        return False
+
+
 def is_uri(name: str) -> bool:
     """Whether a name says its scheme; any other is a local path."""
     return _SCHEME.match(name) is not None

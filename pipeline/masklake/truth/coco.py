@@ -107,6 +107,7 @@ class Json:
             what = f"image {image_id}"
             name = str(self.need(image, "file_name", what)).replace("\\", "/")  # as Label Studio writes it on Windows
             name = name.replace("_gtFine_leftImg8bit.", "_leftImg8bit.")  # Cityscapes' own conversion calls its images so
+            self.refuse_outside(name, what)
             size = self.number(image, "height", what), self.number(image, "width", what)
             if min(size) < 1:
                 raise self.refused(f"{what} has height {size[0]} and width {size[1]}")
@@ -115,6 +116,11 @@ class Json:
             uri = image.get("coco_url")
             found[image_id] = name, uri if isinstance(uri, str) else None, size
         return dict(sorted(found.items(), key=lambda item: (isinstance(item[0], str), item[0])))
+
+    def refuse_outside(self, name: str, what: str) -> None:
+        """Raises Refused where a file's name leads out of the folder that it is looked for in."""
+        if ".." in name.split("/"):
+            raise self.refused(f"{what} has the file_name {name!r}, which leads out of its folder: name the folder itself")
 
     def unique(self, what: str, values: Iterable[object]) -> None:
         """Raises Refused where a value is there twice."""

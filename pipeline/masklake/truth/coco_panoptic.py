@@ -80,7 +80,7 @@ def open_truth(place: Place, settings: TruthConfig) -> Truth:
                 name,
                 uri=uri,
                 size=size,
-                pictures=(folder + found.need(annotations[image_id], "file_name", f"the annotation of image {image_id}"),),
+                pictures=(folder + _picture(found, annotations[image_id], image_id),),
                 segments=_segments(found, annotations[image_id], image_id, known, settings.crowds == "objects"),
             )
             for order, (image_id, (name, uri, size)) in enumerate(images.items())
@@ -88,6 +88,13 @@ def open_truth(place: Place, settings: TruthConfig) -> Truth:
         PanopticPng(),
         coco.images_at(found),
     )
+
+
+def _picture(found: Json, annotation: Entry, image_id: object) -> str:
+    what = f"the annotation of image {image_id}"
+    name = str(found.need(annotation, "file_name", what))
+    found.refuse_outside(name, what)
+    return name
 
 
 def _segments(found: Json, annotation: Entry, image_id: object, known: set[int], objects: bool) -> tuple[Listed, ...]:

@@ -95,6 +95,15 @@ class TestPanoptic:
         with pytest.raises(Refused, match=message):
             open_truth(write_panoptic(tmp_path, [changed, segment(70000, 5), segment(9, 6)]))
 
+    @pytest.mark.parametrize("part", ["images", "annotations"])
+    def test_a_name_that_leads_out_of_its_folder_is_refused(self, tmp_path: Path, part: str) -> None:
+        uri = write_panoptic(tmp_path, [segment(300, 5), segment(70000, 5), segment(9, 6)])
+        content = json.loads(Path(uri).read_text())
+        content[part][0]["file_name"] = "x/../../secret.png"
+        Path(uri).write_text(json.dumps(content))
+        with pytest.raises(Refused, match=r"'x/../../secret.png', which leads out of its folder"):
+            open_truth(uri)
+
     def test_the_pngs_may_lie_elsewhere_and_things_have_an_ap(self, tmp_path: Path) -> None:
         uri = write_panoptic(tmp_path, [segment(300, 5), segment(70000, 5, 1), segment(9, 6)])
         (tmp_path / "truth").rename(tmp_path / "pngs")

@@ -275,7 +275,7 @@ def find(uri: str) -> Place | None:
     container, mark, rest = uri.partition(_MARK)
     column, _, pair = rest.partition("&")
     key, _, value = pair.partition("=")
-    if not mark or not value:
+    if not mark or not value or not storage.is_canonical(container):
         return None
     try:
         found = read_footer(StoredFile(container, None, None, None), ImageColumn(column, None if key == _ROW else key))

@@ -153,6 +153,8 @@ def find(uri: str, indexes: Indexes | None = None) -> Place | None:
     end = uri.find(f"{_SUFFIX}/")
     while end >= 0:
         container, name = uri[: end + len(_SUFFIX)], uri[end + len(_SUFFIX) + 1 :]
+        if not storage.is_canonical(container):  # a name in a tar may hold `..`
+            return None
         (file,) = storage.stat_many([container])
         if isinstance(file, StoredFile):
             shard = read_index(file, indexes)

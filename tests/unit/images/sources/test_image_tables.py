@@ -216,3 +216,23 @@ def test_a_delta_table_with_deleted_rows_inside_files_is_refused(tmp_path: Path)
     log.write_text("\n".join(json.dumps({"protocol": features} if "protocol" in action else action) for action in actions))
     with pytest.raises(Refused, match="the Delta table uses deletionVectors, which is not read here"):
         found(tmp_path / "t")
+
+
+def test_nothing_that_a_key_or_a_member_is_called_leads_to_another_file(tmp_path: Path) -> None:
+    """The secret is a file, and a row of another table; the table of images only names them."""
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    write(tmp_path / "other.parquet", [b"secret"])
+    lake = tmp_path / "lake"
+    keys = ["/../../secret.jpg", "/../../other.parquet#column=image&row=0"]
+    path = write(lake / "a.parquet", [b"one", b"two"], id=keys)
+    uris = list(found(path, ("image", "id")))
+    assert uris == [f"file://{path}#column=image&id={key}" for key in keys]
+    assert [fetch_by_uri(uri) for uri in uris] == [b"one", b"two"]
+
+    # As no input gives them, but a table that somebody else has written.
+    for uri in (
+        f"file://{lake}/../secret.jpg",
+        f"file://{lake}/../other.parquet#column=image&row=0",
+        f"file://{lake}/x.tar/../../secret.jpg",
+    ):
+        assert isinstance(fetch_by_uri(uri), ImageFailure)
