@@ -19,3 +19,5 @@
 
 Nothing is imported here, so that `masklake.inference` can be taken to a GPU machine that has torch and transformers alone.
 """
+
+__version__ = "0.2.0"

@@ -6,10 +6,8 @@ them must be an answer about one input, not the end of a worker, of which an eng
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
@@ -118,6 +116,8 @@ class Isolated(Generic[Answer]):
         return found
 
     def _start(self) -> _Line:
+        if os.name != "posix":
+            raise MasklakeError("images are decoded on Linux and macOS; on Windows, use WSL")
         requests, ask = _pipe()
         answers, answer = _pipe()
         with requests, answer:
@@ -158,6 +158,8 @@ def _pipe() -> tuple[Connection, Connection]:
     """The ends to read from and to write to, with room for a whole resized image: fewer turns between the processes."""
     reader, writer = Pipe(duplex=False)
     if sys.platform.startswith("linux"):
+        import fcntl  # which Windows has not, where tables can be read all the same
+
         with suppress(OSError):  # more than this user may have
             fcntl.fcntl(writer.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return reader, writer
@@ -196,6 +198,8 @@ def _bound_memory(more: int | None) -> None:
     """Let this process allocate so many bytes more than it has; None: as many as there are. Elsewhere than on Linux there is no bound."""
     if not sys.platform.startswith("linux"):
         return
+    import resource
+
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = hard
     if more is not None:
@@ -206,4 +210,4 @@ def _bound_memory(more: int | None) -> None:
 
 def _data_bytes() -> int:
     with open("/proc/self/statm", encoding="ascii") as pages:  # noqa: PTH123 - it is read for every image
-        return int(pages.read().split()[5]) * resource.getpagesize()
+        return int(pages.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")

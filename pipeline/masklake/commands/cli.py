@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
+from masklake import __version__
 from masklake.commands.ending import end_with, leave
 from masklake.commands.running import run as run_command
 from masklake.config import Program
@@ -26,6 +27,7 @@ COMMANDS = {
     "evaluate": ("masklake.evaluation.settings", "score a table of masks against ground truth: PQ, AP, mIoU"),
     "finetune": ("masklake.training.settings", "fine-tune a model, or train one, on ground truth or a table's own rows"),
     "demo": ("masklake.demo.settings", "the whole job on an embedded S3 server with generated images"),
+    "completion": ("masklake.commands.completion_settings", "print a script that completes commands, flags and values in bash or zsh"),
 }
 """Command -> where its `PROGRAM` is, and what it does."""
 
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("help", "-h", "--help"):
         return _help(rest)
     if name in ("--version", "-V", "version"):
-        print(f"masklake {_version()}")
+        print(f"masklake {__version__}")
         return 0
     return _run(name, rest)
 
@@ -78,7 +80,7 @@ def _help(names: Sequence[str]) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<11}{text}" for name, text in {**{name: text for name, (_, text) in COMMANDS.items()}, **_MORE}.items()]
+    lines = [f"  {name:<12}{text}" for name, text in {**{name: text for name, (_, text) in COMMANDS.items()}, **_MORE}.items()]
     return "\n".join(["usage: masklake COMMAND [settings]", "", *lines, "", "masklake help COMMAND shows its settings and examples."])
 
 
@@ -88,15 +90,6 @@ def _refuse(name: str) -> NoReturn:
         raise Refused("no command is named")
     close = closest(name, [*COMMANDS, *_MORE])
     raise Refused(f"no command is called {name!r}" + (f": did you mean {close!r}?" if close else f"; there are {', '.join(COMMANDS)}"))
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("masklake")
-    except metadata.PackageNotFoundError:
-        return "(not installed: run from its sources)"
 
 
 if __name__ == "__main__":

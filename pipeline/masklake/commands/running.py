@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from masklake.commands import extras
-from masklake.commands.ending import end_with
-from masklake.config import Program, resolve
+from masklake.commands.ending import end_with, say
+from masklake.config import Program, extras, resolve
 from masklake.config.program import S
 
 
@@ -24,11 +23,13 @@ def run(
     """
 
     def all_of_it() -> dict[str, Any]:
-        settings = resolve(argv, program, elsewhere)
+        settings = resolve(argv, program, elsewhere, say)
         extras.demand(program.needs, program.name)
         try:
             return work(settings)
         except ModuleNotFoundError as error:
-            raise extras.in_words(error, program.name) or error from error
+            if lacking := extras.in_words(error, program.name):
+                raise lacking from error
+            raise
 
     return end_with(all_of_it, program.interrupted)

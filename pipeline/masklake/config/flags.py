@@ -54,7 +54,7 @@ def _of_value(error: argparse.ArgumentError, program: Program[Any]) -> str:
 
 def _strangers(rest: Sequence[str], program: Program[Any]) -> Iterator[str]:
     """A sentence for each flag that is none, and for each value that belongs to no flag."""
-    flags = [flag_of(name) for name in (*program.names, "config", "help")]
+    flags = [flag_of(name) for name, of in program.names.items() if not mark(program.fields[of], Positional)] + ["--config", "--help"]
     after_flag = False
     for word in rest:
         if word.startswith("-"):
@@ -167,13 +167,19 @@ def _example_lines(examples: Mapping[str, str]) -> Iterator[str]:
 
 def _usage(program: Program[Any]) -> str:
     named = [
-        f" {flag_of(name)} {name.upper() if choices(program.fields[name]) else placeholder(program.fields[name])}"
+        _in_usage(name, program.fields[name])
         for group in program.groups.values()
         for name in group.model_fields
         if program.fields[name].is_required()
     ]
-    loose = [f" [{placeholder(field)} ...]" for field in program.fields.values() if mark(field, Positional)]
+    loose = [f" [{placeholder(field)} ...]" for field in program.fields.values() if mark(field, Positional) and is_list(field)]
     return f"{program.name}{''.join(named)}{''.join(loose)} [settings]"
+
+
+def _in_usage(name: str, field: FieldInfo) -> str:
+    if mark(field, Positional):
+        return f" {placeholder(field)}"
+    return f" {flag_of(name)} {name.upper() if choices(field) else placeholder(field)}"
 
 
 def _epilog(program: Program[Any]) -> str:
@@ -183,7 +189,9 @@ def _epilog(program: Program[Any]) -> str:
         f"{ENV_PREFIX}CONFIG, names ({name}). A flag goes before a variable, a variable before the file; --no-NAME turns off what "
         "they turn on."
     )
-    ends = f"exit codes: {program.exit_codes}. The last line on stdout is one JSON object that says how it ended."
+    ends = f"exit codes: {program.exit_codes}."
+    if program.prints_summary:
+        ends += " The last line on stdout is one JSON object that says how it ended."
     paragraphs = [program.rules.strip("\n"), places, ends]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
@@ -192,7 +200,7 @@ def _add(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
     text = (field.description or "") + _default(field)
     text, value = text.replace("%", "%%"), placeholder(field)
     if mark(field, Positional):
-        group.add_argument(name, nargs="*", metavar=value, help=text)
+        group.add_argument(name, nargs="*" if is_list(field) else "?", metavar=value, help=text)
         return
     also = mark(field, Also)
     flags = [flag_of(name), *([flag_of(also.name)] if also else [])]

@@ -38,7 +38,7 @@ class Verbatim:
 
 @dataclass(frozen=True)
 class Positional:
-    """A mark on a list: what stands on the command line without a flag belongs to it."""
+    """A mark on a setting: what stands on the command line without a flag belongs to it."""
 
 
 _Mark = TypeVar("_Mark", Shown, Also, Verbatim, Positional)

@@ -28,7 +28,9 @@ class Program(Generic[S]):
     """Command -> what it does."""
     rules: str = ""
     """What there is to say after the settings, laid out as `about`."""
-    exit_codes: str = "0 done, 1 failed, 2 refused (nothing was started)"
+    exit_codes: str = "0 done, 1 failed, 2 refused (nothing was started), 130 or 143 stopped"
+    prints_summary: bool = True
+    """Whether the last line on stdout is one JSON object also where all went well."""
     interrupted: str = "interrupted; what was committed stays, run the same command to go on"
     """What to say where the user, or the cluster, ends it."""
     needs: tuple[str, ...] = ()

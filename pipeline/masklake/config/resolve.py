@@ -7,7 +7,7 @@ the setting, its value, where that came from, and what would be right.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +16,8 @@ from pydantic_core import ErrorDetails
 
 from masklake.config import flags, sources
 from masklake.config.closest import closest
-from masklake.config.kinds import Shown, choices, mark
+from masklake.config.flags import flag_of
+from masklake.config.kinds import Positional, Shown, choices, mark, placeholder
 from masklake.config.program import Program, S
 from masklake.config.sources import ENV_PREFIX
 from masklake.errors import Refused
@@ -24,17 +25,24 @@ from masklake.errors import Refused
 Sources = Mapping[str, Mapping[str, Any]]
 """What is given, by where it stands (`in run.yaml`, `on the command line`); a later one goes before an earlier one."""
 
-_FEW = 0.5  # how much a wrong value resembles one of the few right ones
+COMMAND_LINE = "on the command line"
+_FEW = 0.5  # how much a wrong value resembles one of the few right ones that begin as it does
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
 
-def resolve(argv: Sequence[str], program: Program[S], elsewhere: Callable[[], Iterable[str]] = tuple) -> S:
+def resolve(
+    argv: Sequence[str],
+    program: Program[S],
+    elsewhere: Callable[[], Iterable[str]] = tuple,
+    say: Callable[[str], None] = lambda text: None,
+) -> S:
     """The settings of one run: flags, then environment, then YAML, then defaults.
 
     Args:
         argv: what stands on the command line, after the command's name.
         program: whose settings.
         elsewhere: the settings of other commands; variables of theirs are no mistakes.
+        say: told of variables that are ignored, a sentence at a time.
 
     Raises:
         Refused: a setting is missing, wrong or unknown; the message names it, its value, where it came from and what would be right.
@@ -44,10 +52,10 @@ def resolve(argv: Sequence[str], program: Program[S], elsewhere: Callable[[], It
     file = sources.chosen_file(given.pop("config", None))
     variables = sources.environment()
     if set(variables) - set(program.names):
-        unknown += _unknown_variables(variables, {*program.names, *elsewhere()})
+        unknown += _misspelt(variables, {*program.names, *elsewhere()}, say)
     in_file = sources.yaml_file(file)
     unknown += [f"{name!r} in {file} is not a setting{_hint(name, program.names)}" for name in in_file if name not in program.names]
-    places = {f"in {file}": in_file, "in the environment": variables, "on the command line": given}
+    places = {f"in {file}": in_file, "in the environment": variables, COMMAND_LINE: given}
     return checked(program, {place: _by_schema(values, program.names) for place, values in places.items()}, unknown)
 
 
@@ -80,12 +88,15 @@ def _by_schema(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str,
     return {names[name]: value for name, value in sorted(values.items(), key=lambda item: item[0] in names.values()) if name in names}
 
 
-def _unknown_variables(variables: Iterable[str], known: set[str]) -> list[str]:
-    return [
-        f"{ENV_PREFIX}{name.upper()} in the environment is not a setting" + (f": did you mean {ENV_PREFIX}{close.upper()}?")
-        for name in variables
-        if name not in known and (close := closest(name, known))
-    ]
+def _misspelt(variables: Iterable[str], known: set[str], say: Callable[[str], None]) -> Iterator[str]:
+    """A sentence for each variable that is no setting and resembles one; of another, which may be anybody's, it is only said."""
+    for name in variables:
+        if name not in known:
+            sentence = f"{ENV_PREFIX}{name.upper()} in the environment is not a setting"
+            if close := closest(name, known):
+                yield f"{sentence}: did you mean {ENV_PREFIX}{close.upper()}?"
+            else:
+                say(f"{sentence} of any command: it is ignored")
 
 
 def _hint(name: str, names: Iterable[str]) -> str:
@@ -97,17 +108,33 @@ def _explain(item: ErrorDetails, given: Sources, fields: Mapping[str, FieldInfo]
     """One sentence: the setting, its value, where that came from, and what would be right."""
     message = item["msg"].removeprefix("Value error, ")
     if not item["loc"]:
-        return message
+        return message + _elsewhere(message, given)
     name = str(item["loc"][0])
-    flag = "--" + name.replace("_", "-")
+    field = fields[name]
+    flag = placeholder(field) if mark(field, Positional) else flag_of(name)
     if item["type"] == "missing":
-        return f"{flag} is missing: {fields[name].description}"
-    where = next((place for place in reversed(list(given)) if name in given[place]), "")
-    if close := closest(str(item["input"]), choices(fields[name]), _FEW):
+        return f"{flag} is missing: {field.description}"
+    where = _place(name, given)
+    if close := _meant(str(item["input"]), choices(field)):
         message += f": did you mean {close!r}?"
-    shown = mark(fields[name], Shown)
+    shown = mark(field, Shown)
     value = "" if shown and shown.secret else " " + _in_words(given[where][name] if where else item["input"])
     return f"{flag}{value}{f' ({where})' if where else ''}: {message[0].lower()}{message[1:]}"
+
+
+def _place(name: str, given: Sources) -> str:
+    """Where a setting stands; empty where it is the default."""
+    return next((place for place in reversed(list(given)) if name in given[place]), "")
+
+
+def _elsewhere(message: str, given: Sources) -> str:
+    """Of the settings that a sentence names, those that whoever reads it may look for in vain on the command line."""
+    named = {flag: _place(flag.removeprefix("--").replace("-", "_"), given) for flag in re.findall(r"--[a-z][a-z-]*", message)}
+    return "".join(f" ({flag} stands {place})" for flag, place in named.items() if place not in ("", COMMAND_LINE))
+
+
+def _meant(value: str, words: Sequence[str]) -> str | None:
+    return closest(value, words) or closest(value, [word for word in words if word[:1] == value[:1]], _FEW)
 
 
 def _in_words(value: Any) -> str:

@@ -47,7 +47,7 @@ def yaml_file(file: str | None) -> dict[str, Any]:
     except OSError as error:
         raise Refused(f"--config {file}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Refused(f"--config {file}: is not YAML: {error}") from None
+        raise Refused(f"--config {file}: is not YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):

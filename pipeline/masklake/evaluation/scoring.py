@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from masklake.errors import MasklakeError
 from masklake.evaluation.pairs import Pair
-from masklake.quality import instance, panoptic, semantic
+from masklake.quality import MAX_DETECTIONS, instance, panoptic, semantic
 from masklake.quality.semantic import SemanticStats
 from masklake.schema import Task
 from masklake.table.masks import id_map
@@ -34,7 +34,7 @@ class Scoring:
     coding: Coding
     classes: Classes
     worst: int
-    max_detections: int = instance.MAX_DETECTIONS
+    max_detections: int = MAX_DETECTIONS
 
 
 class Stats(Protocol):

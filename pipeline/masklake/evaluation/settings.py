@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from masklake.config import Folder, OneTask, Program, Shown
-from masklake.quality.instance import MAX_DETECTIONS
+from masklake.quality import MAX_DETECTIONS
 from masklake.table.settings import ChoiceConfig, folder
 from masklake.truth.settings import TruthConfig, in_lines
 

@@ -20,14 +20,13 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval, Params
 
+from masklake.quality import MAX_DETECTIONS
+
 RunLengths = dict[str, Any]
 """COCO's compressed mask: `size` [height, width] and `counts`, bytes."""
 
 CONFIDENT = 0.5
 """The score from which on a detection is counted in `confusion`."""
-
-MAX_DETECTIONS = 100
-"""Of each image and class, so many detections count, those of the highest scores: pycocotools' default."""
 
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)  # COCOeval's area ranges
 

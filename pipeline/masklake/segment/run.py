@@ -11,6 +11,7 @@ import json
 import queue
 import resource
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -371,7 +372,7 @@ class _Run:
             self.totals.lasting(time.monotonic() - self._started),
             outcome=outcome,
             steady_images_per_second=round(self.steady_rate, 3),
-            driver_peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            driver_peak_mb=_peak_mb(),
         )
 
     def _decode(self, content: bytes) -> Decoded | ImageFailure:
@@ -434,6 +435,12 @@ class _Model:
         if about.licence:
             yield f"the model's licence is {about.licence}"
         yield from about.notes
+
+
+def _peak_mb() -> int:
+    """The most memory that this process had, in MB."""
+    unit = 1024**2 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
 def _options(config: Config) -> Options:

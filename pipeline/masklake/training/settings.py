@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from masklake.config import Condition, File, Folder, Model, OneTask, Program, Share, Shown, Uri
+from masklake.config.extras import install
 from masklake.tasks import Task
 from masklake.truth.settings import TruthConfig
 
@@ -173,9 +174,12 @@ class FinetuneConfig(SourceConfig, ModelConfig, LearningConfig, WorkConfig):
 
     @model_validator(mode="after")
     def _trackers_are_installed(self) -> FinetuneConfig:
-        for setting, value, package in (("--tensorboard", self.tensorboard, "tensorboard"), ("--mlflow", self.mlflow, "mlflow")):
+        for setting, value, package, line in (
+            ("--tensorboard", self.tensorboard, "tensorboard", install("finetune")),
+            ("--mlflow", self.mlflow, "mlflow", "pip install mlflow"),
+        ):
             if value is not None and find_spec(package) is None:
-                raise ValueError(f"{setting} {value} needs the package {package}, which is not installed: pip install {package}")
+                raise ValueError(f"{setting} {value} needs the package {package}, which is not installed: {line}")
         return self
 
     @model_validator(mode="after")
@@ -215,7 +219,9 @@ PROGRAM = Program(
         ),
         "masklake finetune --truth s3://lake/masks --format table --min-score 0.9 "
         "--model s3://lake/models/mine --output s3://lake/models/next": "a model's own confident answers",
-        "masklake finetune --config jobs/settings/finetune/camvid.yaml --steps 100": "settings in a file, and one of them otherwise",
+        "masklake finetune --config jobs/settings/finetune/camvid.yaml --truth CamVid/trainannot --images CamVid/train --output mine": (
+            "label maps, with the other settings in a file"
+        ),
     },
     needs=("run",),
     interrupted="interrupted; the last saved state stays, run the same command to go on",

@@ -1,4 +1,4 @@
-"""What of the package's extras is installed here, and the line that installs what a command lacks."""
+"""What a command needs that is not here: an extra of the package, with the line that installs it, or another operating system."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ EXTRAS = {
 }
 """Extra -> what it brings: packages by the names that are imported, or programs; pyproject.toml says which versions."""
 
+_POSIX = {"fcntl", "grp", "pwd", "resource", "termios"}  # of the standard library, and not on Windows
+
 
 def demand(extras: Iterable[str], command: str) -> None:
     """Go on only where these extras are installed.
@@ -31,8 +33,10 @@ def demand(extras: Iterable[str], command: str) -> None:
 
 
 def in_words(error: ModuleNotFoundError, command: str) -> Refused | None:
-    """An import that failed as a refusal, where an extra brings what is missing; None: no extra does."""
+    """An import that failed as a refusal, where an extra brings what is missing, or another system; None: neither does."""
     missing = (error.name or "").partition(".")[0]
+    if missing in _POSIX:
+        return Refused(f"{command} runs on Linux and macOS; on Windows, use WSL (Python has no module {missing} here)")
     return next((_lacking(command, [missing], extra) for extra, names in EXTRAS.items() if missing in names), None)
 
 
@@ -40,6 +44,11 @@ def _is_here(name: str) -> bool:
     return find_spec(name) is not None or Path(sys.executable).with_name(name).is_file() or shutil.which(name) is not None
 
 
+def install(extra: str) -> str:
+    """The line that installs an extra."""
+    return f"pip install 'masklake[{extra}]'"
+
+
 def _lacking(command: str, missing: list[str], extra: str) -> Refused:
     verb = "is" if len(missing) == 1 else "are"
-    return Refused(f"{command} needs {', '.join(missing)}, which {verb} not installed here: pip install 'masklake[{extra}]'")
+    return Refused(f"{command} needs {', '.join(missing)}, which {verb} not installed here: {install(extra)}")

