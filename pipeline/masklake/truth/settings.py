@@ -63,7 +63,9 @@ class TruthConfig(BaseModel):
     mask_suffix: Annotated[str | None, Shown("SUFFIX")] = Field(
         None, description="label maps: what a map has behind its image's name, such as _mask (default: found out)"
     )
-    label_divisor: int = Field(1000, ge=2, description="instance-ids of one channel: a pixel is class * N + object")
+    label_divisor: Annotated[int, Shown("DIVISOR")] = Field(
+        1000, ge=2, description="instance-ids of one channel: a pixel is class * N + object"
+    )
     ignore_index: Numbers = Field(
         (), description="label maps: values that mean nothing (default: what the labels say, else 255 where they do not name it)"
     )
