@@ -10,7 +10,9 @@ import pytest
 from jobs import make_scenes
 from masklake.commands import cli
 from masklake.errors import ErrorCode
+from masklake.inference.released import RELEASED
 from masklake.schema import SEGMENT, TABLE
+from masklake.training.models import PARTS
 from tests.lakes import ROOT
 
 PAGES = ("README.md", "pipeline/README.md", "jobs/README.md", "jobs/benchmarks/README.md", "tests/README.md", "infra/README.md")
@@ -65,3 +67,16 @@ def test_every_flag_is_a_setting() -> None:
 @pytest.mark.parametrize("name", [*TABLE.names, *(field.name for field in SEGMENT), *ErrorCode])
 def test_every_column_and_code_is_explained(name: str) -> None:
     assert re.search(rf"\b{name}\b", EVERYTHING)
+
+
+def test_the_table_of_released_checkpoints_is_the_programs_own() -> None:
+    """What is written there is what decides the tasks of a checkpoint whose files do not say them."""
+    trained = {"mask2former": "Mask2Former", "maskformer": "MaskFormer", "oneformer": "OneFormer", "segformer": "SegFormer"}
+    assert set(trained) == set(PARTS)
+    learns = {True: "yes", False: "-"}
+    rows = [
+        f"| {each.kind} | `{each.repositories}` | {each.dataset} | {', '.join(each.tasks)} | {learns[each.kind in trained.values()]} |"
+        for each in RELEASED
+    ]
+    written = DOCUMENTS["jobs/README.md"].split("| segment | finetune |\n")[1].split("\n\n")[0].splitlines()[1:]
+    assert written == rows
