@@ -130,6 +130,9 @@ def test_report_and_gallery_lie_beside_the_table(lake: Path) -> None:
     report = json.loads((runs[0] / "report.json").read_text())
     assert report["images"]["failed"] == len(BROKEN)
     assert {"fetch", "decode", "segment", "write", "commit"} <= set(report["stages"])
+    assert (report["device"], report["actors"]["count"]) == ("cpu", 1)
+    assert 0 < report["seconds_to_first_commit"] <= report["seconds"]
+    assert report["pictures"]
     assert report["configuration"]["tasks"] == ["panoptic", "semantic"]
     page = (runs[0] / "gallery.html").read_text()
     assert "scene-3.jpg" in page

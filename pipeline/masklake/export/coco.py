@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from masklake import storage
 from masklake.errors import MasklakeError
@@ -54,7 +55,7 @@ def write_results(job: Job, name: str) -> Written:
 def write_panoptic(job: Job, name: str, pictures: str) -> Written:
     """PNGs with segment ids as colours, in a folder, and a JSON."""
     categories = Categories()
-    drawn = store_each(job.selection.numbered_rows(), f"{job.output}{pictures}/", id_picture)
+    drawn = store_each(job.selection.numbered_rows(), f"{job.output}{pictures}/", lambda row: Image.fromarray(id_picture(row)))
     annotations = (
         {"image_id": row["id"], "file_name": row["png"], "segments_info": [_segment_info(segment) for segment in _noted(row, categories)]}
         for row in drawn

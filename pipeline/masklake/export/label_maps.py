@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from masklake import storage
 from masklake.errors import Refused
@@ -14,7 +15,9 @@ from masklake.export.format import Job, Written
 from masklake.export.pictures import store_each
 from masklake.export.selection import Row
 from masklake.export.settings import ExportConfig
-from masklake.table.masks import id_map
+from masklake.table.masks import id_map, is_painted, palette
+
+_VOID = (224, 224, 192)
 
 
 def write_label_maps(job: Job, name: str, pictures: str) -> Written:
@@ -24,7 +27,7 @@ def write_label_maps(job: Job, name: str, pictures: str) -> Written:
         Refused: a label id does not fit, or is the void value.
     """
     categories, settings = Categories(), job.settings
-    for row in store_each(job.selection.numbered_rows(), f"{job.output}{pictures}/", lambda row: label_map(row, settings)):
+    for row in store_each(job.selection.numbered_rows(), f"{job.output}{pictures}/", lambda row: picture(row, settings)):
         for segment in row["segments"]:
             categories.note(segment, row["image_uri"])
     labels = {"void": settings.void_value, "bits": settings.bits, "labels": categories.labels}
@@ -45,6 +48,22 @@ def label_map(row: Row, settings: ExportConfig) -> NDArray[np.uint8] | NDArray[n
         _check(segment["label_id"], segment["label"], settings)
         labels[segment["segment_id"]] = segment["label_id"]
     found: NDArray[np.uint8] | NDArray[np.uint16] = labels[id_map(segments, row["height"], row["width"])]
+    return found
+
+
+def picture(row: Row, settings: ExportConfig) -> Image.Image:
+    """The label map of a row. With 8 bits it has a palette, so that people see classes where readers get ids: each label in the colour that
+    it has in galleries, "background" black, and void as light as in PASCAL VOC. PNG has no palette of 16 bits.
+
+    Raises:
+        Refused: as `label_map`.
+    """
+    found = Image.fromarray(label_map(row, settings))
+    if settings.bits == 8:
+        unpainted = {segment["label_id"] for segment in row["segments"] if not is_painted(segment["label"])}
+        colours = [(0, 0, 0) if label_id in unpainted else palette(label_id) for label_id in range(256)]
+        colours[settings.void_value] = _VOID
+        found.putpalette([part for colour in colours for part in colour])
     return found
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-from numpy.typing import NDArray
 from PIL import Image
 
 from masklake import storage
@@ -17,18 +15,18 @@ _AT_ONCE = 8
 _MOST_PIXELS = 32_000_000  # of all pictures that are drawn at once, at 10 to 15 bytes each; a larger one is drawn alone
 
 
-def store_each(rows: Iterable[Row], folder: str, draw: Callable[[Row], NDArray[Any]]) -> Iterator[Row]:
+def store_each(rows: Iterable[Row], folder: str, draw: Callable[[Row], Image.Image]) -> Iterator[Row]:
     """Draw each row, store it as `<folder><png>`, and give the row on: it comes out after its picture is stored.
 
     Args:
         rows: with `png, width, height` and what `draw` needs.
         folder: ends in a slash.
-        draw: the pixels of a row, uint8 [height, width] or [height, width, 3], or uint16 [height, width].
+        draw: the picture of a row.
     """
 
     def store(row: Row) -> Row:
         file = io.BytesIO()
-        Image.fromarray(draw(row)).save(file, "PNG")
+        draw(row).save(file, "PNG")
         storage.write_bytes(folder + row["png"], file.getvalue())
         return row
 

@@ -155,7 +155,7 @@ def build(work: Work, resources: Resources) -> Dataset:
             batch_size=resources.rows_per_call,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                size=min(resources.actors, work.groups),  # a small run starts fewer models
+                size=actors_of(work, resources),
                 max_concurrent_calls_per_actor=resources.calls_at_once,
                 enable_true_multi_threading=True,
             ),
@@ -175,6 +175,11 @@ def build(work: Work, resources: Resources) -> Dataset:
 
 def _task_options() -> dict[str, int]:
     return {"max_retries": RETRIES}
+
+
+def actors_of(work: Work, resources: Resources) -> int:
+    """How many models are started: a small run starts fewer."""
+    return min(resources.actors, work.groups)
 
 
 def load_cpus(resources: Resources, nodes: Sequence[float]) -> float:

@@ -47,7 +47,7 @@ def render_gallery(gallery: GalleryInput) -> Gallery:
         title=f"Masks of {name}",
         name=name,
         tiles=_tiles(totals),
-        facts=_facts(run),
+        facts=_facts(run, totals),
         kinds=_kinds(cards),
         cards=cards,
         images=totals.images,
@@ -72,7 +72,8 @@ def _tiles(totals: RunTotals) -> list[tuple[str, str, str]]:
     ]
 
 
-def _facts(run: RunFacts) -> list[tuple[str, str]]:
+def _facts(run: RunFacts, totals: RunTotals) -> list[tuple[str, str]]:
+    first = totals.first_commit_seconds
     return [
         ("Input", run.input_uri),
         ("Table", run.table_uri),
@@ -80,6 +81,7 @@ def _facts(run: RunFacts) -> list[tuple[str, str]]:
         ("Tasks", ", ".join(run.tasks)),
         ("Run", run.run_id),
         ("Finished", f"{run.finished_at:%Y-%m-%d %H:%M} {run.finished_at.tzname() or ''}".strip()),
+        *([("First commit", f"after {_duration(first)}")] if first is not None else []),
     ]
 
 

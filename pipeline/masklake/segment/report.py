@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from masklake.segment.machine import Machine
 from masklake.table.write import EXAMPLES, SAMPLES, FileRecord, Sample, merge_samples
 
 Amount = TypeVar("Amount", int, float)
@@ -33,6 +34,8 @@ class RunFacts:
     tasks: tuple[str, ...]
     started_at: datetime
     finished_at: datetime
+    machine: Machine | None = None
+    """None before the model's actors are planned."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class RunTotals:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time by stage, added up over all workers, so that the sum may exceed `wall_seconds`."""
     wall_seconds: float = 0.0
+    first_commit_seconds: float | None = None
+    """From the start to the first commit of rows: Ray's start and the model's are in it; None before."""
 
     def merge(self, record: FileRecord) -> RunTotals:
         """These totals and one committed file. A file knows rows, not images: see `count_images`."""
@@ -88,6 +93,10 @@ class RunTotals:
     def lasting(self, wall_seconds: float) -> RunTotals:
         """These totals of a run that took so long from start to end."""
         return replace(self, wall_seconds=wall_seconds)
+
+    def committed(self, seconds: float) -> RunTotals:
+        """These totals after a commit, so long after the start."""
+        return self if self.first_commit_seconds is not None else replace(self, first_commit_seconds=seconds)
 
     @property
     def failed_rows(self) -> int:
@@ -146,10 +155,24 @@ def report_dict(facts: RunFacts, totals: RunTotals, configuration: Mapping[str, 
         "errors": {code: {"rows": rows, "examples": _examples(totals.examples, code)} for code, rows in by_count(totals.errors)},
         "segments": dict(by_count(totals.label_counts)),
         "seconds": round(totals.wall_seconds, 3),
+        "seconds_to_first_commit": None if totals.first_commit_seconds is None else round(totals.first_commit_seconds, 3),
         "images_per_second": round(totals.images_per_second, 3),
+        **_machine(facts.machine),
         "stages": {stage: _stage(seconds, totals.images) for stage, seconds in totals.stage_seconds.items()},
         "pictures": list(pictures),
         "configuration": json.loads(json.dumps(dict(configuration), default=str)),
+    }
+
+
+def _machine(machine: Machine | None) -> dict[str, Any]:
+    if machine is None:
+        return {}
+    return {
+        "host": {"name": machine.host, "system": machine.system},
+        "cluster": {"cpus": machine.cpus, "gpus": machine.gpus, "accelerators": list(machine.accelerators)},
+        "device": machine.device,
+        "actors": {"count": machine.actors, "cpus": machine.cpus_per_actor, "gpus": machine.gpus_per_actor},
+        "versions": dict(machine.versions),
     }
 
 

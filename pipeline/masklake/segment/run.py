@@ -43,6 +43,7 @@ from masklake.segment import flow, gallery, images, report
 from masklake.segment.digests import digest
 from masklake.segment.gallery import GalleryInput
 from masklake.segment.images import Images
+from masklake.segment.machine import Machine, machine
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
 from masklake.segment.report import RunFacts, RunTotals
 from masklake.segment.settings import Config
@@ -169,6 +170,7 @@ class _Run:
         self._where = where
         self.folder = runs.run_folder(self.table_uri, self.run_id)
         self.totals, self.steady_rate = RunTotals(), 0.0
+        self._machine: Machine | None = None
         self._table: Table | None = None
         self._stopped = False
         for line in (f"run {self.run_id}", *model.say()):
@@ -261,7 +263,10 @@ class _Run:
             self.totals, planned_images=planned.todo_images, planned_rows=planned.todo_rows, planned_bytes=planned.todo_bytes
         )
         if planned.todo_images:
-            dataset = flow.build(self._work_order(table, planned, resources), resources)
+            work = self._work_order(table, planned, resources)
+            actors = flow.actors_of(work, resources)
+            self._machine = machine(self._cluster(), work.device, actors, resources.cpus_per_actor, resources.gpus_per_actor)
+            dataset = flow.build(work, resources)
             try:
                 with Pulse() as pulse, stopping.held():
                     self._stream(table, _in_background(flow.stream(dataset)), pulse)
@@ -328,7 +333,10 @@ class _Run:
             self.totals = self.totals.count_images(part.images, part.failed)
             for record in part.records:
                 self.totals = self.totals.merge(record)
-        self.totals = self.totals.spend("commit", time.monotonic() - started)
+        now = time.monotonic()
+        self.totals = self.totals.spend("commit", now - started)
+        if pending:
+            self.totals = self.totals.committed(now - self._started)
 
     def _state(self, seconds: float, warm: int) -> State:
         phase = "segmenting" if self.totals.images else "starting the model"
@@ -363,7 +371,15 @@ class _Run:
     def _facts(self) -> RunFacts:
         config, tasks = self.config, tuple(str(task) for task in self.config.tasks)
         return RunFacts(
-            self.run_id, config.input, self.table_uri, config.model, self.model.revision, tasks, self.started_at, datetime.now(UTC)
+            self.run_id,
+            config.input,
+            self.table_uri,
+            config.model,
+            self.model.revision,
+            tasks,
+            self.started_at,
+            datetime.now(UTC),
+            self._machine,
         )
 
     def _summary(self, outcome: str) -> Summary:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from masklake import reading
 from masklake.errors import Refused
+from masklake.table.masks import palette
 from tests.answers import rectangle
 from tests.exports import HEIGHT, LABELS, WIDTH, answers, commit, export, files, labelled, newest
 
@@ -28,10 +29,23 @@ def test_a_pixel_holds_its_label_id(table: str, tmp_path: Path, task: str, void:
         expected = np.full(ids.shape, void or 255)
         for segment_id, label_id in labels.items():
             expected[ids == segment_id] = label_id
-        assert picture.mode == "L"
+        assert picture.mode == "P"
         assert np.array_equal(np.asarray(picture), expected)
     told = json.loads((tmp_path / "labels.json").read_text())
     assert told == {"void": void or 255, "bits": 8, "labels": {str(label_id): label for label_id, (label, _) in LABELS.items()}}
+
+
+def test_people_see_the_colours_of_the_gallery(table: str, tmp_path: Path) -> None:
+    background = replace(labelled(2, ~HALF, 9), label="background")
+    commit(str(tmp_path / "masks"), "run-1", {"a.jpg": {"semantic": [labelled(1, HALF, 3), background]}, "b.jpg": {"semantic": []}})
+    export(str(tmp_path / "masks"), tmp_path / "out", "label-maps")
+    seen = np.asarray(Image.open(tmp_path / "out" / "label-maps" / "a.png").convert("RGB"))
+    assert (seen[HALF] == palette(3)).all()
+    assert (seen[~HALF] == 0).all()
+    void = Image.open(tmp_path / "out" / "label-maps" / "b.png")
+    assert (np.asarray(void) == 255).all()
+    assert np.asarray(void.convert("RGB")).std(axis=2).max() < 20  # light, and of no label's colour
+    assert np.asarray(void.convert("RGB")).min() > 180
 
 
 def test_what_a_filter_leaves_out_is_void(table: str, tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import json
+import socket
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from masklake.segment.machine import machine
 from masklake.segment.report import RunFacts, RunTotals, report_dict, summary
 from masklake.table.write import FileRecord, Sample
 
@@ -116,6 +121,18 @@ class TestReport:
         assert report["images_per_second"] == 1.5
         assert report["stages"] == {"segment": {"seconds": 1.5, "images_per_second": 2.0}}
         assert report["configuration"] == {"batch_size": 8}
+
+    def test_says_where_it_ran_with_what_and_when_the_first_rows_were_there(self) -> None:
+        cluster = {"CPU": 32.0, "GPU": 2.0, "accelerator_type:H100": 2.0, "memory": 1e9}
+        facts = replace(FACTS, machine=machine(cluster, "cuda", actors=2, cpus_per_actor=4, gpus_per_actor=1))
+        report = report_dict(facts, self.TOTALS.committed(1.25).committed(1.75), {})
+        assert report["seconds_to_first_commit"] == 1.25
+        assert report["host"]["name"] == socket.gethostname()
+        assert report["cluster"] == {"cpus": 32.0, "gpus": 2.0, "accelerators": ["H100"]}
+        assert (report["device"], report["actors"]) == ("cuda", {"count": 2, "cpus": 4, "gpus": 1})
+        assert report["versions"]["pyarrow"] == pa.__version__
+        assert {"python", "ray", "torch", "transformers", "deltalake"} <= set(report["versions"])
+        assert json.loads(json.dumps(report, allow_nan=False)) == report
 
     def test_is_json_whatever_the_configuration_holds(self) -> None:
         configuration = {"folder": Path("x"), "tasks": ("panoptic",), "since": FACTS.started_at, "limit": None}
