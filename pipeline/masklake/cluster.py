@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from types import TracebackType
@@ -307,6 +308,7 @@ def _muffled() -> Iterator[None]:
 
 def quiet() -> None:
     """Keep Ray Data's own bars and plans out of the user's terminal; progress is ours, from committed rows."""
+    warnings.filterwarnings("ignore", "`ray_remote_args_fn` is deprecated", DeprecationWarning)  # pyproject.toml bounds Ray for it
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
