@@ -15,6 +15,7 @@ from masklake.evaluation.page import render_page
 from masklake.pages import rendering
 from masklake.segment.gallery import GalleryInput, render_gallery
 from masklake.segment.report import RunTotals
+from masklake.training.curves import svg
 from tests.unit.evaluation.sample_reports import report_of, shown
 from tests.unit.segment.sample_pages import FACTS, gallery_of, scene_card
 
@@ -25,6 +26,7 @@ PAGES: dict[str, Callable[[], object]] = {
     "empty gallery": lambda: render_gallery(GalleryInput(FACTS, RunTotals(), [])),
     "semantic evaluation": lambda: render_page(report_of("semantic"), [shown()]),
     "panoptic evaluation": lambda: render_page(report_of("panoptic"), [shown(), shown(readable=False)]),
+    "curves": lambda: svg([{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0, "validation": {"pq": 0.25, "miou": 0.5}}]),
     "instance evaluation": lambda: render_page(report_of("instance"), [shown()]),
 }
 TEMPLATES = rendering.environment().list_templates(extensions=["j2"])

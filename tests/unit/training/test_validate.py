@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,26 @@ def test_curves_are_drawn_of_losses_and_scores() -> None:
     assert picture.count("<polyline") == 2
     assert ">pq 0.250</text>" in picture
     assert 'points="420.0,30.0 780.0,150.0"' in picture  # half of the way, and the highest loss; the end, and half of it
+
+
+def test_names_of_lines_do_not_overlap_and_every_score_has_a_line() -> None:
+    scores = {"pq": 0.899, "miou": 0.9, "ap": 0.901, "sq": 0.999, "rq": 1.0, "things": 0.0, "stuff": 0.001}
+    picture = svg([{"step": 100, "loss": 49.8}, {"step": 240, "loss": 2.0, "validation": scores}])
+    ends = re.findall(r'class="end" x="790" y="([\d.]+)">(\w+)', picture)
+    assert {name for _, name in ends} == {"loss", *scores}
+    places = sorted(float(place) for place, name in ends if name != "loss")
+    assert min(after - before for before, after in itertools.pairwise(places)) >= 16
+    assert places[0] >= 330
+    assert places[-1] <= 575
+    ticks = re.findall(r'text-anchor="end">([\d.]+)<', picture)
+    assert ticks == ["0", "10", "20", "30", "40", "50", "0", "0.2", "0.4", "0.6", "0.8", "1"]
+    assert re.findall(r'y="288" text-anchor="middle">([\d.]+)<', picture) == ["0", "50", "100", "150", "200"]
+    assert "prefers-color-scheme:dark" in picture
+
+
+def test_curves_of_a_run_that_diverged_or_logged_nothing_are_drawn() -> None:
+    assert svg([]).count("<polyline") == 0
+    assert "nan" not in svg([{"step": 1, "loss": float("nan")}, {"step": 2, "loss": 3.0}, {"step": 3, "validation": {"pq": float("nan")}}])
 
 
 def test_a_held_out_image_without_objects_counts_as_in_an_evaluation(tmp_path: Path) -> None:
