@@ -59,8 +59,7 @@ def test_every_make_target_exists() -> None:
 def test_every_flag_is_a_setting() -> None:
     flags = set(re.findall(r"`--([a-z-]+)", EVERYTHING)) - {"config", "working-dir"}  # --working-dir is Ray's
     settings = {name for command in cli.COMMANDS for name in cli.program(command).names}
-    of_scenes = re.findall(r"--([a-z-]+)", make_scenes._parser().format_help())
-    known = {name.replace("_", "-") for name in settings} | {*of_scenes, "help", "version"}
+    known = {name.replace("_", "-") for name in {*settings, *make_scenes.PROGRAM.names}} | {"help", "version"}
     assert {flag for flag in flags if flag not in known and flag.removeprefix("no-") not in known} == set()
 
 

@@ -60,7 +60,7 @@ def program(name: str) -> Program[Any]:
 def _run(name: str, arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         return end_with(lambda: _refuse(name))
-    return run_command(program(name), lambda settings: _work(name, settings), arguments, _settings_of_all)
+    return run_command(program(name), lambda settings: _work(name, settings), arguments, settings_of_all)
 
 
 def _work(name: str, settings: Any) -> dict[str, Any]:
@@ -68,7 +68,8 @@ def _work(name: str, settings: Any) -> dict[str, Any]:
     return summary
 
 
-def _settings_of_all() -> Iterator[str]:
+def settings_of_all() -> Iterator[str]:
+    """The names of every command's settings."""
     for name in COMMANDS:
         yield from program(name).names
 

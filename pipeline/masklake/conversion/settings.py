@@ -40,6 +40,7 @@ PROGRAM = Program(
     examples={
         "masklake convert shi-labs/oneformer_coco_swin_large --output s3://lake/models/oneformer": "a model of the hub",
         "masklake convert ./downloaded --output ./converted": "a folder with pytorch_model.bin",
+        "masklake convert s3://lake/models/old --output s3://lake/models/new": "a folder in object storage",
     },
     rules="Pickled weights are read by torch's restricted reader, in a process of its own: tensors are taken, nothing is run.",
     interrupted="interrupted; a folder without config.json is no checkpoint yet, delete it and run the same command again",
