@@ -47,6 +47,9 @@ class ErrorCode(StrEnum):
 
     NOT_FOUND = "not_found"
     """The object vanished between listing and reading, or a manifest names one that never was."""
+    CHANGED = "changed"
+    """The object was replaced between listing and reading, or is another than a manifest says. Its row tells no version, so the image is
+    new work in the next run, whichever version that finds."""
     ACCESS_DENIED = "access_denied"
     """The store refuses to give this one object."""
     UNREACHABLE = "unreachable"

@@ -76,7 +76,7 @@ def test_a_span_is_read_of_the_version_that_is_meant(bucket: str) -> None:
     spans = [Span(uri, 10, 5), Span(uri, 99, 1, stored.etag), Span(uri, 0, 5, "another"), Span(uri, 100, 5), Span(f"{uri}x", 0, 1)]
     first, last, other, beyond, absent = storage.read_spans(spans)
     assert (first, last) == (bytes(range(10, 15)), bytes([99]))
-    changed = ImageFailure(ErrorCode.NOT_FOUND, "it has changed since it was listed")
+    changed = ImageFailure(ErrorCode.CHANGED, "it has changed since it was listed")
     assert (other, beyond) == (changed, changed)
     assert absent == ImageFailure(ErrorCode.NOT_FOUND, "there is no such object")
 

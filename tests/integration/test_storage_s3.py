@@ -379,3 +379,13 @@ def test_attempts_end(faulty: type[_Faulty]) -> None:
     assert answer.code == ErrorCode.UNREACHABLE
     assert "after 6 attempts" in answer.message
     assert faulty.requests == 6
+
+
+def test_only_the_version_that_was_listed_is_read(bucket: str) -> None:
+    uri = f"s3://{bucket}/a.jpg"
+    storage.write_bytes(uri, b"first")
+    ((listed,),) = storage.list_files(f"s3://{bucket}/")
+    assert storage.read_versions([(uri, listed.etag)]) == [b"first"]
+    storage.write_bytes(uri, b"other")
+    assert storage.read_versions([(uri, listed.etag)]) == [ImageFailure(ErrorCode.CHANGED, "it has changed since it was listed")]
+    assert storage.read_versions([(uri, None)]) == [b"other"]

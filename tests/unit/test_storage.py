@@ -339,3 +339,26 @@ def served(store: ListedStore) -> Iterator[str]:
     finally:
         loop.call_soon_threadsafe(over.set)
         thread.join()
+
+
+def test_only_the_version_that_was_listed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"first")
+    (listed,) = storage.stat_many([str(path)])
+    assert isinstance(listed, storage.StoredFile)
+    changed = ImageFailure(ErrorCode.CHANGED, "it has changed since it was listed")
+    assert storage.read_versions([(str(path), listed.etag), (str(path), None)]) == [b"first", b"first"]
+    assert storage.read_versions([(str(path), "another")]) == [changed]
+
+    real = Path.read_bytes
+
+    def replaced_meanwhile(self: Path) -> bytes:
+        monkeypatch.undo()
+        data = real(self)
+        (tmp_path / "new").write_bytes(b"other")
+        (tmp_path / "new").replace(path)
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", replaced_meanwhile)
+    assert storage.read_versions([(str(path), listed.etag)]) == [changed]
+    assert storage.read_many([str(path)]) == [b"other"]

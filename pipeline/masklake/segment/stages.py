@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from masklake.errors import ImageFailure
+from masklake.errors import ErrorCode, ImageFailure
 from masklake.images.decode import Decoded
 from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch
@@ -127,8 +127,12 @@ def _decode(content: bytes, work: Work) -> Decoded | ImageFailure:
 def _join(group: pa.Table, loaded: Sequence[dict[str, Any]]) -> pa.Table:
     """The plan's columns, but for those that say where an image lies, beside what loading found."""
     group = group.drop_columns(["image_container", "image_start", "image_source"])
-    sizes = pc.coalesce(group["image_bytes"], pa.array([row["size"] for row in loaded], pa.int64()))
+    sizes = pc.coalesce(pa.array([row["size"] for row in loaded], pa.int64()), group["image_bytes"])  # a list may tell a wrong one
     group = group.set_column(group.schema.get_field_index("image_bytes"), "image_bytes", sizes)
+    changed = pa.array([row.get("error_code") == ErrorCode.CHANGED for row in loaded])
+    for name in ("image_etag", "image_bytes", "image_modified"):  # of a version that was not read, the row tells nothing
+        known = pc.if_else(changed, None, group[name])
+        group = group.set_column(group.schema.get_field_index(name), name, known)
     for name in ("error_code", "error_message"):
         column = pa.array([row.get(name) for row in loaded], pa.string())
         group = group.set_column(group.schema.get_field_index(name), name, column)

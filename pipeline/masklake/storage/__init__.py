@@ -85,6 +85,7 @@ __all__ = [
     "read_bytes",
     "read_many",
     "read_spans",
+    "read_versions",
     "refuse_unless",
     "stat_many",
     "upload_file",
@@ -154,8 +155,18 @@ def read_many(uris: Sequence[str], max_bytes: int | None = None) -> list[bytes |
     return _for_each(uris, lambda store, uri: store.read(uri, max_bytes))
 
 
+def read_versions(versions: Sequence[tuple[str, str | None]], max_bytes: int | None = None) -> list[bytes | ImageFailure]:
+    """The same as `read_many` of objects with these etags, or any where that is None; one with another etag is `changed`."""
+
+    def read(version: tuple[str, str | None]) -> bytes:
+        name = normalise(version[0])
+        return _store(name).read(name, max_bytes, version[1])
+
+    return _each(versions, read)
+
+
 def read_spans(spans: Sequence[Span]) -> list[bytes | ImageFailure]:
-    """The bytes of each span, in order; concurrent, each failure a value. An object with another etag than the span's is `not_found`."""
+    """The bytes of each span, in order; concurrent, each failure a value. An object with another etag than the span's is `changed`."""
     return _each(spans, lambda span: _store(span.uri).read_span(span))
 
 

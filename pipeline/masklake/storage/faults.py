@@ -141,7 +141,11 @@ def failure(error: Exception) -> ImageFailure:
     status = http_status(answer) if answer else 0  # also for codes that s3fs does not know
     if isinstance(error, (ChangedError, FileNotFoundError)) or status in (404, 416):  # 416: no such bytes, any more
         changed = isinstance(error, ChangedError) or status == 416
-        return ImageFailure(ErrorCode.NOT_FOUND, str(ChangedError()) if changed else "there is no such object")
+        return (
+            ImageFailure(ErrorCode.CHANGED, str(ChangedError()))
+            if changed
+            else ImageFailure(ErrorCode.NOT_FOUND, "there is no such object")
+        )
     if isinstance(error, _ABSENT_ERRORS) or (isinstance(error, OSError) and error.errno in _ABSENT_ERRNOS):
         return ImageFailure(ErrorCode.NOT_FOUND, f"not an object: {detail(error)}")
     if isinstance(error, PermissionError) or status in (401, 403):

@@ -135,8 +135,10 @@ class S3Store(Store):
         found = self._call("head_object", Bucket=bucket, Key=key)
         return StoredFile(uri, found.get("ETag", "").strip('"') or None, found["ContentLength"], found["LastModified"])
 
-    def read(self, uri: str, max_bytes: int | None) -> bytes:
+    def read(self, uri: str, max_bytes: int | None, etag: str | None = None) -> bytes:
         def judge(answer: dict[str, Any]) -> None:
+            if etag is not None and answer.get("ETag", "").strip('"') != etag:
+                raise ChangedError
             if max_bytes is not None and answer["ContentLength"] > max_bytes:
                 raise TooLargeError(answer["ContentLength"], max_bytes)
 

@@ -74,22 +74,29 @@ class Store:
             raise IsADirectoryError(uri)
         return self._described(info)
 
-    def read(self, uri: str, max_bytes: int | None) -> bytes:
+    def read(self, uri: str, max_bytes: int | None, etag: str | None = None) -> bytes:
+        """All bytes of an object; a `ChangedError` where it has another etag, if one is given, or is replaced meanwhile."""
+        self._check(uri, etag)
         with self.fs.open(uri, "rb") as file:
             data: bytes = file.read() if max_bytes is None else file.read(max_bytes + 1)
         if max_bytes is not None and len(data) > max_bytes:
             raise TooLargeError(None, max_bytes)
+        self._check(uri, etag)
         return data
+
+    def _check(self, uri: str, etag: str | None) -> None:
+        if etag is not None and self.stat(uri).etag != etag:
+            raise ChangedError
 
     def read_span(self, span: Span) -> bytes:
         """Exactly the bytes of a span; a `ChangedError` where they are not there, or the etag is another."""
-        if span.etag is not None and self.stat(span.uri).etag != span.etag:
-            raise ChangedError
+        self._check(span.uri, span.etag)
         with self.open(span.uri) as file:
             file.seek(span.start)
             data = file.read(span.length)
         if len(data) != span.length:
             raise ChangedError
+        self._check(span.uri, span.etag)
         return data
 
     def write(self, uri: str, data: bytes) -> None:
@@ -139,11 +146,15 @@ class LocalStore(Store):
             raise IsADirectoryError
         return StoredFile(uri, f"{found.st_mtime_ns:x}-{found.st_size:x}", found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
-    def read(self, uri: str, max_bytes: int | None) -> bytes:
-        size = self.stat(uri).size
-        if max_bytes is not None and size is not None and size > max_bytes:
-            raise TooLargeError(size, max_bytes)
-        return local_path(uri).read_bytes()
+    def read(self, uri: str, max_bytes: int | None, etag: str | None = None) -> bytes:
+        found = self.stat(uri)
+        if etag is not None and found.etag != etag:
+            raise ChangedError
+        if max_bytes is not None and found.size is not None and found.size > max_bytes:
+            raise TooLargeError(found.size, max_bytes)
+        data = local_path(uri).read_bytes()
+        self._check(uri, etag)  # another file may have taken the name, or somebody still writes this one
+        return data
 
     def write(self, uri: str, data: bytes) -> None:
         with _whole(local_path(uri)) as partial:

@@ -26,7 +26,7 @@ from masklake import storage
 from masklake.errors import Fenced, MasklakeError
 from masklake.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY
 from masklake.table import log, runs
-from masklake.table.definition import check, check_carried, create, missing_columns, schema_version, table_id
+from masklake.table.definition import check, check_carried, check_rules, create, missing_columns, schema_version, table_id
 from masklake.table.keys import KEYS, KeyFile, Wanted, key_files, sql_condition, sql_text
 from masklake.table.runs import Heartbeat, Marker
 from masklake.table.write import FileRecord, NewFile
@@ -70,6 +70,8 @@ class Table:
         except TableNotFoundError:
             return None
         check(uri, delta, partition_by, carried)
+        if partition_by is not None:  # rows are to be added
+            check_rules(uri, delta)
         table = cls(uri, delta)
         table._carried = carried
         return table
@@ -182,8 +184,14 @@ class Table:
             raise MasklakeError("nothing can be committed before a run has begun")
         if records:
             rows = sum(record.rows for record in records)
-            self._append([add_action(record) for record in records], {"event": "data", "run_id": self._run.run_id, "rows": rows})
+            self._append(
+                [add_action(record) for record in records], {"event": "data", "run_id": self._run.run_id, "rows": rows}, self._no_rules
+            )
             self._committed.update(record.path for record in records)
+
+    def _no_rules(self) -> bool:
+        check_rules(self.uri, self._delta)
+        return False
 
     def refuse_if_fenced(self) -> None:
         """Look whether this run may still commit.

@@ -32,6 +32,15 @@ def check_log(uri: str, setting: str = "--output") -> None:
     storage.refuse_unless(setting, uri, "list", look)
 
 
+_CONSTRAINT = "delta.constraints."
+_COLUMN_RULES = {"delta.invariants": "invariants", "delta.generationExpression": "expressions"}
+_WRITABLE = {
+    *("appendOnly", "changeDataFeed", "checkConstraints", "columnMapping", "deletionVectors"),
+    *("generatedColumns", "invariants", "timestampNtz", "v2Checkpoint"),
+}
+_IDENTITY_VERSION = 6  # of writers: before features had names of their own
+
+
 def create(uri: str, partition_by: Sequence[str], carried: pa.Schema = NOTHING_CARRIED) -> None:
     """Make an empty table.
 
@@ -82,6 +91,26 @@ def check(uri: str, delta: DeltaTable, partition_by: Sequence[str] | None, carri
             "give another folder"
         )
     check_carried(uri, delta, carried)
+
+
+def check_rules(uri: str, delta: DeltaTable) -> None:
+    """See that nobody gave a table rules that new rows must keep: delta-rs (1.6) would not look whether they do.
+
+    Raises:
+        Refused: there are such rules, or features that delta-rs does not write.
+    """
+    settings, protocol = delta.metadata().configuration, delta.protocol()
+    rules = [f"the constraint {name.removeprefix(_CONSTRAINT)} ({settings[name]})" for name in settings if name.startswith(_CONSTRAINT)]
+    columns = delta.schema().to_json()
+    rules += [f"{words} of its columns" for key, words in _COLUMN_RULES.items() if f'"{key}' in columns]
+    if rules:
+        raise Refused(
+            f"--output {uri}: somebody gave the table {', '.join(rules)}, which cannot be kept here: drop it, or give another folder"
+        )
+    unknown = sorted(set(protocol.writer_features or ()) - _WRITABLE)
+    if unknown or protocol.min_writer_version == _IDENTITY_VERSION:
+        told = ", ".join(unknown) or "identity columns"
+        raise Refused(f"--output {uri}: another program gave the table features that cannot be written here ({told}): give another folder")
 
 
 def check_carried(uri: str, delta: DeltaTable, carried: pa.Schema) -> None:

@@ -85,6 +85,8 @@ class UpkeepTable(Table):
             Refused: see `existing`.
         """
         table = cls.existing(uri)
+        if table._delta.metadata().configuration.get("delta.appendOnly", "").lower() == "true":
+            raise Refused(f"--table {uri}: somebody made the table append-only (delta.appendOnly): nothing in it may be replaced or erased")
         table._run = Marker(job_id, "", begun=-1, seen=table.version, table=table.table_id)
         if not dry_run:
             runs.mark(table.uri, table._run)

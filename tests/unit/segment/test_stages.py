@@ -81,6 +81,13 @@ def test_loading_gives_each_planned_image_a_row_with_pixels_or_a_code(work: Work
     assert (good["width"], good["height"], good["format"]) == (512, 512, "JPEG")
 
 
+def test_an_image_that_was_replaced_since_is_new_work_and_tells_nothing_of_a_version_that_was_not_read(work: Work, tmp_path: Path) -> None:
+    (tmp_path / "images" / "scene-1.jpg").write_bytes(scene(7))
+    row = next(row for row in load_all(work).to_pylist() if row["image_uri"].endswith("scene-1.jpg"))
+    assert (row["error_code"], row["error_message"]) == ("changed", "it has changed since it was listed")
+    assert (row["image_etag"], row["image_bytes"], row["image_modified"], row["pixels"]) == (None, None, None, None)
+
+
 def test_large_pixels_travel_in_several_tables(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "_CHUNK_BYTES", 1)
     tables = list(stages.load_group(work, 1))
@@ -133,5 +140,6 @@ def test_a_rotated_photograph_is_measured_upright(work: Work, tmp_path: Path) ->
     exif = Image.Exif()
     exif[0x0112] = 6
     picture.save(tmp_path / "images" / "scene-2.jpg", exif=exif)
+    make_plan(discover(Input(str(tmp_path / "images"))), None, work.stamp.fingerprints, work_list=WorkList(work.plan_uri, 4))
     row = next(row for row in load_all(work).to_pylist() if row["image_uri"].endswith("scene-2.jpg"))
     assert (row["height"], row["width"]) == (40, 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -325,3 +326,64 @@ def test_a_column_that_somebody_else_added_is_left_alone_if_it_may_be_null(tmp_p
     run = begun(tmp_path, "run-1")
     run.commit(files(run, "run-1", ["a"]))
     assert [row["review"] for row in reading.open_table(str(tmp_path)).newest()] == [None]
+
+
+# --- rules of others ----------------------------------------------------------------------------------------------------------------------
+
+
+def changed(
+    folder: Path, configuration: dict[str, str], columns: dict[str, dict[str, Any]], protocol: dict[str, Any] | None = None
+) -> None:
+    """Commit, as another program would, table properties, metadata of columns, and a protocol."""
+    first = (folder / "_delta_log" / f"{0:020d}.json").read_text().splitlines()
+    metadata = next(action["metaData"] for action in map(json.loads, first) if "metaData" in action)
+    metadata["configuration"] |= configuration
+    fields = json.loads(metadata["schemaString"])
+    for field in fields["fields"]:
+        field["metadata"] = columns.get(field["name"], {})
+    metadata["schemaString"] = json.dumps(fields)
+    actions = [{"protocol": protocol or {"minReaderVersion": 1, "minWriterVersion": 4}}, {"metaData": metadata}, {"commitInfo": {}}]
+    version = DeltaTable(str(folder)).version() + 1
+    (folder / "_delta_log" / f"{version:020d}.json").write_text("\n".join(map(json.dumps, actions)))
+
+
+def test_a_table_with_constraints_of_others_is_refused_before_and_during_a_run(tmp_path: Path) -> None:
+    run = begun(tmp_path, "run-1")
+    run.commit(files(run, "run-1", ["a"]))
+    DeltaTable(str(tmp_path)).alter.add_constraint({"only_ok": "status = 'ok'"})
+    refusal = r"the constraint only_ok \(status = 'ok'\), which cannot be kept here"
+    with pytest.raises(Refused, match=refusal):
+        Table.open(str(tmp_path), BY)
+    with pytest.raises(Refused, match=refusal):
+        run.commit(files(run, "run-1", ["b"], failed=[f"{LAKE}dt=2026-11-22/b.jpg"]))
+    assert [row["image_uri"] for row in reading.open_table(str(tmp_path)).newest()] == [f"{LAKE}dt=2026-11-22/a.jpg"]
+    assert DeltaTable(str(tmp_path)).metadata().configuration["delta.constraints.only_ok"] == "status = 'ok'"
+
+
+@pytest.mark.parametrize(
+    ("columns", "protocol", "why"),
+    [
+        ({"width": {"delta.invariants": '{"expression": {"expression": "width > 3"}}'}}, None, "invariants of its columns"),
+        ({"width": {"delta.generationExpression": "height"}}, None, "expressions of its columns"),
+        ({}, {"minReaderVersion": 1, "minWriterVersion": 6}, "identity columns"),
+        (
+            {},
+            {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["rowTracking", "domainMetadata"]},
+            "domainMetadata, rowTracking",
+        ),
+    ],
+)
+def test_so_is_one_with_other_rules(tmp_path: Path, columns: dict[str, Any], protocol: dict[str, Any] | None, why: str) -> None:
+    begun(tmp_path, "run-1").finish_run()
+    changed(tmp_path, {}, columns, protocol)
+    with pytest.raises(Refused, match=why):
+        Table.open(str(tmp_path), BY)
+
+
+def test_in_an_append_only_table_nothing_is_replaced(tmp_path: Path) -> None:
+    begun(tmp_path, "run-1").finish_run()
+    changed(tmp_path, {"delta.appendOnly": "true"}, {})
+    run = begun(tmp_path, "run-2")
+    run.commit(files(run, "run-2", ["a"]))
+    with pytest.raises(Refused, match="append-only"), UpkeepTable.job(str(tmp_path), "compact-1", beat=False):
+        pass

@@ -246,7 +246,7 @@ class _Forwards:
         if isinstance(found, ImageFailure):
             raise StorageError(uri, found)
         if found.etag != etag:
-            raise StorageError(uri, ImageFailure(ErrorCode.NOT_FOUND, "it has changed since it was listed"))
+            raise StorageError(uri, ImageFailure(ErrorCode.CHANGED, "it has changed since it was listed"))
         # Buffered and not ahead: a column of images in one row group may be larger than memory.
         self._file = pq.ParquetFile(storage.open_file(uri), buffer_size=_READ_BYTES, pre_buffer=False)
         self._leaf = _leaf(uri, self._file.schema_arrow, column)

@@ -31,5 +31,7 @@ class Objects(Source):
         return (page_of_files(files) for files in listed(asked.uri, asked.tables) if files)
 
     def read(self, places: Sequence[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
-        """The objects' bytes."""
-        return read_ahead(with_lengths(places), max_bytes, lambda some: storage.read_many([place.uri for place in some], max_bytes))
+        """The objects' bytes, of the versions that were listed."""
+        return read_ahead(
+            with_lengths(places), max_bytes, lambda some: storage.read_versions([(place.uri, place.etag) for place in some], max_bytes)
+        )

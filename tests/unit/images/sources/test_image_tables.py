@@ -150,7 +150,7 @@ def test_a_file_that_changed_since_it_was_listed_gives_no_wrong_row(tmp_path: Pa
     assert [*fetch(page, MOST)] == [b"zero", b"one"]
     write(path, [b"other", b"rows", b"now"])
     image_tables._reader.cache_clear()  # as in another process: an open file goes on with what it was
-    assert [*fetch(page, MOST)] == [ImageFailure(ErrorCode.NOT_FOUND, f"file://{path}: it has changed since it was listed")] * 2
+    assert [*fetch(page, MOST)] == [ImageFailure(ErrorCode.CHANGED, f"file://{path}: it has changed since it was listed")] * 2
 
 
 def test_damage_within_a_file_is_an_error_of_its_rows(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_a_shard_that_changed_since_it_was_listed_gives_no_wrong_bytes(tmp_path:
     path = write_tar(tmp_path / "a.tar", {"0.jpg": b"0" * 100, "1.jpg": b"1" * 100})
     (page,) = discover(Input(str(path)))
     write_tar(path, {"other.jpg": b"-" * 3000})
-    failure = ImageFailure(ErrorCode.NOT_FOUND, "it has changed since it was listed")
+    failure = ImageFailure(ErrorCode.CHANGED, "it has changed since it was listed")
     assert [*fetch(page, MOST)] == [failure, failure]
     path.unlink()
     assert [answer.code for answer in fetch(page, MOST) if isinstance(answer, ImageFailure)] == [ErrorCode.NOT_FOUND] * 2
