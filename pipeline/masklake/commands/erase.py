@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from masklake import storage
 from masklake.commands import keeping
 from masklake.commands.ending import Paced, say
 from masklake.errors import ImageFailure, MasklakeError, Refused
+from masklake.images.sources import names_listed
+from masklake.storage import StorageError
 from masklake.table import runs
 from masklake.upkeep.erase import Erasure, check_gone, erase, erase_pictures
 from masklake.upkeep.erase_settings import EraseConfig
@@ -91,21 +89,15 @@ def _named(settings: EraseConfig) -> list[str]:
 
 
 def _read(file: str) -> list[str]:
-    """The URIs of a text file, one a line, or of a Parquet file's column `uri`.
+    """The images that a list names, in whatever format.
 
     Raises:
         Refused: it cannot be read as such.
     """
-    storage.normalise(file)  # refuses a URI with a password, which no message may repeat
-    content = storage.read_many([file])[0]
-    if isinstance(content, ImageFailure):
-        raise Refused(f"--uris {file}: cannot be read: {content.message}")
     try:
-        if file.endswith(".parquet"):
-            return [uri for uri in pq.read_table(io.BytesIO(content), columns=["uri"])["uri"].to_pylist() if uri]
-        return [line.strip() for line in content.decode("utf-8").splitlines() if line.strip()]
-    except (pa.ArrowException, KeyError, UnicodeDecodeError) as error:
-        raise Refused(f"--uris {file}: must be a text file with a URI a line, or a Parquet file with a column `uri`: {error}") from None
+        return list(names_listed(file, "--uris"))
+    except StorageError as error:
+        raise Refused(f"--uris {file}: cannot be read: {error}") from None
 
 
 def _unknown(uris: Sequence[str], done: Erasure) -> list[str]:

@@ -44,20 +44,21 @@ class Columns:
         return [name for name in (self.uri, self.etag, self.size, self.modified) if name is not None]
 
 
-def choose(schema: pa.Schema, said: str | None, uri: str) -> Columns:
-    """The columns of a list with this schema; `said` names the one with the images. Size and time count beside an etag only.
+def choose(schema: pa.Schema, said: str | None, uri: str, setting: str = "--input") -> Columns:
+    """The columns of a list with this schema; `said` names the one with the images. Size and time count beside an etag only. Refusals name
+    the `setting` that the list was given by.
 
     Raises:
         Refused: none of them names images.
     """
-    name = _named(schema, said, uri)
+    name = _named(schema, said, uri, setting)
     etag = _usual(schema.names, _ETAG)
     if etag is None:
         return Columns(name)
     return Columns(name, etag, _usual(schema.names, _SIZE), _usual(schema.names, _MODIFIED))
 
 
-def _named(schema: pa.Schema, said: str | None, uri: str) -> str:
+def _named(schema: pa.Schema, said: str | None, uri: str, setting: str) -> str:
     listed = ", ".join(schema.names)
     if said is not None:
         if said not in schema.names:
@@ -70,8 +71,8 @@ def _named(schema: pa.Schema, said: str | None, uri: str) -> str:
     if name is None:
         hint = next((hint for field in usual if (hint := _hint(field))), "")
         raise Refused(
-            f"--input {uri}: a list of images has a column of text that names them, such as {', '.join(URI_COLUMNS[:4])}; this one has "
-            f"{listed}: say which by --uri-column{hint}"
+            f"{setting} {uri}: a list of images has a column of text that names them, such as {', '.join(URI_COLUMNS[:4])}; this one has "
+            f"{listed}: {'say which by --uri-column' if setting == '--input' else 'give it such a name'}{hint}"
         )
     return name
 

@@ -115,6 +115,17 @@ class Lists(Source):
                     raise
                 yield _failed(self.name, file, ImageFailure(error.code, str(error)))
 
+    def names(self, uri: str, setting: str) -> Iterator[str]:
+        """The names in a list, as it has them; rows without one are passed over.
+
+        Raises:
+            Refused: none of its columns names images; the message names the `setting` that the list was given by.
+            Unreadable: it is not such a list.
+        """
+        column = choose(self.schema(uri, ()), None, uri, setting).uri
+        for rows in self.rows(uri, pa.schema([(column, pa.string())])):
+            yield from (name for name in rows[column].cast(pa.string()).to_pylist() if name)
+
     def _pages(self, file: StoredFile, asked: Input, columns: Asked) -> Iterator[pa.Table]:
         schema = self.schema(file.uri, ())
         chosen = choose(schema, asked.uri_column, file.uri)

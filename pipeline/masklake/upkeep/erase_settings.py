@@ -16,7 +16,9 @@ class ImagesConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     uri: Annotated[Texts, Positional(), Shown("URI")] = Field((), description="images, as the table's image_uri names them")
-    uris: File | None = Field(None, description="more images: a text file with a URI a line, or a Parquet file with a column `uri`")
+    uris: File | None = Field(
+        None, description="more images: a list of them, as --input of segment takes it: text, CSV, JSON lines or Parquet"
+    )
     must_exist: bool = Field(False, description="erase nothing where the table has no row of one of the named images")
     input: Folder | None = Field(None, description="instead: show images below this folder that the table knows and the lake has no more")
     delete_missing: bool = Field(False, description="erase what --input shows")

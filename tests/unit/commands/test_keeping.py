@@ -83,6 +83,13 @@ def test_erase_takes_uris_from_the_command_line_and_from_files(lake: Path, capsy
     assert (code, summary["rows"], summary["vacuumed"]["files"]) == (0, 1, 0)
     assert "old versions of the table still hold these rows" in errors
     assert (images_in(lake / "masks"), data_files(lake / "masks")) == ("de", 3)
+    (lake / "some.csv").write_text(f"ticket,url\n7,file://{lake}/images/d.jpg\n8,\n")
+    code, summary, _ = run(capsys, "erase", "--table", lake / "masks", "--uris", lake / "some.csv", "--dry-run")
+    assert (code, summary["asked"], summary["rows"]) == (0, 1, 1)
+    (lake / "odd.csv").write_text("ticket,which\n7,x\n")
+    code, summary, errors = run(capsys, "erase", "--table", lake / "masks", "--uris", lake / "odd.csv")
+    assert (code, summary["outcome"]) == (2, "refused")
+    assert f"--uris file://{lake}/odd.csv: a list of images has a column of text that names them" in errors
 
 
 def test_images_that_the_lake_has_no_more_are_shown_and_erased_only_when_asked(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from masklake import storage
 from masklake.errors import Refused
 from masklake.images.listing import There
 from masklake.images.lists import Lists
-from masklake.images.source import Input, Source
+from masklake.images.source import Input, Source, Unreadable
 from masklake.images.sources.csv_lists import CsvLists
 from masklake.images.sources.image_tables import ImageTables
 from masklake.images.sources.inventories import Inventories
@@ -42,3 +45,18 @@ def source_of(asked: Input) -> Source:
 def source_named(name: str | None) -> Source:
     """The kind that reads an image, by the `image_source` of its row."""
     return next(source for source in SOURCES if source.name == name) if name is not None else _OBJECTS
+
+
+def names_listed(uri: str, setting: str) -> Iterator[str]:
+    """The names in a list of images, as it has them; a file whose name ends as no list's does is text.
+
+    Raises:
+        Refused: none of its columns names images, or it is not what its name says; the message names the `setting`.
+        StorageError: it could not be read, after retries.
+    """
+    uri = storage.normalise(uri)
+    kinds = (source for source in SOURCES if isinstance(source, Lists) and uri.lower().endswith(source.suffixes))
+    try:
+        yield from next(kinds, TextLists()).names(uri, setting)
+    except Unreadable as error:
+        raise Refused(f"{setting} {uri}: not a list of images that can be read: {error}") from None
