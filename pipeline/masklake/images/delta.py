@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
 from deltalake import DeltaTable
@@ -11,6 +11,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from masklake import storage
 from masklake.errors import ImageFailure, Refused
 from masklake.images.listing import one_file
+from masklake.images.locations import check_locations
 from masklake.storage import StoredFile
 
 _UNKNOWN_TO_US = {"deletionVectors", "columnMapping"}  # features that change what a file's rows mean
@@ -47,10 +48,18 @@ def paths_at(uri: str) -> list[str] | None:
     return [unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()]
 
 
-def files_at(uri: str) -> Iterator[list[StoredFile]] | None:
-    """The same as the store knows them, in pages; one that is not there has no etag."""
+def files_at(uri: str, allowed: Sequence[str] = ()) -> Iterator[list[StoredFile]] | None:
+    """The same as the store knows them, in pages; one that is not there has no etag.
+
+    Raises:
+        Refused: also where one lies outside the table's bucket, or a local table's folder, and not below one of the `allowed` prefixes.
+    """
     paths = paths_at(uri)
-    return None if paths is None else _stored([path if "://" in path else f"{uri.rstrip('/')}/{path}" for path in paths])
+    if paths is None:
+        return None
+    uris = [storage.normalise(path if "://" in path else f"{uri.rstrip('/')}/{path}") for path in paths]
+    check_locations(uris, f"{uri.rstrip('/')}/", allowed)
+    return _stored(uris)
 
 
 def _stored(uris: list[str]) -> Iterator[list[StoredFile]]:

@@ -16,6 +16,7 @@ from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.images.keys import Asked, hive_keys
 from masklake.images.list_columns import choose, page_of_rows
 from masklake.images.listing import There, completed, listed
+from masklake.images.locations import check_locations
 from masklake.images.pages import page
 from masklake.images.source import Input, Source, Unreadable
 from masklake.storage import StorageError, StoredFile
@@ -133,7 +134,9 @@ class Lists(Source):
         wanted = [schema.field(name) for name in dict.fromkeys([*chosen.names, *columns.columns(schema, file.uri)])]
         typed = [field.with_type(types.get(field.name, pa.string())) if pa.types.is_null(field.type) else field for field in wanted]
         for rows in self.rows(file.uri, pa.schema(typed)):
-            yield page_of_rows(file.uri, rows, chosen, columns, _path_keys(file.uri, asked.uri))
+            named = page_of_rows(file.uri, rows, chosen, columns, _path_keys(file.uri, asked.uri))
+            check_locations(named["image_uri"].to_pylist(), asked.uri, asked.allowed)
+            yield named
 
 
 def _path_keys(uri: str, root: str) -> dict[str, str]:

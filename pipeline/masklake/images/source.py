@@ -46,6 +46,8 @@ class Input:
     """The column that names such a table's rows; None where they are numbered."""
     uri_column: str | None = None
     """It is a list of images, which this column names; None where the column has a usual name."""
+    allowed: tuple[str, ...] = ()
+    """Prefixes below which a list, an inventory or a Delta table may name what it holds, beside its own bucket or folder."""
     since: datetime | None = None
     """Objects that were modified before need not be opened; `discover` leaves them out in any case."""
     patterns: Patterns = ALL

@@ -50,6 +50,7 @@ class Images:
             bytes_column=config.bytes_column,
             key_column=config.key_column,
             uri_column=config.uri_column,
+            allowed=config.allow_location,
             since=None if config.since is None else time_of(config.since, now),
             patterns=Patterns(config.include, config.exclude),
             indexes=Indexes(f"{table_uri}/_masklake/shards/", kept=not config.dry_run),

@@ -122,6 +122,11 @@ class RunConfig(BaseModel):
         min_length=1,
         description="the input is a list, or lists, in which this column names the images (default: uri, url, path, ...)",
     )
+    allow_location: Annotated[Names, Shown("PREFIX")] = Field(
+        (),
+        description="what a list, an inventory or a Delta table may name beside its own bucket, or a local one's own folder: "
+        "prefixes such as s3://other/images, separated by commas",
+    )
     since: Time | None = Field(
         None, description="only objects modified at or after this time (2026-11-22, 2026-11-22T10:00Z), or so long ago (30m, 24h, 7d)"
     )

@@ -19,6 +19,7 @@ from masklake.images.keys import kind_in_table
 from masklake.images.source import Input
 from masklake.segment.plan import WorkList, make_plan, read_group
 from tests.unit.images.sources.test_shards import write_tar
+from tests.unit.images.test_discover import ANYWHERE
 
 IMAGE = "image"
 TIME = pa.timestamp("us", tz="UTC")
@@ -26,8 +27,8 @@ TIME = pa.timestamp("us", tz="UTC")
 
 def carried(folder: Path, uri: object, names: Sequence[str], column: str | None = None) -> pa.Table:
     """What the work list of an input carries: a column of image names, then one per name."""
-    columns = carried_columns(Input(str(uri), column), names)
-    pages = discover(Input(str(uri), column), carried=columns)
+    columns = carried_columns(Input(str(uri), column, allowed=ANYWHERE), names)
+    pages = discover(Input(str(uri), column, allowed=ANYWHERE), carried=columns)
     plan = make_plan(pages, None, {"panoptic": "p"}, work_list=WorkList(str(folder / "plan"), 100, carried=columns))
     assert plan.groups == 1
     group = read_group(str(folder / "plan"), 0)
@@ -92,8 +93,8 @@ def test_what_the_manifest_has_not_comes_from_the_path_and_every_member_of_a_tar
 
 def test_a_column_may_be_a_key_and_carried_and_a_name_of_the_work_list(tmp_path: Path) -> None:
     path = manifest(tmp_path, tasks=[1, 2], size=[10, 20])
-    columns = carried_columns(Input(str(path)), ["tasks", "size"])
-    pages = discover(Input(str(path)), keys=("size",), carried=columns)
+    columns = carried_columns(Input(str(path), allowed=ANYWHERE), ["tasks", "size"])
+    pages = discover(Input(str(path), allowed=ANYWHERE), keys=("size",), carried=columns)
     make_plan(pages, None, {"panoptic": "p"}, work_list=WorkList(str(tmp_path / "plan"), 100, ("size",), columns))
     group = read_group(str(tmp_path / "plan"), 0)
     assert group["size"].to_pylist() == ["10", "20"]

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from masklake import storage
 from masklake.errors import Refused
 from masklake.images.discover import carried_columns, discover
 from masklake.images.pages import PAGE_SCHEMA
-from masklake.images.source import Input
+from masklake.images.source import Input as RealInput
 from masklake.images.sources import source_of
 from masklake.segment.plan import WorkList, make_plan, read_group
 from tests.unit.images.sources.test_shards import write_tar
-from tests.unit.images.test_discover import files, found
+from tests.unit.images.test_discover import ANYWHERE, files, found
+
+Input = partial(RealInput, allowed=ANYWHERE)
 
 
 def manifest(folder: Path, **columns: object) -> Path:

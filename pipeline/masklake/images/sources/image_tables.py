@@ -61,7 +61,7 @@ class ImageTables(Source):
     def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:
         """Every row of every file that is new enough."""
         column = ImageColumn(asked.bytes_column or "", asked.key_column)
-        files = chain.from_iterable(_files(asked.uri, asked.tables))
+        files = chain.from_iterable(_files(asked.uri, asked.tables, asked.allowed))
         new = (file for file in files if asked.since is None or file.modified is None or file.modified >= asked.since)
         return opened(Opening(partial(read_footer, file, column, columns)) for file in new)
 
@@ -119,13 +119,13 @@ class ImageFile:
             yield page([self.file.uri], image_source=pa.scalar(_NAME), **bad, **same)
 
 
-def _files(uri: str, tables: Tables) -> Iterator[list[StoredFile]]:
+def _files(uri: str, tables: Tables, allowed: Sequence[str] = ()) -> Iterator[list[StoredFile]]:
     """The files of a Delta table, or the Parquet files of a listing that lie in no table further down.
 
     Raises:
         Refused: there are files, and none is Parquet; or the Delta table cannot be read.
     """
-    of_delta = delta.files_at(uri)
+    of_delta = delta.files_at(uri, allowed)
     if of_delta is not None:
         yield from of_delta
         return

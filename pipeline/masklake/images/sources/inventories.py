@@ -27,6 +27,7 @@ from masklake import storage
 from masklake.errors import Refused
 from masklake.images.keys import Asked
 from masklake.images.listing import Tables, There, completed
+from masklake.images.locations import check_locations
 from masklake.images.pages import is_hidden, page
 from masklake.images.source import Input, Source
 
@@ -62,7 +63,11 @@ class Inventories(Source):
     def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:
         """The newest versions of its objects; what it was not configured to tell is asked for."""
         del columns
-        return map(completed, read(open_inventory(asked.uri), asked.tables))
+        inventory = open_inventory(asked.uri)
+        # As AWS delivers it, the bucket that was listed is one of the folders of its place.
+        listed = [] if f"/{inventory.bucket}/" in asked.uri else [f"s3://{inventory.bucket}/"]
+        check_locations([*listed, *inventory.files], asked.uri, asked.allowed)
+        return map(completed, read(inventory, asked.tables))
 
 
 @dataclass(frozen=True)

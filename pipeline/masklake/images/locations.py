@@ -1,0 +1,36 @@
+"""Where images may lie that somebody's list names: beside the list, unless the user says more.
+
+Whoever writes a list would otherwise choose what this machine reads for them: files of its own, addresses within its network, buckets to
+which its keys happen to open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from masklake import storage
+from masklake.errors import Refused
+
+
+def own_location(uri: str) -> str:
+    """What belongs to an input of this URI without being asked: its bucket; of a local one, its folder."""
+    scheme, _, rest = uri.partition("://")
+    if scheme != "file":
+        return f"{scheme}://{rest.partition('/')[0]}/"
+    root = storage.glob_root(uri) if storage.is_glob(uri) else uri
+    return root[: root.rindex("/") + 1]
+
+
+def check_locations(named: Iterable[str], owner: str, allowed: Iterable[str]) -> None:
+    """See that URIs in canonical form lie where `owner`, the input that names them, does, or below one of the `allowed` prefixes.
+
+    Raises:
+        Refused: one lies elsewhere.
+    """
+    prefixes = (own_location(owner), *(storage.normalise(prefix).rstrip("/") + "/" for prefix in allowed))
+    for uri in named:
+        if not uri.startswith(prefixes):
+            raise Refused(
+                f"--input {owner}: it names {uri}, and may name what is below {prefixes[0]}: "
+                f"say --allow-location {own_location(uri)} if images there are meant"
+            )
