@@ -11,4 +11,4 @@ from masklake.conversion.settings import ConvertConfig
 
 def work(settings: ConvertConfig) -> dict[str, Any]:
     """Convert; returns the summary."""
-    return convert(settings.source, settings.output, say)
+    return convert(settings.model, settings.output, say)

@@ -62,16 +62,16 @@ def _strangers(rest: Sequence[str], program: Program[Any]) -> Iterator[str]:
             close = closest(flag, flags)
             yield f"{flag} is not a setting" + (f": did you mean {close}?" if close else "; `--help` lists them")
         elif not after_flag:
-            yield (
-                f"{word!r} belongs to no setting: put a setting's name before its value, and commas between several values "
-                f"({_example(program)})"
-            )
+            yield f"{word!r} belongs to no setting: put a setting's name before its value{_example(program)}"
         after_flag = word.startswith("-") and "=" not in word
 
 
 def _example(program: Program[Any]) -> str:
-    name, field = next((each for each in program.fields.items() if is_list(each[1])), next(iter(program.fields.items())))
-    return f"{flag_of(name)} {placeholder(field)}"
+    named = {name: field for name, field in program.fields.items() if not mark(field, Positional)}
+    several = next((name for name, field in named.items() if is_list(field)), None)
+    name = several or next(iter(named), None)
+    shown = f" ({flag_of(name)} {placeholder(named[name])})" if name else ""
+    return f", and commas between several values{shown}" if several else shown
 
 
 def help_text(program: Program[Any], width: int | None = None) -> str:

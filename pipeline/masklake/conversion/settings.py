@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from masklake.config import Folder, Positional, Program, Shown, Texts
+from masklake.config import Folder, Model, Positional, Program
 
 
 class ConvertConfig(BaseModel):
@@ -14,21 +14,10 @@ class ConvertConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model: Annotated[Texts, Positional(), Shown("MODEL")] = Field(
-        (), description="hub id with optional @revision, or a folder (local or in object storage) with a checkpoint"
+    model: Annotated[Model, Positional()] = Field(
+        description="hub id with optional @revision, or a folder (local or in object storage) with a checkpoint"
     )
     output: Folder = Field(description="folder of the new checkpoint, empty or not there yet (s3://, file://, a path)")
-
-    @property
-    def source(self) -> str:
-        """The one model."""
-        return self.model[0]
-
-    @model_validator(mode="after")
-    def _one_model(self) -> ConvertConfig:
-        if len(self.model) != 1:
-            raise ValueError("name one model: a hub id such as shi-labs/oneformer_coco_swin_large, or a folder")
-        return self
 
 
 PROGRAM = Program(
