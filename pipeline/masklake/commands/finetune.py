@@ -12,7 +12,6 @@ from masklake import storage
 from masklake.commands.ending import say
 from masklake.training import finetune
 from masklake.training.settings import FinetuneConfig
-from masklake.truth.open import found_in_words
 
 
 def work(settings: FinetuneConfig) -> dict[str, Any]:
@@ -62,7 +61,7 @@ class Pace:
 def _tell_data(prepared: Any) -> None:
     """What is learned from, and what of it is left out."""
     training, held_out = prepared.training, prepared.held_out
-    say(found_in_words(training.truth))
+    say(training.read_as)
     say(f"{len(training.examples)} examples of {len(training.labels)} classes to learn from, {len(held_out.examples)} held out")
     for what, count in finetune.left_out(prepared).items():
         say(f"left out: {count} {what}")

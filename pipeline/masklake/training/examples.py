@@ -115,6 +115,8 @@ class DataSet:
     reader: Reader
     truth: Truth
     """What it was read from, without the images."""
+    read_as: str
+    """What that is, as a sentence for the user."""
     skipped: Mapping[str, int]
     """Why something was left out -> how often."""
 

@@ -38,7 +38,6 @@ from masklake.training.state import State, Store
 from masklake.training.team import Team
 from masklake.training.validate import HeldOut, Scores, judge
 from masklake.truth.classes import classes_for, read_mapping
-from masklake.truth.open import found_in_words
 from masklake.truth.settings import TruthConfig
 
 _SCORES = {PANOPTIC: "pq", SEMANTIC: "miou", INSTANCE: "ap"}  # of the first that a model does, the best weights are told
@@ -169,7 +168,7 @@ def plan(prepared: Prepared) -> dict[str, Any]:
         "held_out": len(prepared.held_out.examples),
         "classes": {label: training.counts.get(index, 0) for index, label in training.labels.items()},
         "things": [training.labels[index] for index in sorted(training.thing_ids)],
-        "truth": found_in_words(training.truth),
+        "truth": training.read_as,
         "left_out": left_out(prepared),
         "input": prepared.plan.describe(),
         "crop": list(prepared.crop),

@@ -18,7 +18,7 @@ from masklake.training.settings import SourceConfig
 from masklake.truth.classes import classes_for, read_mapping
 from masklake.truth.formats import BACKGROUND_ID, BadTruth, Truth, TruthImage
 from masklake.truth.match import match
-from masklake.truth.open import open_truth
+from masklake.truth.open import found_in_words, open_truth
 from masklake.truth.pictures import fetched
 from masklake.truth.place import images_below
 from masklake.truth.settings import Format, TruthConfig
@@ -86,7 +86,7 @@ def _data_set(settings: SourceConfig, setting: str, semantic: bool) -> DataSet:
         raise Refused(f"{setting} {settings.truth}: has no example ({_in_words(skipped)})")
     labels = {index: each.label for index, each in enumerate(classes.judged)}
     things = frozenset(index for index, each in enumerate(classes.judged) if each.isthing)
-    return DataSet(labels, things, examples, reader, replace(truth, images=()), +skipped)
+    return DataSet(labels, things, examples, reader, replace(truth, images=()), found_in_words(truth), +skipped)
 
 
 def _truth(settings: SourceConfig, setting: str) -> Truth:

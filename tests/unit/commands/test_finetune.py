@@ -56,6 +56,7 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tmp_path: Path,
     assert last["classes"]["sky"] == last["examples"]  # there is a sky over every scene
     assert last["examples"] + last["held_out"] == 12
     assert last["things"] == ["ball", "crate", "cone"]
+    assert last["truth"].endswith("panoptic.json is read as coco-panoptic: 12 images, 6 classes")
     assert last["new_weights"] == []  # the demo model knows these labels
     assert 0 < last["parameters_frozen"] < last["parameters"]
     assert not output.exists()
