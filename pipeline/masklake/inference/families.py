@@ -193,18 +193,21 @@ _ALWAYS = {"do_resize": True, "do_rescale": True, "do_normalize": True, "rescale
 _COCO_SIZE = {"shortest_edge": 800, "longest_edge": 1333}
 _BILINEAR, _BICUBIC = 2, 3
 
+_EOMT = {
+    **_ALWAYS,
+    **_IMAGENET,
+    "resample": _BILINEAR,
+    "size": {"shortest_edge": 640, "longest_edge": 640},
+    "default_to_square": False,
+}
+
 PROCESSORS: dict[str, dict[str, Any]] = {
     "Mask2Former": {**_ALWAYS, **_IMAGENET, "resample": _BILINEAR, "size": _COCO_SIZE, "default_to_square": False, "size_divisor": 32},
     "MaskFormer": {**_ALWAYS, **_IMAGENET, "resample": _BILINEAR, "size": _COCO_SIZE, "default_to_square": False, "size_divisor": 32},
     "OneFormer": {**_ALWAYS, **_IMAGENET, "resample": _BILINEAR, "size": _COCO_SIZE, "default_to_square": False},
     "Detr": {**_ALWAYS, **_IMAGENET, "resample": _BILINEAR, "size": _COCO_SIZE, "default_to_square": False, "max_size": 1333},
-    "Eomt": {
-        **_ALWAYS,
-        **_IMAGENET,
-        "resample": _BILINEAR,
-        "size": {"shortest_edge": 640, "longest_edge": 640},
-        "default_to_square": False,
-    },
+    "Eomt": _EOMT,
+    "EomtDinov3": _EOMT,
     "Segformer": {**_ALWAYS, **_IMAGENET, "resample": _BILINEAR, "size": {"height": 512, "width": 512}},
     "Beit": {**_ALWAYS, **_HALF, "resample": _BICUBIC, "size": {"height": 224, "width": 224}},
     "DPT": {

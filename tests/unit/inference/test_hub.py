@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -23,11 +22,12 @@ import sys
 from masklake.errors import Refused
 from masklake.inference.source import resolve
 said = []
-try:
-    source = resolve(sys.argv[1], say=said.append)
-    print("found", source.fetch(said.append), source.revision)
-except Refused as refusal:
-    print("refused", refusal)
+for model in sys.argv[1:]:
+    try:
+        source = resolve(model, say=said.append)
+        print("found", source.fetch(said.append), source.revision)
+    except Refused as refusal:
+        print("refused", refusal)
 print(*said, sep="\\n")
 """
 
@@ -37,11 +37,21 @@ def ask(endpoint: str, cache: Path, model: str) -> tuple[str, str, list[str]]:
 
     Returns found or refused, the rest of that line, and what the user is told.
     """
-    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "MASKLAKE_CACHE": str(cache / "masklake")}
-    done = subprocess.run([sys.executable, "-c", _ASK, model], capture_output=True, text=True, check=True, env=environment)
-    first, *said = done.stdout.strip().splitlines()
+    first, *said = _asked(endpoint, cache, model)
     verdict, _, rest = first.partition(" ")
     return verdict, rest, said
+
+
+def ask_for_many(endpoint: str, cache: Path, *models: str) -> list[tuple[str, str]]:
+    """The same of several models in one process, where nothing is to be told of any: found or refused, and the rest."""
+    lines = [line.partition(" ") for line in _asked(endpoint, cache, *models)]
+    return [(verdict, rest) for verdict, _, rest in lines]
+
+
+def _asked(endpoint: str, cache: Path, *models: str) -> list[str]:
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "MASKLAKE_CACHE": str(cache / "masklake")}
+    done = subprocess.run([sys.executable, "-c", _ASK, *models], capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.strip().splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +92,8 @@ def test_a_model_is_pinned_to_a_commit_and_found_again_without_the_hub(served: H
     assert (verdict, commit, said) == ("found", COMMIT, [])
     assert {path.name for path in Path(folder).iterdir()} == {"config.json", "preprocessor_config.json", "model.safetensors"}
     assert not {"training_state.pt", "model.fp16.safetensors", "modeling_evil.py"} & set(served.files_sent)
-    nowhere = "http://127.0.0.1:9"
-    for model in ("team/model", f"team/model@{COMMIT}", "team/model@main"):
-        assert ask(nowhere, tmp_path, model) == ("found", f"{folder} {COMMIT}", [])
+    models = ("team/model", f"team/model@{COMMIT}", "team/model@main")
+    assert ask_for_many("http://127.0.0.1:9", tmp_path, *models) == [("found", f"{folder} {COMMIT}")] * 3
 
 
 def test_the_conversion_bots_safetensors_are_taken_where_main_has_pickles_alone(served: Hub, tmp_path: Path) -> None:
@@ -96,8 +105,8 @@ def test_the_conversion_bots_safetensors_are_taken_where_main_has_pickles_alone(
     assert not (Path(folder) / "pytorch_model.bin").exists()
     assert len(said) == 1
     assert said[0].endswith(f"the hub's conversion bot made of them are taken, refs/pr/1 at commit {commit_of(1)[:12]}")
-    for model in ("team/converted", f"team/converted@{commit_of(1)}"):
-        assert ask("http://127.0.0.1:9", tmp_path, model)[:2] == ("found", f"{folder} {commit_of(1)}")
+    models = ("team/converted", f"team/converted@{commit_of(1)}")
+    assert ask_for_many("http://127.0.0.1:9", tmp_path, *models) == [("found", f"{folder} {commit_of(1)}")] * 2
 
 
 def test_pickles_that_nobody_converted_are_converted_here_once_and_that_is_said(served: Hub, tmp_path: Path) -> None:
@@ -110,24 +119,20 @@ def test_pickles_that_nobody_converted_are_converted_here_once_and_that_is_said(
     assert ask("http://127.0.0.1:9", tmp_path, "team/pickled") == ("found", rest, [])
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ("team/absent", "team/absent: there is no such model on the Hugging Face hub, or it is private and HF_TOKEN does not open it"),
-        ("team/model@v9", "team/model: has no revision v9 on the Hugging Face hub"),
-        (
-            "team/gated",
-            "team/gated: its owner asks you to accept terms on the Hugging Face hub first; do so, and give a token in HF_TOKEN",
-        ),
-        ("team/bare", "team/bare: has no model.safetensors on the Hugging Face hub, and no pytorch_model.bin"),
-        ("team/busy", "503"),
-    ],
-)
-def test_what_the_hub_refuses_is_said_in_a_sentence(served: Hub, tmp_path: Path, model: str, message: str) -> None:
-    verdict, rest, said = ask(served.endpoint, tmp_path, model)
-    assert verdict == "refused"
-    assert message in rest
-    assert said == []
+REFUSALS = {
+    "team/absent": "team/absent: there is no such model on the Hugging Face hub, or it is private and HF_TOKEN does not open it",
+    "team/model@v9": "team/model: has no revision v9 on the Hugging Face hub",
+    "team/gated": "team/gated: its owner asks you to accept terms on the Hugging Face hub first; do so, and give a token in HF_TOKEN",
+    "team/bare": "team/bare: has no model.safetensors on the Hugging Face hub, and no pytorch_model.bin",
+    "team/busy": "503",
+}
+
+
+def test_what_the_hub_refuses_is_said_in_a_sentence(served: Hub, tmp_path: Path) -> None:
+    answers = ask_for_many(served.endpoint, tmp_path, *REFUSALS)
+    assert [verdict for verdict, _ in answers] == ["refused"] * len(REFUSALS)
+    for (_, said), message in zip(answers, REFUSALS.values(), strict=True):
+        assert message in said
 
 
 def test_an_unreachable_hub_is_said_quickly(tmp_path: Path) -> None:
@@ -136,12 +141,3 @@ def test_an_unreachable_hub_is_said_quickly(tmp_path: Path) -> None:
     assert verdict == "refused"
     assert rest.startswith("a/b: the Hugging Face hub cannot be reached from here, and its cache does not hold the model")
     assert time.perf_counter() - started < 60  # start of Python and import of the hub's library included
-
-
-def test_the_served_hub_answers_json(served: Hub) -> None:
-    """What the client is not asked for here: a list of pull requests has its reader's fields."""
-    from huggingface_hub import HfApi
-
-    found = list(HfApi(endpoint=served.endpoint).get_repo_discussions("team/converted", discussion_status="open", author="mallory"))
-    assert [(each.num, each.git_reference, each.author) for each in found] == [(7, "refs/pr/7", "mallory")]
-    assert json.dumps([each.title for each in found]) == '["Adding `safetensors` variant of this model"]'
