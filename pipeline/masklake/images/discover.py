@@ -14,8 +14,7 @@ from functools import partial, reduce
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from masklake.errors import Refused
-from masklake.images.keys import NOT_CARRIED, Asked, Carried, choose_carried, with_keys
+from masklake.images.keys import NOT_CARRIED, Asked, Carried, choose_carried, with_each_key
 from masklake.images.opening import Opening, opened
 from masklake.images.pages import path_of
 from masklake.images.patterns import Patterns
@@ -46,7 +45,7 @@ def discover(
     pages = (source or source_of(asked)).pages(asked, columns)
     new = _newer(_chosen_objects(pages, asked.patterns, tally), asked.since, tally)
     images = _chosen_images(_with_members(new, asked), asked.patterns, tally)
-    yield from _with_each_key((tally.count(page) for page in images if page.num_rows), carried.from_paths, asked.uri)
+    yield from with_each_key((tally.count(page) for page in images if page.num_rows), carried.from_paths, "--carry", asked.uri)
 
 
 def carried_columns(asked: Input, names: Sequence[str], source: Source | None = None) -> Carried:
@@ -57,20 +56,6 @@ def carried_columns(asked: Input, names: Sequence[str], source: Source | None = 
     """
     schema = (source or source_of(asked)).columns(asked, names) if names else pa.schema([])
     return choose_carried(names, schema, asked.uri)
-
-
-def _with_each_key(pages: Iterable[pa.Table], names: Sequence[str], uri: str) -> Iterator[pa.Table]:
-    """The pages, in which there must be each of these keys at least once, if there is any image."""
-    unseen, images = set(names), 0
-    for page in pages:
-        if unseen:
-            rows = with_keys(page, sorted(unseen))
-            unseen -= {name for name in unseen if rows[name].null_count < len(rows)}
-        images += page.num_rows
-        yield page
-    if images and unseen:
-        absent = ", ".join(sorted(unseen))
-        raise Refused(f"--carry {absent}: {uri} has no such column, and no image has it in its path, as a key=value folder")
 
 
 def _chosen_objects(pages: Iterable[pa.Table], patterns: Patterns, tally: Tally) -> Iterator[pa.Table]:

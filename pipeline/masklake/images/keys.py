@@ -8,7 +8,7 @@ microseconds and dates in days since 1970.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -125,11 +125,36 @@ def _plain(values: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
 def with_keys(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     """The rows with a column for each of these keys: as a manifest or table tells them, else the hive-style keys of the path."""
     if names:
-        told = (found["keys"] for found in _told(rows))
-        keys = [{**_folder_keys(folder), **more} for folder, more in zip(_folders(rows), told, strict=True)]
+        keys = _keys(rows)
         for name in names:
             rows = rows.append_column(name, pa.array([key.get(name) for key in keys], pa.string()))
     return rows
+
+
+def with_each_key(pages: Iterable[pa.Table], names: Sequence[str], setting: str, uri: str) -> Iterator[pa.Table]:
+    """The pages, in which at least one image must have each of these keys, if there is any image.
+
+    Raises:
+        Refused: none has one of them; the message says which there are.
+    """
+    unseen, known, images = set(names), set[str](), 0
+    for page in pages:
+        if unseen:
+            keys = _keys(page)
+            unseen -= {name for name in unseen if any(key.get(name) is not None for key in keys)}
+            known.update(*keys)
+        images += page.num_rows
+        yield page
+    if images and unseen:
+        there = f"there are {', '.join(sorted(known))}" if known else "there are no such folders"
+        absent = ", ".join(sorted(unseen))
+        raise Refused(f"{setting} {absent}: {uri} has no such column, and no image has it in its path, as a key=value folder; {there}")
+
+
+def _keys(rows: pa.Table) -> list[dict[str, str | None]]:
+    """The keys of each image."""
+    told = (found["keys"] for found in _told(rows))
+    return [{**_folder_keys(folder), **more} for folder, more in zip(_folders(rows), told, strict=True)]
 
 
 def with_carried(rows: pa.Table, carried: Carried) -> pa.Table:

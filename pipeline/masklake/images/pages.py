@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from masklake.errors import ErrorCode
 from masklake.storage import StoredFile
 
 PAGE_SCHEMA = pa.schema(
@@ -85,13 +86,31 @@ def cast_values(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Arr
 
 
 def page_of_files(files: Sequence[StoredFile]) -> pa.Table:
-    """A page of images that are objects of their own."""
+    """A page of images that are objects of their own; one whose name is not UTF-8, as file systems allow, is an error."""
+    uris = [file.uri for file in files]
+    odd = [False] * len(uris) if is_text("".join(uris)) else [not is_text(uri) for uri in uris]
     return page(
-        [file.uri for file in files],
+        [spelt(uri) if strange else uri for uri, strange in zip(uris, odd, strict=True)],
         image_etag=[file.etag for file in files],
         image_bytes=[file.size for file in files],
         image_modified=[file.modified for file in files],
+        error_code=[ErrorCode.UNSUPPORTED if strange else None for strange in odd],
+        error_message=["its name is not UTF-8, and so cannot stand in a table: rename it" if strange else None for strange in odd],
     )
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is valid text: Python stands in for bytes of file names that are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def spelt(name: str) -> str:
+    """A name as valid text, other bytes as `\\xe9`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_hidden(path: str) -> bool:

@@ -12,6 +12,7 @@ from masklake import storage
 from masklake.config import time_of
 from masklake.images.discover import carried_columns, discover
 from masklake.images.indexes import Indexes
+from masklake.images.keys import with_each_key
 from masklake.images.nothing import refuse_absent, refuse_empty
 from masklake.images.patterns import Patterns
 from masklake.images.source import Input
@@ -64,14 +65,19 @@ class Images:
         """What the URIs of all its images begin with; None where they may be anywhere."""
         return self._source.may_hold(self.asked)
 
-    def pages(self, keys: Sequence[str]) -> Iterator[pa.Table]:
+    def pages(self, keys: Sequence[str], partitions: Sequence[str] = ()) -> Iterator[pa.Table]:
         """The images, in pages, with these columns as keys where the input has them.
 
+        Args:
+            keys: columns of a manifest or a table.
+            partitions: those by which a new table is partitioned.
+
         Raises:
-            Refused: there is none, and an empty input is not allowed.
+            Refused: there is no image, and an empty input is not allowed; or no image has one of the partitions.
         """
         self._tally = Tally()
-        yield from discover(self.asked, keys, self.carried, self._source, self._tally)
+        found = discover(self.asked, keys, self.carried, self._source, self._tally)
+        yield from with_each_key(found, partitions, "--partition-by", self.asked.uri)
         if not self._allow_empty:
             refuse_empty(self.asked.uri, self._tally)
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from masklake import stopping, storage
 from masklake.cluster import Pulse, cluster_when_asked
-from masklake.errors import ImageFailure, MasklakeError, Say
+from masklake.errors import ImageFailure, MasklakeError, Refused, Say
 from masklake.images import conditions, decode
 from masklake.images.conditions import Condition
 from masklake.images.decode import Decoded
@@ -168,6 +168,10 @@ class _Run:
         self._images = Images(config, self.started_at, self.table_uri)
         self.scope, self.carried = self._images.scope, self._images.carried
         self._where = where
+        told = {"model": config.model, "model_revision": model.revision}
+        partitions = {name: told[name] for name in config.partition_by if name in told}
+        if not write.fits(self.table_uri, partitions, self.run_id):
+            raise Refused(f"--partition-by {','.join(partitions)}: {config.model} is too long for a folder's name: leave it out")
         self.folder = runs.run_folder(self.table_uri, self.run_id)
         self.totals, self.steady_rate = RunTotals(), 0.0
         self._machine: Machine | None = None
@@ -184,7 +188,7 @@ class _Run:
         where_keys = self._where.keys if self._where else ()
         hive_columns = tuple(name for name in self.config.partition_by if name not in TABLE.names)
         planned = make_plan(
-            self._images.pages((*hive_columns, *where_keys)),
+            self._images.pages((*hive_columns, *where_keys), () if table else hive_columns),
             self._done(table, Wanted(fingerprints, self._images.may_hold())) if table else None,
             fingerprints,
             Filter(self._where, self.config.retry_errors, self.config.limit, self._images.asked.tables.found),

@@ -25,16 +25,18 @@ from masklake.images.fetch import fetch
 from masklake.inference import preprocess
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.source import ModelSource
+from masklake.schema import TABLE
 from masklake.segment import plan
 from masklake.segment.digests import digest
 from masklake.table.keys import KEYS, KeyFile, Wanted, read_keys
 from masklake.table.rows import RunStamp, build_rows
-from masklake.table.write import FileRecord, write_rows
+from masklake.table.write import FileRecord, fits, folder_name, write_rows
 
 if TYPE_CHECKING:
     from masklake.inference.segmenter import Segmenter
 
 _CHUNK_BYTES = 16 * 1024 * 1024  # of pixels in one table: what travels at a time, and what a task holds decoded
+_LONGEST_VALUE = "x" * 32  # of a task, a status, a format, an error's code or a fingerprint
 _SECONDS = ("fetch", "decode", "segment")
 
 _LOADED = [
@@ -78,7 +80,7 @@ def digest_files(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> It
 
 def load_group(work: Work, index: int) -> Iterator[pa.Table]:
     """Fetch, decode and resize one group of the plan; yields tables of at most about 16 MiB of pixels, one row per image."""
-    group = plan.read_group(work.plan_uri, index)
+    group = _with_short_keys(plan.read_group(work.plan_uri, index), work)
     first, size, loaded = 0, 0, list[dict[str, Any]]()
     for row, (content, seconds) in enumerate(_timed(fetch(group, work.max_image_bytes))):
         loaded.append({**_load_image(content, work), "fetch_seconds": seconds})
@@ -88,6 +90,27 @@ def load_group(work: Work, index: int) -> Iterator[pa.Table]:
             first, size, loaded = row + 1, 0, []
     if loaded:
         yield _join(group.slice(first), loaded)
+
+
+def _with_short_keys(group: pa.Table, work: Work) -> pa.Table:
+    """The group, in which an image whose keys are too long for the names of its partition's folders is an error without them."""
+    names = [name for name in work.partition_by if name not in TABLE.names]
+    rows = group.select([*names, "error_code", "error_message"]).to_pylist()
+    stamp = {"model": work.stamp.model, "model_revision": work.stamp.model_revision, "run_id": work.stamp.run_id}
+    for row in rows:
+        while any(row[name] for name in names):
+            values = {name: row[name] if name in names else stamp.get(name, _LONGEST_VALUE) for name in work.partition_by}
+            if fits(work.table_uri, values, work.stamp.run_id):
+                break
+            longest = max(names, key=lambda name: len(folder_name(name, row[name])) if row[name] else 0)
+            message = f"its key {longest} is too long for a partition's folder: {len(row[longest]):,} characters"
+            row |= {longest: None, "error_code": str(ErrorCode.UNSUPPORTED), "error_message": message}
+    if not names:
+        return group
+    for name in (*names, "error_code", "error_message"):
+        place = group.schema.get_field_index(name)
+        group = group.set_column(place, group.schema.field(name), pa.array([row[name] for row in rows], group.schema.field(name).type))
+    return group
 
 
 def _timed(contents: Iterator[bytes | ImageFailure]) -> Iterator[tuple[bytes | ImageFailure, float]]:

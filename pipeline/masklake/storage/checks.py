@@ -51,6 +51,10 @@ def refuse_unless(setting: str, uri: str, verb: str, probe: Callable[[], Any]) -
         Refused: it failed; the message names the setting, what is wrong, and the cure.
     """
     try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise Refused(f"{setting}: the name is not UTF-8: rename it") from None
+    try:
         normalise(uri)
     except Refused as refused:
         raise Refused(f"{setting} {refused}") from None

@@ -33,6 +33,7 @@ EXAMPLES = 3
 SAMPLES = 64
 """Images of a file that its record names as a sample."""
 
+_FOLDER_BYTES, _KEY_BYTES = 255, 1024
 _ROW_GROUP_BYTES = 8 << 20  # before compression: small enough to read one row's masks, large enough to scan
 _STRING_STATS = 512  # characters of a minimum or maximum; image URIs share long prefixes, so the customary 32 would skip nothing
 _STATS_COLUMNS = (
@@ -94,6 +95,21 @@ def merge_samples(left: Sequence[Sample], right: Sequence[Sample], most: int) ->
     """The sample of both: the `most` images with the lowest hashes, each image once, whatever the order of merging."""
     by_image = {sample.image_uri: sample for sample in sorted({*left, *right}, reverse=True)}
     return tuple(heapq.nsmallest(most, by_image.values()))
+
+
+def folder_name(column: str, value: str | None) -> str:
+    """A partition's folder."""
+    return f"{column}={NULL_PARTITION if value is None else quote(value, safe='')}"
+
+
+def fits(table_uri: str, values: Mapping[str, str | None], run_id: str) -> bool:
+    """Whether a partition's files have room for their names: 255 bytes for each folder on a file system, 1,024 for a key on a store."""
+    folders = [folder_name(column, value).encode() for column, value in values.items()]
+    uri = storage.normalise(table_uri)
+    if uri.startswith("file://"):
+        return all(len(folder) <= _FOLDER_BYTES for folder in folders)
+    key = uri.partition("://")[2].partition("/")[2]
+    return len(key.encode()) + sum(len(folder) + 1 for folder in folders) + len(f"/part-{run_id}-{uuid.UUID(int=0)}.parquet") <= _KEY_BYTES
 
 
 def write_rows(
@@ -173,8 +189,7 @@ class FileWriter:
         self._parquet.close()
         if not self._stats:
             return None
-        folders = [f"{name}={NULL_PARTITION if value is None else quote(value, safe='')}" for name, value in values.items()]
-        path = "/".join([*folders, f"part-{run_id}-{uuid.uuid4()}.parquet"])
+        path = "/".join([*(folder_name(name, value) for name, value in values.items()), f"part-{run_id}-{uuid.uuid4()}.parquet"])
         data = self._sink.getvalue()
         storage.write_bytes(f"{table_uri.rstrip('/')}/{path}", data)
         return NewFile(path, len(data), datetime.now(UTC), values, json.dumps(self._stats), self._stats["numRecords"])

@@ -163,3 +163,17 @@ def test_of_an_inventory_as_well(tmp_path: Path) -> None:
     listed = [row for part in read(inventory, tables) for row in part["image_uri"].to_pylist()]
     assert listed == ["s3://lake/masks/A.parquet", "s3://lake/a.jpg"]
     assert tables.found == {"s3://lake/masks/"}
+
+
+@pytest.mark.parametrize("column", [None, "image"])
+def test_a_name_that_is_not_utf_8_is_an_error_of_that_file_alone(tmp_path: Path, column: str | None) -> None:
+    name = "caf\udce9.parquet" if column else "caf\udce9.jpg"
+    (tmp_path / "in" / "dt=\udcff").mkdir(parents=True)
+    for path in (f"in/{name}", f"in/dt=\udcff/{name}"):
+        (tmp_path / path).write_bytes(b"x")
+    pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "in" / "good.parquet")
+    rows = {row["image_uri"].rpartition("/in/")[2]: row for part in discover(Input(f"{tmp_path}/in", column)) for row in part.to_pylist()}
+    good, odd = "good.parquet#column=image&row=0" if column else "good.parquet", name.replace("\udce9", "\\xe9")
+    assert rows.keys() == {good, odd, f"dt=\\xff/{odd}"}
+    assert rows[good]["error_code"] is None
+    assert (rows[odd]["error_code"], rows[odd]["error_message"][:22]) == ("unsupported", "its name is not UTF-8,")

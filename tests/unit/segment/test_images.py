@@ -10,6 +10,7 @@ import pytest
 
 from masklake import demo
 from masklake.commands import cli
+from masklake.table.append import Table
 from tests.unit.images.test_discover import files
 
 
@@ -52,3 +53,17 @@ def test_the_plan_counts_what_is_left_out_and_what_looks_like_no_image(tmp_path:
     code, summary, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--include", "*.jpeg")
     assert (code, summary["outcome"]) == (2, "refused")
     assert "they leave out all 6 images" in errors
+
+
+def test_a_partition_that_no_image_has_is_refused_with_those_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files(tmp_path, "in/dt=1/camera=n/a.jpg", "in/dt=2/b.jpg", "flat/a.jpg")
+    code, _, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--partition-by", "dat,task")
+    assert code == 2
+    assert "--partition-by dat: " in errors
+    assert "there are camera, dt" in errors
+    code, _, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/flat", "--partition-by", "dt")
+    assert code == 2
+    assert "there are no such folders" in errors
+    assert plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--partition-by", "camera,dt")[0] == 0
+    Table.open_or_create(str(tmp_path / "masks"), ["dt"])
+    assert plan(capsys, tmp_path, "--input", f"{tmp_path}/flat", "--partition-by", "dt")[0] == 0, "a table that is so partitioned takes any"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from masklake.segment import stages
 from masklake.segment.plan import WorkList, make_plan
 from masklake.segment.stages import Work
 from masklake.table.rows import RunStamp
+from masklake.table.write import fits
 from tests.lakes import MODEL, scene
 
 TASKS = ("panoptic", "semantic")
@@ -86,6 +88,30 @@ def test_an_image_that_was_replaced_since_is_new_work_and_tells_nothing_of_a_ver
     row = next(row for row in load_all(work).to_pylist() if row["image_uri"].endswith("scene-1.jpg"))
     assert (row["error_code"], row["error_message"]) == ("changed", "it has changed since it was listed")
     assert (row["image_etag"], row["image_bytes"], row["image_modified"], row["pixels"]) == (None, None, None, None)
+
+
+def test_a_key_that_is_too_long_for_a_folder_is_an_error_of_its_image_alone(work: Work, tmp_path: Path) -> None:
+    city = "\u4eac" * 80  # 240 bytes in its own folder, 720 once encoded
+    (tmp_path / "images" / f"city={city}").mkdir()
+    (tmp_path / "images" / f"city={city}" / "far.jpg").write_bytes(scene(0))
+    keyed = replace(work, partition_by=("task", "city"))
+    pages = discover(Input(str(tmp_path / "images")))
+    made = make_plan(pages, None, work.stamp.fingerprints, work_list=WorkList(work.plan_uri, 100, ("city",)))
+    loaded = load_all(replace(keyed, groups=made.groups))
+    row = next(row for row in loaded.to_pylist() if row["image_uri"].endswith("far.jpg"))
+    assert (row["error_code"], row["city"]) == ("unsupported", None)
+    assert row["error_message"] == "its key city is too long for a partition's folder: 80 characters"
+    segmenter = stages.open_segmenter(work, threads=1)
+    written = stages.write_packets(keyed, [stages.segment_rows(keyed, segmenter, loaded)])
+    assert (written.images, written.failed) == (8, 5)
+
+
+def test_how_long_a_partitions_name_may_be() -> None:
+    assert fits("file:///masks", {"dt": "x" * 252}, "run-1")
+    assert not fits("file:///masks", {"dt": "x" * 253}, "run-1")
+    rest = len("masks/dt=/part-run-1-.parquet") + 36
+    assert fits("s3://lake/masks", {"dt": "x" * (1024 - rest)}, "run-1")
+    assert not fits("s3://lake/masks", {"dt": "x" * (1025 - rest)}, "run-1")
 
 
 def test_large_pixels_travel_in_several_tables(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from masklake.images.indexes import Indexes
 from masklake.images.keys import NOT_ASKED, Asked, hive_keys, kind_in_table
 from masklake.images.listing import Tables, There, listed
 from masklake.images.opening import Opening, opened
-from masklake.images.pages import Place, page
+from masklake.images.pages import Place, is_text, page, page_of_files
 from masklake.images.source import Input, Source
 from masklake.storage import StorageError, StoredFile
 
@@ -63,7 +63,7 @@ class ImageTables(Source):
         column = ImageColumn(asked.bytes_column or "", asked.key_column)
         files = chain.from_iterable(_files(asked.uri, asked.tables, asked.allowed))
         new = (file for file in files if asked.since is None or file.modified is None or file.modified >= asked.since)
-        return opened(Opening(partial(read_footer, file, column, columns)) for file in new)
+        return opened(Opening(partial(read_footer, file, column, columns)) if is_text(file.uri) else page_of_files([file]) for file in new)
 
     def read(self, places: Sequence[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
         """The bytes of some rows."""
