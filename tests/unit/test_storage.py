@@ -309,6 +309,7 @@ def test_a_listing_is_read_as_botocore_reads_it(objects: int) -> None:
         ("tree", 40_500, 41 + 128),
     ],
 )
+@pytest.mark.slow
 def test_a_listing_takes_few_more_requests_than_it_has_pages(
     monkeypatch: pytest.MonkeyPatch, layout: str, objects: int, most_requests: int
 ) -> None:

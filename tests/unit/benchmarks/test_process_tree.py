@@ -21,6 +21,7 @@ for child in children:
 """
 
 
+@pytest.mark.slow
 def test_descendants_are_seen_with_their_role_memory_and_cpu_time(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE) as process:
         with watched(process.pid, every=0.2) as watch:

@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[3]
 NEEDED = ("torch", "transformers", "numpy", "pycocotools", "pillow")
 TASKS = ("panoptic", "instance", "semantic")
 
+pytestmark = pytest.mark.slow
+
 
 def closure(names: tuple[str, ...]) -> set[str]:
     """Distributions that pip installs for `names`, of those that are here."""

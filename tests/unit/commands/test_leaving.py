@@ -14,6 +14,7 @@ ABORT_AT_EXIT = "import atexit, os, runpy, sys; atexit.register(os.abort)"
 
 
 @pytest.mark.parametrize("program", ["masklake.commands.cli", "masklake"])
+@pytest.mark.slow
 def test_the_exit_code_is_the_jobs_own_and_its_last_line_is_there(program: str) -> None:
     script = f"{ABORT_AT_EXIT}; sys.argv = ['masklake', *sys.argv[1:]]; runpy.run_module({program!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", script, "segment"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

@@ -214,6 +214,7 @@ def test_hf_post_processing_gives_transformers_answers(checkpoints: dict[str, Pa
 
 
 @pytest.mark.shared_data
+@pytest.mark.slow
 def test_real_deeplab_weights_find_what_is_in_real_photographs() -> None:
     folder = shared_folder("models", "deeplabv3-mobilenetv2-voc")
     photos = shared_folder("data", "coco-free")

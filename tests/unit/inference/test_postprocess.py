@@ -204,6 +204,7 @@ def regions(seed: int, queries: int, coarse: Size, original: Size) -> Case:
 
 
 @pytest.mark.parametrize(("coarse", "original"), [((32, 32), (200, 270)), ((24, 33), (333, 90)), ((20, 20), (61, 640))])
+@pytest.mark.slow
 def test_regions_like_those_of_a_trained_model(coarse: Size, original: Size) -> None:
     for seed in range(3):
         case = regions(seed, 8, coarse, original)
@@ -295,6 +296,7 @@ def test_masks_in_the_padding_are_cropped_away() -> None:
 
 
 @pytest.mark.parametrize("original", [(1, 1), (1, 500), (500, 1), (2, 3)])
+@pytest.mark.slow
 def test_images_of_one_pixel_and_one_line(original: Size) -> None:
     for seed in range(12):
         case = regions(seed, 5, (12, 12), original)
@@ -316,6 +318,7 @@ def test_200_queries() -> None:
         assert_equal(answer, literal_instance(case), (90, 70))
 
 
+@pytest.mark.slow
 def test_a_photograph_of_12_million_pixels() -> None:
     case = regions(6, 3, (16, 24), (3000, 4000))
     want = literal_panoptic(case)

@@ -207,6 +207,7 @@ def test_maintenance_by_others_does_not_fence(tmp_path: Path) -> None:
     assert table.rows_of_run("run-1") == 3
 
 
+@pytest.mark.slow
 def test_no_commit_of_many_processes_is_lost(tmp_path: Path) -> None:
     expected = write_together(str(tmp_path))
     assert images_in(tmp_path) == expected

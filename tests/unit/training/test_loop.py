@@ -56,6 +56,7 @@ def test_every_family_trains_and_its_checkpoint_answers(scenes: Path, tmp_path: 
     assert all(isinstance(answer[task], list) for task in tasks)
 
 
+@pytest.mark.slow
 def test_the_loss_falls(scenes: Path, tmp_path: Path) -> None:
     base = trainings.model("mask2former", tmp_path)
     given = trainings.settings(
@@ -66,6 +67,7 @@ def test_the_loss_falls(scenes: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["mask2former", "oneformer"])
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_same_bits(scenes: Path, tmp_path: Path, family: str) -> None:
     base = trainings.model(family, tmp_path)
     trainings.train(trainings.settings(scenes, tmp_path / "whole", base))
@@ -105,6 +107,7 @@ def _member(rank: int, port: int, scenes: Path, folder: Path, base: Path) -> Non
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_workers_learn_what_one_does(scenes: Path, tmp_path: Path) -> None:
     base = trainings.model("mask2former", tmp_path)
     trainings.train(trainings.settings(scenes, tmp_path / "one", base, steps=2, validate_every=1, log_every=1))
@@ -139,6 +142,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_names_step_and_images(scen
     assert Store(str(tmp_path / "out"), prepared.asked).check() == 2
 
 
+@pytest.mark.slow
 def test_images_without_any_mask_are_learned_from(scenes: Path, tmp_path: Path) -> None:
     for family in FAMILIES:
         given = trainings.settings(scenes, tmp_path / f"out-{family}", trainings.model(family, tmp_path), steps=1)

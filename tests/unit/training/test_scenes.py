@@ -29,6 +29,7 @@ def test_a_scene_keeps_its_layout_at_any_size() -> None:
     assert agree > 0.97
 
 
+@pytest.mark.slow
 def test_things_overlap_and_stuff_of_a_label_is_one_segment() -> None:
     labels = [photograph(seed).label_ids for seed in HELD_OUT[:40]]
     stuff = [[label for label in found if label not in THING_LABEL_IDS] for found in labels]

@@ -196,6 +196,7 @@ def test_a_commit_whose_answer_got_lost_is_not_made_twice(tmp_path: Path, monkey
     assert images_in(tmp_path) == Counter("ab")
 
 
+@pytest.mark.slow
 def test_compactions_again_and_again_while_many_write(tmp_path: Path) -> None:
     begun(tmp_path, "run-0").finish_run()
     with ThreadPoolExecutor(1) as pool:
