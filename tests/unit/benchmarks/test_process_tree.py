@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from jobs.benchmarks.process_tree import watched
 
 PARENT = """
