@@ -5,6 +5,7 @@ torch 2.13.0, numpy below 2, scipy and pillow, on Python 3.11:
     PYTHONPATH=. old/bin/python -m tests.released.make      # transformers 4.26.1, and timm 0.6.13 for DETR (without its dependencies,
                                                             # and with any module that answers to the name torchvision)
     PYTHONPATH=. later/bin/python -m tests.released.make    # transformers 4.57.1: EoMT, and Mask2Former on ResNet
+    PYTHONPATH=. newest/bin/python -m tests.released.make   # transformers 5.3.0: EoMT on DINOv3
 """
 
 from __future__ import annotations
@@ -116,6 +117,21 @@ def eomt() -> Any:
     return config
 
 
+def eomt_dinov3() -> Any:
+    config = transformers.EomtDinov3Config(
+        image_size=64,
+        patch_size=16,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_register_tokens=2,
+        num_labels=5,
+    )
+    config.num_blocks, config.num_queries, config.num_upscale_blocks = 2, 6, 1
+    return config
+
+
 OLD: dict[str, tuple[str, Callable[[], Any]]] = {
     "mask2former-swin": ("Mask2FormerForUniversalSegmentation", lambda: mask2former(swin())),
     "maskformer-swin": ("MaskFormerForInstanceSegmentation", lambda: maskformer(swin())),
@@ -140,6 +156,8 @@ LATER: dict[str, tuple[str, Callable[[], Any]]] = {
     "mask2former-resnet": ("Mask2FormerForUniversalSegmentation", lambda: mask2former(resnet())),
     "eomt": ("EomtForUniversalSegmentation", eomt),
 }
+NEWEST: dict[str, tuple[str, Callable[[], Any]]] = {"eomt-dinov3": ("EomtDinov3ForUniversalSegmentation", eomt_dinov3)}
+VERSIONS = {"4.26": OLD, "4.57": LATER, "5.3.": NEWEST}
 
 
 def fill(model: Any) -> dict[str, str]:
@@ -216,7 +234,7 @@ def processed(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     LAYOUTS.mkdir(exist_ok=True)
     wanted = sys.argv[1:]
-    known = OLD if transformers.__version__.startswith("4.26") else LATER
+    known = VERSIONS[transformers.__version__[:4]]
     for family, (class_name, configure) in known.items():
         if wanted and family not in wanted:
             continue
