@@ -10,6 +10,7 @@ import pytest
 
 from masklake.errors import Refused
 from masklake.storage.connections import connection, environment
+from masklake.storage.uris import normalise
 
 SERVICES = """
 [profile services]
@@ -90,3 +91,26 @@ def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_variable_that_changes_the_connection_is_watched() -> None:
     assert len(environment()) == 12
+
+
+def test_an_endpoint_with_a_password_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:secret@host:9000")
+    with pytest.raises(Refused, match=r"AWS_ENDPOINT_URL.* carries a password") as refusal:
+        connection()
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://bucket.s3.amazonaws.com/a.jpg?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=secret",
+        "https://storage.googleapis.com/bucket/a.jpg?X-Goog-Signature=secret",
+        "https://account.blob.core.windows.net/c/a.jpg?sv=2024&sig=secret",
+        "s3://bucket/a.jpg?X-Amz-Signature=secret",
+    ],
+)
+def test_a_presigned_uri_is_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(Refused, match="must not carry a signature or token") as refusal:
+        normalise(uri)
+    assert "secret" not in str(refusal.value)
+    assert normalise("s3://bucket/a?size=1&b.jpg") == "s3://bucket/a?size=1&b.jpg"

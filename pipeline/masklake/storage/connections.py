@@ -131,8 +131,13 @@ def _resolve(_environment: tuple[str | None, ...], place: Place) -> Connection:
     bundle = session.get_config_variable("ca_bundle")
     if bundle and not Path(bundle).expanduser().is_file():
         raise Refused(f"AWS_CA_BUNDLE, or the profile's ca_bundle, {bundle}: there is no such file of certificates")
+    endpoint = place.endpoint or _endpoint(session, profile, own=place.profile is not None)
+    if endpoint and "@" in urlsplit(endpoint).netloc:
+        raise Refused(
+            "AWS_ENDPOINT_URL, or the profile's endpoint_url: it carries a password, which errors would show: put keys into the environment"
+        )
     return Connection(
-        endpoint=place.endpoint or _endpoint(session, profile, own=place.profile is not None),
+        endpoint=endpoint,
         region=os.environ.get("AWS_REGION") or session.get_config_variable("region") or DEFAULT_REGION,
         virtual=_section(profile, "s3").get("addressing_style") == "virtual",
         ca_bundle=str(Path(bundle).expanduser()) if bundle else None,

@@ -13,6 +13,9 @@ from masklake.errors import Refused
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _GLOB = re.compile(r"[*?\[]|\{[^{}]*,[^{}]*\}")
+_SIGNED = re.compile(
+    r"[?&](x-amz-(signature|security-token)|x-goog-signature|signature|awsaccesskeyid|sig|token|access_token)=", re.IGNORECASE
+)
 _MOST_ALTERNATIVES = 1000
 _S3_SCHEMES = ("s3", "s3a", "s3n")
 
@@ -31,6 +34,11 @@ def normalise(uri: str) -> str:
     if scheme != "file" and _has_password(scheme, rest):
         raise Refused(
             f"{scheme}://...: a URI must not carry a password, it would be stored with every image: put credentials into the environment"
+        )
+    if scheme != "file" and _SIGNED.search(rest):
+        raise Refused(
+            f"{scheme}://...: a URI must not carry a signature or token, it would be stored with every image: name the object itself, and "
+            "put credentials into the environment"
         )
     if scheme in _S3_SCHEMES:
         return f"s3://{rest}"

@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any, Self
 
@@ -25,7 +25,8 @@ from deltalake.transaction import AddAction, RemoveAction
 from masklake import storage
 from masklake.errors import Fenced, MasklakeError
 from masklake.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY
-from masklake.table import log, runs
+from masklake.table import damage, log, runs
+from masklake.table.damage import open_delta
 from masklake.table.definition import check, check_carried, check_rules, create, missing_columns, schema_version, table_id
 from masklake.table.keys import KEYS, KeyFile, Wanted, key_files, sql_condition, sql_text
 from masklake.table.runs import Heartbeat, Marker
@@ -66,7 +67,7 @@ class Table:
         """
         uri = storage.normalise(uri).rstrip("/")
         try:
-            delta = DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
+            delta = open_delta(uri)
         except TableNotFoundError:
             return None
         check(uri, delta, partition_by, carried)
@@ -282,9 +283,14 @@ class Table:
         known = pc.max(files["max.run_order"]).as_py() if "max.run_order" in files.column_names else None
         return -1 if known is None else int(known)
 
+    def telling_damage(self) -> AbstractContextManager[None]:
+        """While files of the table are read otherwise: see `damage.named`."""
+        return damage.named(self.uri, self._delta)
+
     def _scan(self, columns: Sequence[str], predicate: str) -> Iterator[pa.RecordBatch]:
         self._catch_up()
-        return iter(pa.RecordBatchReader.from_stream(self._delta.scan(columns=list(columns), predicate=predicate)))
+        with damage.named(self.uri, self._delta):
+            yield from pa.RecordBatchReader.from_stream(self._delta.scan(columns=list(columns), predicate=predicate))
 
     def _append(self, actions: list[AddAction | RemoveAction], event: dict[str, Any], unless: Callable[[], bool] = lambda: False) -> bool:
         """Commit actions; see `_commit`."""

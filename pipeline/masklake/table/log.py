@@ -42,10 +42,10 @@ def entries(table_uri: str, versions: Sequence[int]) -> Iterator[tuple[int, Acti
     for first in range(0, len(versions), PAGE):
         page = versions[first : first + PAGE]
         uris = [f"{table_uri}/_delta_log/{version:020d}.json" for version in page]
-        for version, content in zip(page, storage.read_many(uris), strict=True):
+        for version, uri, content in zip(page, uris, storage.read_many(uris), strict=True):
             if isinstance(content, ImageFailure):
                 raise MasklakeError(f"the log of the table {table_uri} cannot be read at version {version}: {content.message}")
-            yield version, _actions(content)
+            yield version, _actions(uri, content)
 
 
 def digest(table_uri: str, version: int) -> str | None:
@@ -57,7 +57,7 @@ def digest(table_uri: str, version: int) -> str | None:
     uri = f"{table_uri}/_delta_log/{version:020d}.json"
     (content,) = storage.read_many([uri])
     if not isinstance(content, ImageFailure):
-        return digest_of(_actions(content))
+        return digest_of(_actions(uri, content))
     if content.code == ErrorCode.NOT_FOUND:
         return None
     raise StorageError(uri, content)
@@ -125,8 +125,11 @@ def removed_and_runs(table_uri: str, found: Listed) -> tuple[set[str], set[str]]
     return removed, {run for run in runs if run}
 
 
-def _actions(content: bytes) -> Actions:
-    return [json.loads(line) for line in content.splitlines() if line.strip()]
+def _actions(uri: str, content: bytes) -> Actions:
+    try:
+        return [json.loads(line) for line in content.splitlines() if line.strip()]
+    except ValueError:
+        raise MasklakeError(f"{uri}: this entry of the table's log is damaged: restore it from a copy") from None
 
 
 def _versions(files: Sequence[StoredFile], names: re.Pattern[str]) -> list[tuple[int, StoredFile]]:

@@ -16,6 +16,8 @@ from masklake import storage
 from masklake.errors import MasklakeError
 from masklake.schema import NEWNESS, NEWNESS_SQL, aligned, table_schema
 from masklake.sql import expression
+from masklake.table import damage
+from masklake.table.damage import open_delta
 from masklake.table.keys import sql_text
 
 _MEMORY = "512MB"  # for the keys of the newest rows; beyond it, they spill to disk
@@ -31,7 +33,7 @@ def open_table(uri: str) -> MaskTable:
     """
     uri = storage.normalise(uri).rstrip("/")
     try:
-        return MaskTable(DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri)))
+        return MaskTable(open_delta(uri), uri)
     except TableNotFoundError:
         raise MasklakeError(f"there is no table at {uri}") from None
 
@@ -39,7 +41,8 @@ def open_table(uri: str) -> MaskTable:
 class MaskTable:
     """A table of masks at one version; `delta` is the Delta table itself."""
 
-    def __init__(self, delta: DeltaTable) -> None:
+    def __init__(self, delta: DeltaTable, uri: str = "") -> None:
+        self._uri = uri
         self.delta = delta
         there, known = pa.schema(delta.schema().to_arrow()), table_schema(delta.metadata().partition_columns)
         # A table of an older schema version lacks some; fields that its segments lack are null.
@@ -95,7 +98,11 @@ class MaskTable:
 
     def _newest(self, wanted: pa.Schema, predicate: str | None) -> Iterator[pa.RecordBatch]:
         """Two passes over the same version: the first finds out which rows are newest, by their keys, the second picks them."""
-        with tempfile.TemporaryDirectory(prefix="masklake-read-") as scratch, duckdb.connect() as database:
+        with (
+            damage.named(self._uri, self.delta),
+            tempfile.TemporaryDirectory(prefix="masklake-read-") as scratch,
+            duckdb.connect() as database,
+        ):
             database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
             database.execute("SET temp_directory = $folder", {"folder": scratch})
             # Left to itself, the optimiser may put the rows with their masks into the join's hash table instead of the keys.
@@ -115,7 +122,13 @@ class MaskTable:
                 yield from pa.Table.from_batches([batch]).cast(wanted).to_batches()
 
     def _scan(self, columns: Iterable[str], predicate: str | None) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_stream(self.delta.scan(columns=list(columns), predicate=predicate))
+        reader = pa.RecordBatchReader.from_stream(self.delta.scan(columns=list(columns), predicate=predicate))
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with damage.named(self._uri, self.delta):
+                yield from reader
+
+        return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
 
 def condition(where: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
+from typing import Any
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError
@@ -90,11 +91,26 @@ def markers(table_uri: str) -> list[Marker]:
     found = []
     for uri, content in zip(uris, storage.read_many(uris), strict=True):
         if not isinstance(content, ImageFailure):
-            known = json.loads(content)
+            known = _known(uri, content)
             found.append(Marker(**{field.name: known[field.name] for field in fields(Marker) if field.name in known}))
         elif content.code != ErrorCode.NOT_FOUND:  # that one finished just now; of any other, nobody can say whether it lives
             raise StorageError(uri, content)
     return found
+
+
+def _known(uri: str, content: bytes) -> dict[str, Any]:
+    """What a marker says.
+
+    Raises:
+        MasklakeError: it is none.
+    """
+    try:
+        known = json.loads(content)
+        if isinstance(known["run_id"], str) and isinstance(known["scope"], str) and isinstance(known["begun"], int):
+            return dict(known)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise MasklakeError(f"{uri}: this is no sign of life of a run, and whether one lives cannot be told: see what it is, and delete it")
 
 
 class Heartbeat:

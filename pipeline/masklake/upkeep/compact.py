@@ -106,7 +106,8 @@ def _merge(table: UpkeepTable, group: Sequence[TableFile], dropped: Superseded |
     """Replace one group of files."""
     overtaken = replace(done, overtaken_files=done.overtaken_files + len(group))
     try:
-        new = replace_files(table, group, dropped.keep if dropped else None)
+        with table.telling_damage():
+            new = replace_files(table, group, dropped.keep if dropped else None)
     except StorageError:
         if table.holds(group):
             raise

@@ -125,7 +125,8 @@ def _may_hold(file: TableFile, uris: Sequence[str]) -> bool:
 def _take_out(table: UpkeepTable, file: TableFile, uris: Sequence[str]) -> bool:
     """Replace a file by one without these images; False where another job was faster."""
     values = pa.array(uris, pa.string())
-    return replace_files(table, [file], lambda _, first, rows: pc.invert(pc.is_in(rows["image_uri"], values))) is not None
+    with table.telling_damage():
+        return replace_files(table, [file], lambda _, first, rows: pc.invert(pc.is_in(rows["image_uri"], values))) is not None
 
 
 def _shows(report: Mapping[str, Any], images: Collection[str]) -> bool:

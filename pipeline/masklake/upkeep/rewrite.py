@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from masklake import storage
 from masklake.errors import ImageFailure
 from masklake.storage import StorageError
+from masklake.table import damage
 from masklake.table.write import FileWriter, NewFile
 from masklake.upkeep.upkeep import TableFile, UpkeepTable
 
@@ -80,13 +82,20 @@ def opened(table_uri: str, files: Sequence[TableFile]) -> Iterator[tuple[TableFi
     for batch in _batches(files):
         if len(batch) == 1:
             with storage.open_file(f"{table_uri}/{batch[0].path}") as source:
-                yield batch[0], pq.ParquetFile(source)
+                yield batch[0], _parquet(f"{table_uri}/{batch[0].path}", source)
             continue
         uris = [f"{table_uri}/{file.path}" for file in batch]
         for file, uri, content in zip(batch, uris, storage.read_many(uris), strict=True):
             if isinstance(content, ImageFailure):
                 raise StorageError(uri, content)
-            yield file, pq.ParquetFile(pa.BufferReader(content))
+            yield file, _parquet(uri, pa.BufferReader(content))
+
+
+def _parquet(uri: str, source: Any) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(source)
+    except (pa.ArrowException, OSError) as error:
+        raise damage.unreadable(uri, error) from error
 
 
 def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:

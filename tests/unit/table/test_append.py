@@ -341,7 +341,7 @@ def test_files_without_images_of_the_scope_are_not_opened(tmp_path: Path) -> Non
     for path in tmp_path.glob("task=panoptic/dt=2026-11-23/*.parquet"):
         path.write_bytes(b"unreadable" * 100)
     assert table.done_keys(Wanted(FINGERPRINTS, LAKE + "dt=2026-11-22/")).read_all().num_rows == 1
-    with pytest.raises(pa.ArrowException):
+    with pytest.raises(MasklakeError, match="this file of the table cannot be read"):
         table.done_keys(Wanted(FINGERPRINTS, LAKE)).read_all()
 
 
