@@ -74,6 +74,8 @@ def write(preset: Preset, folder: Path) -> Path:
         **preset.settings,
     )
     config.thing_ids = list(range(_THINGS))
+    if preset.family == "oneformer":
+        config.text_encoder_vocab_size = len(_VOCABULARY)
     torch.manual_seed(0)
     model_class(FAMILIES[preset.family])(config).save_pretrained(folder)
     processor = {"image_processor_type": f"{FAMILIES[preset.family].processor}ImageProcessor", "size": dict(preset.size)}
@@ -249,13 +251,15 @@ def _void_bias(logits: torch.Tensor, kept: int) -> float:
     return float(margin[min(kept, len(margin) - 1)]) - 1.4  # a sigmoid of 1.4 is 0.8
 
 
+_LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+_VOCABULARY = ["<|startoftext|>", "<|endoftext|>", *_LETTERS, *[f"{letter}</w>" for letter in _LETTERS]]
+
+
 def _write_tokenizer(folder: Path) -> None:
     """A CLIP tokenizer of single letters: what text it makes of a task's name does not matter to random weights."""
     from transformers import CLIPTokenizer
 
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *[f"{letter}</w>" for letter in letters]]
-    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(vocabulary)}))
+    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(_VOCABULARY)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     make: Callable[..., Any] = CLIPTokenizer
     make(str(folder / "vocab.json"), str(folder / "merges.txt")).save_pretrained(folder)
