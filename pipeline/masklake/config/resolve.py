@@ -51,8 +51,8 @@ def resolve(
     given, unknown = flags.parse(argv, program)
     file = sources.chosen_file(given.pop("config", None))
     variables = sources.environment()
-    if set(variables) - set(program.names):
-        unknown += _misspelt(variables, {*program.names, *elsewhere()}, say)
+    if set(variables) - set(program.names) - sources.OTHERS:
+        unknown += _misspelt(variables, {*program.names, *elsewhere(), *sources.OTHERS}, say)
     in_file = sources.yaml_file(file)
     unknown += [f"{name!r} in {file} is not a setting{_hint(name, program.names)}" for name in in_file if name not in program.names]
     places = {f"in {file}": in_file, "in the environment": variables, COMMAND_LINE: given}

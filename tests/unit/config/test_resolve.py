@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,8 +10,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from masklake.config import Names, OneTask, Pairs, Positional, Program, Shown, Texts, Time, Uri, resolve
+from masklake.config.sources import OTHERS
 from masklake.errors import Refused
 from masklake.tasks import Task
+from tests.lakes import ROOT
 
 
 class Toy(BaseModel):
@@ -187,6 +190,18 @@ def test_a_misspelt_variable_is_refused_and_one_of_another_command_is_not(monkey
     monkeypatch.delenv("MASKLAKE_ROWSPERFILE")
     monkeypatch.setenv("MASKLAKE_TARGET_MB", "4")
     assert resolve(TABLE, TOY, lambda: ["target_mb"]).table == "t"
+
+
+def test_what_other_variables_the_sources_read_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [file for file in (ROOT / "pipeline").rglob("*.py") if file.parent.name != "config"]
+    read = {name.lower() for file in files for name in re.findall(r'"MASKLAKE_([A-Z_]+)"', file.read_text(encoding="utf-8"))}
+    assert read == OTHERS
+    said: list[str] = []
+    monkeypatch.setenv("MASKLAKE_CACHE", "/models")
+    assert resolve(TABLE, TOY, tuple, said.append).table == "t"
+    assert said == []
+    monkeypatch.setenv("MASKLAKE_CACH", "/models")
+    assert refusal(*TABLE) == ["MASKLAKE_CACH in the environment is not a setting: did you mean MASKLAKE_CACHE?"]
 
 
 def test_a_variable_that_resembles_no_setting_is_ignored_aloud_and_what_a_cluster_sets_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
