@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from masklake import storage
-from masklake.errors import MasklakeError, first_line
+from masklake.errors import ErrorCode, MasklakeError, first_line
 from masklake.storage import StorageError
 
 _CURE = "restore it from a copy or the bucket's older version, or give another table"
@@ -52,6 +52,8 @@ def named(uri: str, delta: DeltaTable) -> Iterator[None]:
 
 def unreadable(uri: str, error: Exception) -> MasklakeError:
     """A sentence on a file of a table that cannot be read."""
+    if isinstance(error, StorageError) and error.code is ErrorCode.NOT_FOUND:
+        return MasklakeError(f"{uri}: this file of the table is gone: run the command again if a vacuum took it meanwhile, else {_CURE}")
     return MasklakeError(f"{uri}: this file of the table cannot be read: {first_line(error).removeprefix(f'{uri}: ')}: {_CURE}")
 
 
