@@ -53,3 +53,27 @@ def test_large_images_are_read_a_few_at_a_time(tmp_path: Path) -> None:
     lengths, grown = read(listed, tmp_path)
     assert lengths == sizes
     assert grown < 150_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count peaks in other units")
+def test_rows_of_one_large_value_are_decoded_one_at_a_time(tmp_path: Path) -> None:
+    """A small file, whose dictionary holds one value of 20 MB for all of 64 rows; and one with a value beyond the bound."""
+    values = pa.DictionaryArray.from_arrays(pa.array([0] * 64, pa.int32()), pa.array([bytes(20_000_000)], pa.binary()))
+    pq.write_table(pa.table({"image": values.cast(pa.binary())}), tmp_path / "a.parquet", compression="zstd")
+    pq.write_table(pa.table({"image": pa.array([bytes(600_000_000)], pa.binary())}), tmp_path / "b.parquet", compression="zstd")
+    assert (tmp_path / "b.parquet").stat().st_size < 200_000
+    script = """
+import resource, sys
+from masklake.errors import ImageFailure
+from masklake.images.discover import discover
+from masklake.images.fetch import fetch
+from masklake.images.source import Input
+pages = [page for name in sys.argv[1:] for page in discover(Input(name, "image"))]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = [content.code if isinstance(content, ImageFailure) else len(content) for page in pages for content in fetch(page, 1 << 28)]
+print(sorted({*map(str, found)}), ",", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
+    found, grown = eval(subprocess.run(command, capture_output=True, text=True, timeout=200, check=True).stdout)
+    assert found == ["20000000", "too_large"]
+    assert grown < 200_000_000

@@ -22,6 +22,7 @@ from deltalake import DeltaTable
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.images import delta
+from masklake.images.ahead import READ_AHEAD_BYTES
 from masklake.images.indexes import Indexes
 from masklake.images.keys import NOT_ASKED, Asked, hive_keys, kind_in_table
 from masklake.images.listing import Tables, There, listed
@@ -218,7 +219,11 @@ def read_rows(places: Iterable[Place], max_bytes: int | None) -> Iterator[bytes 
 def _read_row(place: Place, max_bytes: int | None) -> bytes | ImageFailure:
     column = place.uri.removeprefix(place.container + _MARK).partition("&")[0]
     try:
-        value = _reader(place.container, place.etag, column).value(place.start)
+        reader = _reader(place.container, place.etag, column)
+        if max_bytes is not None and reader.average(place.start) > max(READ_AHEAD_BYTES, max_bytes):
+            average = reader.average(place.start)
+            return ImageFailure(ErrorCode.TOO_LARGE, f"its row group has {average} bytes for each row, more than the bound of {max_bytes}")
+        value = reader.value(place.start)
     except StorageError:
         _reader.cache_clear()  # it stopped in the middle
         raise
@@ -255,10 +260,29 @@ class _Forwards:
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._first, self._values, self._group = 0, pa.chunked_array([], pa.binary()), -1
 
+    def _chunk(self, group: int) -> pq.ColumnChunkMetaData:
+        """What the footer tells of the column in a row group."""
+        found = self._file.metadata.row_group(group)
+        chunks = (found.column(number) for number in range(found.num_columns))
+        return next(chunk for chunk in chunks if chunk.path_in_schema == self._leaf)
+
+    def _rows_at_once(self, group: int) -> int:
+        """As many as may be decoded together: each value of a dictionary may be as large as all of them, and stand in every row."""
+        chunk = self._chunk(group)
+        size: int = chunk.total_uncompressed_size
+        if not any("DICTIONARY" in encoding for encoding in chunk.encodings):
+            return _ROWS_AT_ONCE
+        return max(1, min(_ROWS_AT_ONCE, READ_AHEAD_BYTES // max(1, size)))
+
+    def average(self, row: int) -> int:
+        """How many bytes the values of this row's group have on average, before compression and any dictionary, as the footer tells."""
+        chunk = self._chunk(bisect_right(self._starts, row) - 1)
+        return int(chunk.total_uncompressed_size // max(1, chunk.num_values))
+
     def value(self, row: int) -> bytes | None:
         group = bisect_right(self._starts, row) - 1
         if group != self._group or row < self._first:
-            self._batches = self._file.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[self._leaf])
+            self._batches = self._file.iter_batches(self._rows_at_once(group), row_groups=[group], columns=[self._leaf])
             self._first, self._values, self._group = self._starts[group], self._values.slice(0, 0), group
         while row >= self._first + len(self._values):
             self._first += len(self._values)
