@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from masklake.commands.ending import say
-from masklake.segment.run import Listener, State
+from masklake.segment.progress import Listener, State
 from masklake.spelling import visible
 
 _EVERY = 10.0  # seconds between JSON lines

@@ -5,7 +5,6 @@ The committed table is the only checkpoint: whatever ends a run, the same comman
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import queue
@@ -17,26 +16,21 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
 from masklake import stopping, storage
 from masklake.cluster import Pulse, cluster_when_asked
-from masklake.errors import ImageFailure, MasklakeError, Refused, Say
-from masklake.images import conditions, decode
+from masklake.errors import ImageFailure, MasklakeError, Refused
+from masklake.images import conditions
 from masklake.images.conditions import Condition
 from masklake.images.decode import Decoded
 from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch_by_uri
 from masklake.inference import checkpoint
-from masklake.inference import source as model_source
-from masklake.inference.checkpoint import ModelDescription
-from masklake.inference.options import Options
-from masklake.inference.source import ModelSource
 from masklake.pages.cards import Card, card_from
 from masklake.schema import TABLE, Status
 from masklake.segment import flow, gallery, images, report
@@ -44,7 +38,9 @@ from masklake.segment.digests import digest
 from masklake.segment.gallery import GalleryInput
 from masklake.segment.images import Images
 from masklake.segment.machine import Machine, machine
+from masklake.segment.model import RunModel
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
+from masklake.segment.progress import Listener, State
 from masklake.segment.report import RunFacts, RunTotals
 from masklake.segment.settings import Config
 from masklake.segment.stages import Work, Written
@@ -54,7 +50,6 @@ from masklake.table.definition import check_log
 from masklake.table.keys import KEYS, Wanted
 from masklake.table.place import check_table_place
 from masklake.table.rows import RunStamp
-from masklake.truth import label_names
 
 GROUP_ROWS = 32
 """Images that travel together: one group of the work list is one load, and about one call of an actor."""
@@ -71,50 +66,6 @@ Cluster = Callable[[], dict[str, float]]
 
 Summary = dict[str, Any]
 """The JSON object that a run ends with."""
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a run stands. Counts are of images, from committed rows; `planned` is None until the plan is made."""
-
-    phase: str
-    planned: int | None = None
-    images: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    """Since the rate began to mean something: the first commit, after the model had started."""
-    warm: int = 0
-    """Images that were committed by then."""
-
-    @property
-    def images_per_second(self) -> float:
-        return (self.images - self.warm) / self.seconds if self.seconds else 0.0
-
-    @property
-    def eta_seconds(self) -> float:
-        """Seconds left at the rate so far; 0 where nothing is known yet."""
-        rate = self.images_per_second
-        return ((self.planned or 0) - self.images) / rate if rate else 0.0
-
-    def numbers(self) -> dict[str, float | int | None]:
-        """What a log line says."""
-        return {
-            "images": self.images,
-            "planned": self.planned,
-            "errors": self.failed,
-            "images_per_second": round(self.images_per_second, 2),
-            "eta_seconds": round(self.eta_seconds),
-        }
-
-
-class Listener(Protocol):
-    """Told how a run goes on."""
-
-    def say(self, text: str) -> None:
-        """A sentence for the user."""
-
-    def update(self, state: State) -> None:
-        """Called about twice a second while work is under way."""
 
 
 def segment(config: Config, listener: Listener) -> Summary:
@@ -134,7 +85,7 @@ def segment(config: Config, listener: Listener) -> Summary:
     if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
         config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
     with ExitStack() as afterwards, cluster_when_asked(config.ray_address) as cluster:
-        run = _Run(config, where, _Model.resolve(config, listener.say), listener, cluster)
+        run = _Run(config, where, RunModel.resolve(config, listener.say), listener, cluster)
         table = Table.open(config.output, config.partition_by, run.carried.schema)
         if table and not config.dry_run and not run.may_go_on(table):
             return run.end_without_work("skipped")
@@ -160,7 +111,7 @@ def segment(config: Config, listener: Listener) -> Summary:
 class _Run:
     """One run's identity, and its steps in order."""
 
-    def __init__(self, config: Config, where: Condition | None, model: _Model, listener: Listener, cluster: Cluster) -> None:
+    def __init__(self, config: Config, where: Condition | None, model: RunModel, listener: Listener, cluster: Cluster) -> None:
         self.config, self.model, self.listener, self._cluster = config, model, listener, cluster
         self.started_at, self._started = datetime.now(UTC), time.monotonic()
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
@@ -421,75 +372,10 @@ def _places(config: Config) -> list[storage.Place]:
     ]
 
 
-@dataclass(frozen=True)
-class _Model:
-    """The checkpoint of a run, here on the driver."""
-
-    source: ModelSource
-    folder: Path
-    description: ModelDescription
-    revision: str
-    precision: str
-    fingerprints: dict[str, str]
-
-    @classmethod
-    def resolve(cls, config: Config, say: Say) -> _Model:
-        """Find the checkpoint and what it can do, without loading it.
-
-        Raises:
-            Refused: it is not there, or cannot do a task.
-        """
-        source = model_source.resolve(config.model, say=say)
-        folder = source.fetch(say)
-        description = checkpoint.describe(folder, _options(config), config.model)
-        revision = source.revision or f"sha256:{description.digest[:32]}"
-        fingerprints = {str(task): _fingerprint(config, description, task) for task in config.tasks}
-        return cls(source, folder, description, revision, config.precision, fingerprints)
-
-    def say(self) -> Iterator[str]:
-        """What the user should know of the model before it answers."""
-        about = self.description
-        yield f"model {about.name} at {self.revision[:19]}: {about.family}, input {about.resize.describe()}, in {self.precision}"
-        if about.things_from:
-            yield f"things are known from {about.things_from}"
-        if about.licence:
-            yield f"the model's licence is {about.licence}"
-        yield from about.notes
-
-
 def _peak_mb() -> int:
     """The most memory that this process had, in MB."""
     unit = 1024**2 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kB
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
-
-
-def _options(config: Config) -> Options:
-    return Options(
-        tasks=tuple(str(task) for task in config.tasks),
-        resolution=config.resolution,
-        postprocess=config.postprocess,
-        object_threshold=config.object_threshold,
-        overlap_threshold=config.overlap_threshold,
-        score_threshold=config.score_threshold,
-        max_instances=config.max_instances,
-        thing_labels=config.thing_labels,
-        labels=None if config.labels is None else _labels(config.labels),
-    )
-
-
-def _labels(file: str) -> dict[int, str]:
-    storage.check_input(file, "--labels")
-    return {each.id: each.name for each in label_names.read(storage.normalise(file)).named}
-
-
-def _fingerprint(config: Config, description: ModelDescription, task: str) -> str:
-    """32 hex digits of everything that changes this task's answer; batch size, actors and memory are not in it."""
-    facts = {
-        "answer": description.answer_settings(task),
-        "precision": config.precision,
-        "decode": {"version": decode.DECODE_VERSION, "max_pixels": config.max_pixels, "max_bytes": config.max_image_bytes},
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def _rows_per_file(config: Config, planned: Plan) -> int:

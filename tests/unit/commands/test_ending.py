@@ -12,7 +12,7 @@ import pytest
 from masklake.commands.ending import end_with, say
 from masklake.commands.progress import show_progress
 from masklake.errors import Refused
-from masklake.segment.run import State
+from masklake.segment.progress import State
 
 
 def ended(work: Any, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:

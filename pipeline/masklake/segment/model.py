@@ -1,0 +1,85 @@
+"""The checkpoint of a run, as its driver knows it: what it can do, and the fingerprint of each task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from masklake import storage
+from masklake.errors import Say
+from masklake.images import decode
+from masklake.inference import checkpoint
+from masklake.inference import source as model_source
+from masklake.inference.checkpoint import ModelDescription
+from masklake.inference.options import Options
+from masklake.inference.source import ModelSource
+from masklake.segment.settings import Config
+from masklake.truth import label_names
+
+
+@dataclass(frozen=True)
+class RunModel:
+    """The checkpoint of a run, here on the driver."""
+
+    source: ModelSource
+    folder: Path
+    description: ModelDescription
+    revision: str
+    precision: str
+    fingerprints: dict[str, str]
+
+    @classmethod
+    def resolve(cls, config: Config, say: Say) -> RunModel:
+        """Find the checkpoint and what it can do, without loading it.
+
+        Raises:
+            Refused: it is not there, or cannot do a task.
+        """
+        source = model_source.resolve(config.model, say=say)
+        folder = source.fetch(say)
+        description = checkpoint.describe(folder, _options(config), config.model)
+        revision = source.revision or f"sha256:{description.digest[:32]}"
+        fingerprints = {str(task): _fingerprint(config, description, task) for task in config.tasks}
+        return cls(source, folder, description, revision, config.precision, fingerprints)
+
+    def say(self) -> Iterator[str]:
+        """What the user should know of the model before it answers."""
+        about = self.description
+        yield f"model {about.name} at {self.revision[:19]}: {about.family}, input {about.resize.describe()}, in {self.precision}"
+        if about.things_from:
+            yield f"things are known from {about.things_from}"
+        if about.licence:
+            yield f"the model's licence is {about.licence}"
+        yield from about.notes
+
+
+def _options(config: Config) -> Options:
+    return Options(
+        tasks=tuple(str(task) for task in config.tasks),
+        resolution=config.resolution,
+        postprocess=config.postprocess,
+        object_threshold=config.object_threshold,
+        overlap_threshold=config.overlap_threshold,
+        score_threshold=config.score_threshold,
+        max_instances=config.max_instances,
+        thing_labels=config.thing_labels,
+        labels=None if config.labels is None else _labels(config.labels),
+    )
+
+
+def _labels(file: str) -> dict[int, str]:
+    storage.check_input(file, "--labels")
+    return {each.id: each.name for each in label_names.read(storage.normalise(file)).named}
+
+
+def _fingerprint(config: Config, description: ModelDescription, task: str) -> str:
+    """32 hex digits of everything that changes this task's answer; batch size, actors and memory are not in it."""
+    facts = {
+        "answer": description.answer_settings(task),
+        "precision": config.precision,
+        "decode": {"version": decode.DECODE_VERSION, "max_pixels": config.max_pixels, "max_bytes": config.max_image_bytes},
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]

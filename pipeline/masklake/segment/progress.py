@@ -1,0 +1,50 @@
+"""Where a run stands, and who is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands. Counts are of images, from committed rows; `planned` is None until the plan is made."""
+
+    phase: str
+    planned: int | None = None
+    images: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    """Since the rate began to mean something: the first commit, after the model had started."""
+    warm: int = 0
+    """Images that were committed by then."""
+
+    @property
+    def images_per_second(self) -> float:
+        return (self.images - self.warm) / self.seconds if self.seconds else 0.0
+
+    @property
+    def eta_seconds(self) -> float:
+        """Seconds left at the rate so far; 0 where nothing is known yet."""
+        rate = self.images_per_second
+        return ((self.planned or 0) - self.images) / rate if rate else 0.0
+
+    def numbers(self) -> dict[str, float | int | None]:
+        """What a log line says."""
+        return {
+            "images": self.images,
+            "planned": self.planned,
+            "errors": self.failed,
+            "images_per_second": round(self.images_per_second, 2),
+            "eta_seconds": round(self.eta_seconds),
+        }
+
+
+class Listener(Protocol):
+    """Told how a run goes on."""
+
+    def say(self, text: str) -> None:
+        """A sentence for the user."""
+
+    def update(self, state: State) -> None:
+        """Called about twice a second while work is under way."""
