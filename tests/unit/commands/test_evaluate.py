@@ -21,7 +21,7 @@ def test_the_job_ends_with_a_table_a_code_and_a_json_line(tmp_path: Path, capsys
     assert summary["output"] == f"file://{tmp_path}/out"
     assert any("person" in line and "100.0" in line for line in shown)
     assert any(line.startswith("PQ 100.0   SQ 100.0") for line in shown)
-    assert "masklake: 5 images of truth (coco-panoptic), 5 of them with an answer" in told.err
+    assert "masklake: 5 images of ground truth (coco-panoptic), 5 of them with an answer" in told.err
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"evaluation.json", "evaluation.html"}
 
 
