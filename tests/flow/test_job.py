@@ -47,7 +47,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(lake: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, object], str]:
     """Exit code, summary and stderr of one run."""
-    fixed = ["--input", str(lake / "images"), "--output", str(lake / "masks"), "--model", str(MODEL), "--partition-by", "dt,task"]
+    fixed = ["--input", str(lake / "images"), "--output", str(lake / "masks"), "--model", str(MODEL)]
+    if "--partition-by" not in arguments:
+        fixed += ["--partition-by", "dt,task"]
     code = cli.main(["segment", *fixed, *arguments])
     captured = capsys.readouterr()
     return code, json.loads(captured.out.strip().splitlines()[-1]), captured.err

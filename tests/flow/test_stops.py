@@ -14,16 +14,17 @@ from deltalake import DeltaTable
 
 from tests.lakes import MODEL, rows_by_image, scene
 
-IMAGES = 240
+IMAGES = 600
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    scenes = [scene(index) for index in range(8)]
     for index in range(IMAGES):
-        (tmp_path / "images").mkdir(exist_ok=True)
-        (tmp_path / "images" / f"scene-{index:03d}.jpg").write_bytes(scene(index % 8))
+        (tmp_path / "images" / f"scene-{index:03d}.jpg").write_bytes(scenes[index % 8])
     return tmp_path
 
 

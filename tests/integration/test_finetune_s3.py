@@ -21,7 +21,7 @@ def test_a_run_in_a_bucket_goes_on_after_a_stop_and_leaves_a_checkpoint_there(bu
     write_coco_panoptic(f"{root}/scenes", range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + 6), side=64)
     model = trainings.model("segformer", tmp_path)
     given = trainings.settings(tmp_path, tmp_path, model, steps=4).model_copy(
-        update={"data": f"{root}/scenes/panoptic.json", "images": f"{root}/scenes/images", "output": f"{root}/models/mine"}
+        update={"truth": f"{root}/scenes/panoptic.json", "images": f"{root}/scenes/images", "output": f"{root}/models/mine"}
     )
     with pytest.raises(KeyboardInterrupt):
         trainings.train(given, stop=3)

@@ -106,7 +106,7 @@ def test_the_evaluation_of_the_photographs_agrees_with_a_count_of_all_pixels(tab
     assert found["scores"]["miou"] == pytest.approx(np.mean([a / b for a, b in counts.values()]))
     assert found["scores"]["miou"] > 0.5
     page = (tmp_path / "out" / "evaluation.html").read_text()
-    assert page.count("data:image/webp") == 24
+    assert page.count("data:image/webp") == 48  # of each image itself, its ground truth, its prediction and their difference
     assert "cannot be read" not in page
 
 

@@ -6,7 +6,6 @@ time, reads it here. Of older torch, that reader can be made to corrupt memory (
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -115,6 +114,8 @@ def _digest(folder: Path, names: list[str]) -> str:
 @contextmanager
 def _alone(cache: Path, name: str) -> Iterator[None]:
     """Let one process of this machine at a time convert the same files."""
+    import fcntl  # which Windows has not
+
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

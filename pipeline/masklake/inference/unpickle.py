@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import sys
 import zipfile
 from pathlib import Path
@@ -64,6 +63,8 @@ def _check(found: Any, size: int) -> None:
 
 def _bound(size: int) -> None:
     """No core dump, no file larger than the weights explain, no endless memory."""
+    import resource  # which Windows has not
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for kind, most in ((resource.RLIMIT_FSIZE, 2 * size + (64 << 20)), (resource.RLIMIT_DATA, 4 * size + (8 << 30))):
         hard = resource.getrlimit(kind)[1]

@@ -50,6 +50,7 @@ _CREDENTIAL_ERRORS = (
     *(boto.SSOTokenLoadError, boto.UnauthorizedSSOTokenError),
 )
 _LONGEST_DETAIL = 200
+_DELTA_TROUBLE = re.compile(r"Generic (S3|GCS|MicrosoftAzure) error")  # of delta-rs: no answer, half a one, or a 5xx after its own retries
 _DELTA_ARROW = re.compile("(?:\x1b\\[[0-9;]*m)?\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS}(?:\x1b\\[[0-9;]*m)?")
 _T = TypeVar("_T")
 
@@ -103,6 +104,8 @@ def is_transient(error: BaseException) -> bool:
     if answer is not None:
         status = http_status(answer)
         return error_code(answer) in _TRANSIENT_CODES or status == 429 or (status >= 500 and status != 501)
+    if isinstance(error, OSError) and _DELTA_TROUBLE.search(str(error)):
+        return True
     return isinstance(error, _TRANSIENT_ERRORS) or (isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS)
 
 

@@ -23,8 +23,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from masklake import storage
-from masklake.errors import Fenced, MasklakeError
+from masklake.errors import Fenced, MasklakeError, first_line
 from masklake.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY
+from masklake.storage.faults import with_retries
 from masklake.table import damage, log, runs
 from masklake.table.damage import open_delta
 from masklake.table.definition import check, check_carried, check_rules, create, missing_columns, schema_version, table_id
@@ -84,14 +85,19 @@ class Table:
         Raises:
             Refused: see `open`.
         """
-        table = cls.open(uri, partition_by, carried)
-        if table is None:
-            with suppress(DeltaError):  # made by another process just now; if not, opening it says what is wrong
+        trouble: Exception | None = None
+        for attempt in range(_TROUBLES):
+            if table := cls.open(uri, partition_by, carried):
+                return table
+            time.sleep(random.uniform(0.01, 0.05 * 2**attempt) if attempt else 0)
+            try:
                 create(storage.normalise(uri).rstrip("/"), partition_by, carried)
-            table = cls.open(uri, partition_by, carried)
-        if table is None:
-            raise MasklakeError(f"the table {uri} cannot be created: the store took its first commit and does not show it")
-        return table
+            except (DeltaError, OSError) as error:  # another process made it just now, or the answer was lost: opening it tells
+                trouble = error
+        if table := cls.open(uri, partition_by, carried):
+            return table
+        reason = first_line(trouble) if trouble else "the store took its first commit and does not show it"
+        raise MasklakeError(f"the table {uri} cannot be created: {reason}") from trouble
 
     @property
     def version(self) -> int:
@@ -360,7 +366,7 @@ class Table:
             MasklakeError: the log is not the one that was looked at before.
         """
         try:
-            self._delta.update_incremental()
+            with_retries(self._delta.update_incremental)
         except (DeltaError, OSError):
             self._refuse_if_replaced()
             raise

@@ -15,6 +15,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from masklake import storage
 from masklake.errors import ErrorCode, MasklakeError, first_line
 from masklake.storage import StorageError
+from masklake.storage.faults import with_retries
 
 _CURE = "restore it from a copy or the bucket's older version, or give another table"
 
@@ -27,7 +28,7 @@ def open_delta(uri: str) -> DeltaTable:
         MasklakeError: its log cannot be read.
     """
     try:
-        return DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri))
+        return with_retries(lambda: DeltaTable(storage.delta_uri(uri), storage_options=storage.delta_options(uri)))
     except TableNotFoundError:
         raise
     except (DeltaError, OSError, ValueError) as error:

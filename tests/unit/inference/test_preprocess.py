@@ -27,6 +27,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("Detr", {"size": {"shortest_edge": 50, "longest_edge": 83}}),
     ("Detr", {"size": {"max_height": 50, "max_width": 60}}),
     ("Eomt", {"size": {"shortest_edge": 64, "longest_edge": 64}}),
+    ("EomtDinov3", {"size": {"shortest_edge": 64, "longest_edge": 64}}),
     ("Segformer", {"size": {"height": 48, "width": 64}}),
     ("Segformer", {"size": 48}),
     ("Segformer", {"size": {"height": 48, "width": 64}, "do_resize": False}),
@@ -43,6 +44,7 @@ def noise(height: int, width: int) -> NDArray[np.uint8]:
 
 
 def theirs(name: str, settings: dict[str, Any], image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    name = name.removesuffix("Dinov3")  # whose processor is that of the first EoMT
     folder = {"DPT": "dpt", "MobileNetV2": "mobilenet_v2"}.get(name, name.lower())
     module = importlib.import_module(f"transformers.models.{folder}.image_processing_pil_{folder}")
     processor = getattr(module, f"{name}ImageProcessorPil")(**settings)
