@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml infra/constraints.txt
 demo: install  ## embedded S3 server, generated images, the job three times, pictures and quality (about 3 minutes)
 	$(BIN)/masklake demo --output demo-out
 
-check: lint  ## lint, types, contracts and the fast unit tests: under two minutes on two cores
+check: lint  ## lint, types, contracts and the fast unit tests
 	$(BIN)/python -m pytest tests/unit -m 'not slow' -n 2 --dist worksteal
 
 test: lint  ## format, lint, types, import contracts, all tests
