@@ -1,35 +1,94 @@
-"""Reading a table of masks: the newest answer per image and task, its masks as arrays, and pictures of them.
+"""Reading a table of masks: the newest answer per image and task, its masks as arrays, pictures of them, and data sets of both.
 
-    from masklake import reading
+    import masklake
 
-    table = reading.open_table("s3://lake/masks")
+    table = masklake.open_table("s3://lake/masks")
     for row in table.newest(task="panoptic", where="dt = '2026-11-22' AND status = 'ok'"):
-        masks = reading.masks(row)              # bool [segments, height, width], at the image's resolution
-        picture = reading.overlay(row)          # uint8 [height, width, 3]: the image with its segments
+        masks = masklake.masks(row)             # bool [segments, height, width], at the image's resolution
+        picture = masklake.overlay(row)         # uint8 [height, width, 3]: the image with its segments
+    for result in table.results(task="instance"):
+        result.segments, result.cutouts()       # as `masklake.load` answers
+    images = table.dataset(task="instance")     # for torch's DataLoader
 
 It is a Delta table: `polars.read_delta`, DuckDB, Spark and pandas read it as well. Credentials and endpoint come from the environment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from masklake.errors import ImageFailure, MasklakeError
-from masklake.images.decoder import decode_apart
-from masklake.images.fetch import fetch_by_uri
+from masklake.results import Result, Row
+from masklake.results import cutouts as cut
+from masklake.table import read
 from masklake.table.masks import SegmentRow, decode_masks
 from masklake.table.masks import id_map as segment_ids
-from masklake.table.masks import overlay as paint
-from masklake.table.read import MaskTable, open_table
+from masklake.table.read import MaskTable
+from masklake.table.selection import Choice
 
-__all__ = ["MaskTable", "Row", "id_map", "masks", "open_table", "overlay"]
+if TYPE_CHECKING:
+    from masklake.datasets import MaskDataset, MaskStream
 
-Row = Mapping[str, Any]
-"""One row of the table as Python values, as `Table.to_pylist` gives it."""
+__all__ = ["MaskTable", "Row", "Table", "cutouts", "id_map", "masks", "open_table", "overlay"]
+
+
+class Table(MaskTable):
+    """A table of masks at one version, for those who use it."""
+
+    def results(self, task: str | None = None, where: str | None = None) -> Iterator[Result]:
+        """The newest successful answer of each image and task, in no particular order, as `masklake.load` gives it.
+
+        Args:
+            task: this task's alone.
+            where: an SQL condition on the table's columns.
+
+        Example:
+            for result in table.results(task="instance", where="dt = '2026-11-22'"):
+                print(result.name, [(segment.label, segment.score) for segment in result])
+        """
+        return map(Result, self.newest(task, where=Choice(where=where).condition()))
+
+    def dataset(
+        self, task: str, where: str | None = None, min_score: float = 0.0, transform: Callable[[dict[str, Any]], Any] | None = None
+    ) -> MaskDataset:
+        """Images with their masks for torch: map-style, so that a DataLoader may shuffle; see `masklake.datasets`.
+
+        The run lengths of all rows that fit are put on this machine's disk first (TMPDIR), some 10 kB an image.
+
+        Example:
+            dataset = masklake.open_table("s3://lake/masks").dataset("instance", min_score=0.5)
+            loader = torch.utils.data.DataLoader(dataset, shuffle=True, num_workers=4, collate_fn=list)
+        """
+        from masklake.datasets import MaskDataset
+
+        return MaskDataset(self, task, where, min_score, transform)
+
+    def stream(
+        self, task: str, where: str | None = None, min_score: float = 0.0, transform: Callable[[dict[str, Any]], Any] | None = None
+    ) -> MaskStream:
+        """The same as a stream, for more images than a disk holds: `.shard(rank, of)` for each of several trainers; a DataLoader's
+        workers share the shard out.
+
+        Example:
+            stream = masklake.open_table("s3://lake/masks").stream("semantic").shard(rank, world_size)
+            loader = torch.utils.data.DataLoader(stream, num_workers=4, multiprocessing_context="spawn", collate_fn=list)
+        """
+        from masklake.datasets import MaskStream
+
+        return MaskStream(self, task, where, min_score, transform)
+
+
+def open_table(uri: str) -> Table:
+    """The table at `uri`, as it is now; open it again to see later commits.
+
+    Raises:
+        MasklakeError: there is no table.
+    """
+    opened = read.open_table(uri)
+    return Table(opened.delta, opened.uri)
 
 
 def masks(row: Row) -> NDArray[np.bool_]:
@@ -64,15 +123,14 @@ def overlay(row: Row, alpha: float = 0.5) -> NDArray[np.uint8]:
         ValueError: the row is an error, so there are no masks.
         MasklakeError: the image cannot be read any more, or is of another size by now.
     """
-    segments, uri = _segments(row), row["image_uri"]
-    data = fetch_by_uri(uri)
-    image = data if isinstance(data, ImageFailure) else decode_apart(data, max_pixels=row["height"] * row["width"])
-    if isinstance(image, ImageFailure):
-        raise MasklakeError(f"{uri} cannot be shown: {image.message}")
-    now, then = image.pixels.shape[:2], (row["height"], row["width"])
-    if now != then:
-        raise MasklakeError(f"{uri} has changed since it was segmented: its size is {now}, and was {then}")
-    return paint(image.pixels, segments, alpha)
+    _segments(row)
+    return Result(row).overlay(alpha)
+
+
+def cutouts(row: Row) -> list[NDArray[np.uint8]]:
+    """The row's image, read from storage, cut along each segment's box: uint8 RGBA [box height, box width, 4], transparent beside the
+    mask. Needs the columns that `overlay` needs, and raises the same."""
+    return cut(Result(row).image, _segments(row))
 
 
 def _segments(row: Row) -> Sequence[SegmentRow]:

@@ -11,6 +11,8 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
+        ("masklake", ["torch", "ray", "numpy", "pyarrow", "pydantic"]),
+        ("masklake.reading", ["torch", "transformers", "ray"]),
         ("masklake.segment.run", ["torch", "transformers"]),
         ("masklake.segment.stages", ["torch", "transformers", "ray"]),
         ("masklake.inference.segmenter", ["pyarrow", "pydantic", "ray", "fsspec", "s3fs", "duckdb", "deltalake"]),
@@ -20,3 +22,12 @@ def test_a_module_does_not_bring_what_it_must_not(module: str, absent: list[str]
     code = f"import sys, {module}; print([name for name in {absent!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_everything_that_masklake_offers_is_there() -> None:
+    import masklake
+
+    assert {name for name in masklake.__all__ if getattr(masklake, name) is not None} == set(masklake.__all__)
+    assert set(masklake.__all__) <= set(dir(masklake))
+    with pytest.raises(AttributeError, match="module 'masklake' has no attribute 'lod'"):
+        masklake.lod  # noqa: B018

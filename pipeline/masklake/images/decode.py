@@ -96,12 +96,21 @@ def _decode(data: bytes, max_pixels: int) -> Decoded | ImageFailure:
     tile = _tile_size(image)
     if tile[0] * tile[1] > max(max_pixels, 4 * width * height):
         return ImageFailure(ErrorCode.TOO_LARGE, f"tiles of {tile[0]} x {tile[1]} pixels in an image of {width} x {height}")
+    pixels = upright(image)
+    return Decoded(pixels, image.format or "", (pixels.shape[0], pixels.shape[1]))
+
+
+def upright(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of an image of Pillow's as the model sees them: uint8 [height, width, 3], RGB, turned as its EXIF block says.
+
+    Raises:
+        Exception: whatever its decoder raises.
+    """
     image.load()
     # After load: the tag may follow the pixels, and TIFFs are upright by now, with the tag removed.
     turn = _TURNS.get(_orientation(image))
     rgb = to_rgb(image)
-    pixels = np.asarray(rgb if turn is None else rgb.transpose(turn))
-    return Decoded(pixels, image.format or "", (pixels.shape[0], pixels.shape[1]))
+    return np.asarray(rgb if turn is None else rgb.transpose(turn))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from masklake.errors import ErrorCode, ImageFailure, Refused, first_line
 from masklake.inference import checkpoint, postprocess, preprocess
 from masklake.inference.checkpoint import ModelDescription
+from masklake.inference.devices import chosen_device
 from masklake.inference.families import FAMILIES, Answer, ClassMap, Queries
 from masklake.inference.postprocess import Geometry
 from masklake.inference.preprocess import Size
@@ -105,17 +106,23 @@ class Segmenter:
         threads: int | None = None,
         compiled: bool = False,
     ) -> Segmenter:
-        """Load the checkpoint in `folder`. `device`: auto (a GPU where there is one), cpu, cuda, cuda:1; `dtype`: auto (float32 on a CPU,
-        bfloat16 on a GPU), float32, bfloat16, float16; `threads`: of the CPU for this process; `compiled`: by torch.compile, anew for
-        each size of the model's input, of which it takes a handful.
+        """Load the checkpoint in `folder`.
+
+        Args:
+            folder: with the weights as safetensors.
+            description: of the same.
+            device: auto (cuda where there is one, else cpu), cpu, cuda, cuda:1, mps.
+            dtype: auto (bfloat16 on cuda, else float32), float32, bfloat16, float16.
+            batch_size: images of a forward pass; None: chosen by device and input size.
+            threads: of the CPU for this process.
+            compiled: by torch.compile, anew for each size of the model's input, of which it takes a handful.
 
         Raises:
-            Refused: the weights do not fit the description, or the model cannot be compiled here.
+            Refused: there is no such device, the weights do not fit the description, or the model cannot be compiled here.
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = chosen_device(device)
         if dtype == "auto":
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
         module = checkpoint.load(description, folder, device, dtype)
@@ -131,7 +138,8 @@ class Segmenter:
         self._std = torch.tensor(plan.std, device=self.device).view(3, 1, 1)
         self._table = torch.from_numpy((np.arange(256, dtype=np.float64) * plan.rescale).astype(np.float32)).to(self.device)
         self._divides = bool((self._table.cpu() == torch.arange(256).float() / 255).all())
-        self._device_module = torch.get_device_module(self.device)
+        self._answers_on = torch.device("cpu") if self.device.type == "mps" else self.device
+        self._device_module = torch.get_device_module(self._answers_on)
 
     def warm_up_compiled(self) -> None:
         """Compile the forward, and run it once: what is wrong must be known before images are blamed for it.
@@ -164,7 +172,7 @@ class Segmenter:
     @contextmanager
     def _aside(self, ready: Any) -> Iterator[None]:
         """A stream of its own, from the event `ready` on; waits for its end, since the logits must stay that long."""
-        stream = self._device_module.Stream(self.device)
+        stream = self._device_module.Stream(self._answers_on)
         stream.wait_event(ready)
         with torch.inference_mode(), self._device_module.stream(stream):
             yield
@@ -217,7 +225,9 @@ class Segmenter:
             with self._model_lock, torch.inference_mode():
                 filled = [*pixels, *[pixels[0]] * (self._filled(len(pixels), full) - len(pixels))]
                 answers = self.family.run(self.module, self.pixel_values(filled, padded), tasks)
-                return _Logits(answers, self._event(self._device_module.current_stream(self.device)))
+                if self._answers_on != self.device:  # mps has no streams, nor all that post-processing needs; its memory is the CPU's
+                    answers = {task: _on_host(answer, slice(None)) for task, answer in answers.items()}
+                return _Logits(answers, self._event(self._device_module.current_stream(self._answers_on)))
         except (torch.OutOfMemoryError, MemoryError) as error:
             outcome: Exception = _OutOfMemory(first_line(error))
         except _DEVICE_LOST:
@@ -250,6 +260,8 @@ class Segmenter:
         batch = torch.from_numpy(stacked)
         if self.device.type == "cuda":
             batch = batch.pin_memory().to(self.device, non_blocking=True)
+        elif self.device.type != "cpu":
+            batch = batch.to(self.device)
         batch = batch.permute(0, 3, 1, 2)  # channels last in memory, as it came
         values = batch.float().div_(255) if self._divides else self._table[batch.long()]
         values = values.sub_(self._mean).div_(self._std)
@@ -275,7 +287,7 @@ class Segmenter:
                 if self.device.type == "cpu":
                     raise
             torch.cuda.empty_cache()  # and out of the handler, whose traceback keeps memory
-            return self._segments(_on_host(answer, row), 0, item, task)
+            return self._segments(_on_host(answer, slice(row, row + 1)), 0, item, task)
         except NotFinite as error:
             return ImageFailure(ErrorCode.NOT_FINITE, str(error) or "the model answered NaN or infinity")
         except (torch.OutOfMemoryError, MemoryError) as error:
@@ -315,12 +327,11 @@ class _OutOfMemory(Exception):
     """The device's memory was too small for a batch."""
 
 
-def _on_host(answer: Answer, row: int) -> Answer:
-    """One image's logits on the CPU."""
-    one = slice(row, row + 1)
+def _on_host(answer: Answer, rows: slice) -> Answer:
+    """The logits of some images on the CPU."""
     if isinstance(answer, ClassMap):
-        return ClassMap(answer.logits[one].cpu())
-    return Queries(answer.class_logits[one].cpu(), answer.mask_logits[one].cpu())
+        return ClassMap(answer.logits[rows].cpu())
+    return Queries(answer.class_logits[rows].cpu(), answer.mask_logits[rows].cpu())
 
 
 def _failure(error: Exception) -> ImageFailure:

@@ -56,6 +56,8 @@ def has_gpus(config: RunConfig) -> bool:
     """
     if config.gpus_per_actor is not None:
         return config.gpus_per_actor > 0
+    if config.device != "auto":
+        return config.device == "cuda"
     if target_of(config.ray_address) != "local":
         with cluster(config.ray_address) as resources:
             return resources.get("GPU", 0.0) > 0
@@ -70,13 +72,18 @@ def choose_resources(config: RunConfig, cluster_resources: dict[str, float], gro
         Refused: the cluster cannot hold the actors that were asked for, and a CPU beside them for loading.
     """
     cpus, gpus = cluster_resources.get("CPU", 0.0), cluster_resources.get("GPU", 0.0)
-    gpus_per_actor = config.gpus_per_actor if config.gpus_per_actor is not None else float(gpus > 0)
+    if config.device == "cuda" and not gpus:
+        raise Refused("--device cuda: the cluster has no GPU that Ray knows of: use --device cpu")
+    on_gpus = gpus > 0 if config.device == "auto" else config.device == "cuda"
+    gpus_per_actor = config.gpus_per_actor if config.gpus_per_actor is not None else float(on_gpus)
     # Without GPUs, an actor for every CPU beside the load tasks of the other half: the system shares out the cores as work comes.
     cpus_per_actor = config.cpus_per_actor or (1.0 if gpus_per_actor else 0.5)
     if config.actors:
         actors = config.actors
     elif gpus_per_actor:
         actors = max(1, int(gpus / gpus_per_actor))
+    elif config.device == "mps":
+        actors = 1
     else:
         actors = max(1, min(int(cpus), int((cpus - 1) / cpus_per_actor)))
     wants = (

@@ -16,7 +16,7 @@ from masklake.inference import source as model_source
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.options import Options
 from masklake.inference.source import ModelSource
-from masklake.segment.settings import Config
+from masklake.segment.settings import SegmentConfig
 from masklake.truth import label_names
 
 
@@ -32,7 +32,7 @@ class RunModel:
     fingerprints: dict[str, str]
 
     @classmethod
-    def resolve(cls, config: Config, say: Say) -> RunModel:
+    def resolve(cls, config: SegmentConfig, say: Say) -> RunModel:
         """Find the checkpoint and what it can do, without loading it.
 
         Raises:
@@ -40,9 +40,9 @@ class RunModel:
         """
         source = model_source.resolve(config.model, say=say)
         folder = source.fetch(say)
-        description = checkpoint.describe(folder, _options(config), config.model)
+        description = checkpoint.describe(folder, options(config), config.model)
         revision = source.revision or f"sha256:{description.digest[:32]}"
-        fingerprints = {str(task): _fingerprint(config, description, task) for task in config.tasks}
+        fingerprints = {str(task): fingerprint(config, description, task) for task in config.tasks}
         return cls(source, folder, description, revision, config.precision, fingerprints)
 
     def say(self) -> Iterator[str]:
@@ -56,7 +56,12 @@ class RunModel:
         yield from about.notes
 
 
-def _options(config: Config) -> Options:
+def options(config: SegmentConfig) -> Options:
+    """What the settings say of the answers, as the checkpoint's description takes it.
+
+    Raises:
+        Refused: the file that `labels` names cannot be read.
+    """
     return Options(
         tasks=tuple(str(task) for task in config.tasks),
         resolution=config.resolution,
@@ -75,7 +80,7 @@ def _labels(file: str) -> dict[int, str]:
     return {each.id: each.name for each in label_names.read(storage.normalise(file)).named}
 
 
-def _fingerprint(config: Config, description: ModelDescription, task: str) -> str:
+def fingerprint(config: SegmentConfig, description: ModelDescription, task: str) -> str:
     """32 hex digits of everything that changes this task's answer; batch size, actors and memory are not in it."""
     facts = {
         "answer": description.answer_settings(task),

@@ -252,7 +252,7 @@ class _Run:
             precision=config.precision,
             batch_size=config.batch_size,
             compiled=config.compile,
-            device="cuda" if resources.gpus_per_actor else "cpu",
+            device="cuda" if resources.gpus_per_actor else "mps" if config.device == "mps" else "cpu",
         )
 
     def _stream(self, table: Table, written: Iterator[Written | None], pulse: Pulse) -> None:

@@ -60,6 +60,9 @@ def _patterns(value: object) -> object:
 
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
+"""Where a model runs."""
+
 PLACES = ("input", "output", "model")
 Profile = Annotated[str, Field(min_length=1), Shown("PROFILE")]
 Endpoint = Annotated[str, Field(pattern=r"^https?://[^@/\s]+/?$"), Shown("URL")]
@@ -168,6 +171,10 @@ class RunConfig(BaseModel):
     compile: bool = Field(
         False, description="compile the model with torch.compile: a faster forward after a slow start, for long runs at few input sizes"
     )
+    device: Device = Field(
+        "auto",
+        description="where the model runs; auto: cuda (NVIDIA) where the cluster has GPUs, else cpu. mps: a Mac's GPU, on one machine",
+    )
     actors: Annotated[int | None, Shown("ACTORS")] = Field(
         None, ge=1, description="model actors (default: one per GPU; without GPUs, one per CPU)"
     )
@@ -228,6 +235,14 @@ class Config(SegmentConfig, RunConfig, StoresConfig):
             raise ValueError(
                 f"--uri-column {self.uri_column}: with --bytes-column the images are in the table itself: leave one of them out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _device_fits(self) -> Config:
+        gpus = self.gpus_per_actor
+        if gpus is not None and self.device != "auto" and (gpus > 0) != (self.device == "cuda"):
+            cure = "leave it out" if self.device == "cuda" else "it is for --device cuda"
+            raise ValueError(f"--device {self.device} and --gpus-per-actor {gpus:g} contradict each other: {cure}")
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -19,6 +19,10 @@ from masklake.sql import expression
 from masklake.table import damage
 from masklake.table.damage import open_delta
 from masklake.table.keys import sql_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
 _MEMORY = "512MB"  # for the keys of the newest rows; beyond it, they spill to disk
 _ROWS, _ROWS_WITH_MASKS = 2048, 128  # of a batch that `newest` reads
@@ -42,15 +46,16 @@ class MaskTable:
     """A table of masks at one version; `delta` is the Delta table itself."""
 
     def __init__(self, delta: DeltaTable, uri: str = "") -> None:
-        self._uri = uri
+        self.uri = uri
         self.delta = delta
         there, known = pa.schema(delta.schema().to_arrow()), table_schema(delta.metadata().partition_columns)
         # A table of an older schema version lacks some; fields that its segments lack are null.
         ours = [field.with_type(aligned(there.field(field.name).type, field.type, True)) for field in known if field.name in there.names]
         self.schema = pa.schema([*ours, *(field for field in there if field.name not in known.names)])
 
-    def newest(self, task: str | None = None, columns: Sequence[str] | None = None, where: str | None = None) -> Iterator[dict[str, Any]]:
+    def newest(self, task: str | None = None, columns: Sequence[str] | None = None, where: str | None = None) -> Newest:
         """The newest row of each image and task as Python values, in no particular order; masks are never all in memory at once.
+        Or all at once: `.to_arrow()`, `.to_polars()`, `.to_pandas()`.
 
         Newest is the row of the run that began last by the table's log, whatever the clocks of the machines said.
 
@@ -63,9 +68,9 @@ class MaskTable:
         Example:
             for row in table.newest(task="instance", where="dt = '2026-11-22' AND status = 'ok'"):
                 print(row["image_uri"], [segment["label"] for segment in row["segments"]])
+            sizes = table.newest(columns=["image_uri", "width", "height"]).to_polars()
         """
-        for batch in self.newest_arrow(task, columns, where):
-            yield from batch.to_pylist()
+        return Newest(self.newest_arrow(task, columns, where))
 
     def newest_arrow(self, task: str | None = None, columns: Sequence[str] | None = None, where: str | None = None) -> pa.RecordBatchReader:
         """`newest` as a stream of Arrow record batches, for millions of rows.
@@ -99,7 +104,7 @@ class MaskTable:
     def _newest(self, wanted: pa.Schema, predicate: str | None) -> Iterator[pa.RecordBatch]:
         """Two passes over the same version: the first finds out which rows are newest, by their keys, the second picks them."""
         with (
-            damage.named(self._uri, self.delta),
+            damage.named(self.uri, self.delta),
             tempfile.TemporaryDirectory(prefix="masklake-read-") as scratch,
             duckdb.connect() as database,
         ):
@@ -125,10 +130,37 @@ class MaskTable:
         reader = pa.RecordBatchReader.from_stream(self.delta.scan(columns=list(columns), predicate=predicate))
 
         def batches() -> Iterator[pa.RecordBatch]:
-            with damage.named(self._uri, self.delta):
+            with damage.named(self.uri, self.delta):
                 yield from reader
 
         return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+
+class Newest(Iterator[dict[str, Any]]):
+    """The rows that `MaskTable.newest` found, to be read once: row by row, or all together in a form of somebody's."""
+
+    def __init__(self, batches: pa.RecordBatchReader) -> None:
+        self._batches = batches
+        self._rows = (row for batch in batches for row in batch.to_pylist())
+
+    def __next__(self) -> dict[str, Any]:
+        return next(self._rows)
+
+    def to_arrow(self) -> pa.Table:
+        """What is left of them as an Arrow table, all in memory."""
+        return self._batches.read_all()
+
+    def to_polars(self) -> pl.DataFrame:
+        """As `to_arrow`, for polars, which must be installed."""
+        import polars
+
+        frame = polars.from_arrow(self.to_arrow())
+        assert isinstance(frame, polars.DataFrame)
+        return frame
+
+    def to_pandas(self) -> pd.DataFrame:
+        """As `to_arrow`, for pandas, which must be installed."""
+        return self._batches.read_pandas()
 
 
 def condition(where: str) -> str:

@@ -8,14 +8,18 @@ from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 from jinja2 import Environment, FunctionLoader, nodes
 
 from masklake.evaluation.page import render_page
 from masklake.pages import rendering
+from masklake.pages.fragment import fragment
 from masklake.segment.gallery import GalleryInput, render_gallery
 from masklake.segment.report import RunTotals
+from masklake.table.rows import build_rows
 from masklake.training.curves import svg
+from tests.answers import images, rectangle, segment, stamp
 from tests.unit.evaluation.sample_reports import report_of, shown
 from tests.unit.segment.sample_pages import FACTS, gallery_of, scene_card
 
@@ -27,8 +31,20 @@ PAGES: dict[str, Callable[[], object]] = {
     "semantic evaluation": lambda: render_page(report_of("semantic"), [shown()]),
     "panoptic evaluation": lambda: render_page(report_of("panoptic"), [shown(), shown(readable=False)]),
     "curves": lambda: svg([{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0, "validation": {"pq": 0.25, "miou": 0.5}}]),
+    "result": lambda: fragment(row_of_two(), np.zeros((40, 60, 3), np.uint8), None),
+    "failed result": lambda: fragment({"image_uri": "s3://lake/b.jpg", "task": "panoptic"}, None, "broken: no"),
     "instance evaluation": lambda: render_page(report_of("instance"), [shown()]),
 }
+
+
+def row_of_two() -> dict[str, Any]:
+    """A row in which one label stands twice."""
+    halves = [rectangle(40, 60, slice(0, 40), columns) for columns in (slice(0, 30), slice(30, 60))]
+    answer = {"panoptic": [segment(number, half) for number, half in enumerate(halves, 1)]}
+    made: dict[str, Any] = build_rows(images(["s3://lake/a.jpg"], width=[60], height=[40]), [answer], stamp(), ()).to_pylist()[0]
+    return made
+
+
 TEMPLATES = rendering.environment().list_templates(extensions=["j2"])
 
 Values = dict[str, Any]
