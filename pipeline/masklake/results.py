@@ -72,7 +72,7 @@ class Result:
     Example:
         >>> from masklake.results import Result
         >>> counts = {"segment_id": 1, "label_id": 0, "label": "cat", "isthing": True, "score": 0.5, "class_score": None, "area": 2,
-        ...           "bbox": [0, 0, 1, 2], "counts": b"02"}
+        ...           "bbox": [0, 0, 1, 2], "counts": b"022"}
         >>> result = Result({"image_uri": "cat.png", "task": "panoptic", "height": 2, "width": 2, "segments": [counts]})
         >>> [(segment.label, segment.area, segment.mask.tolist()) for segment in result]
         [('cat', 2, [[True, False], [True, False]])]
