@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from masklake.errors import Refused
-from masklake.inference import model_config, timm_resnet
+from masklake.inference import half_precision, model_config, timm_resnet
 from masklake.inference.families import FAMILIES, Family, model_class
 from masklake.inference.files import Stored, stored_tensors, weight_files
 
@@ -40,6 +40,8 @@ def load(folder: Path, device: str = "cpu", dtype: str = "float32", name: str = 
         setattr(module.config, key, value)
     module.eval().requires_grad_(False)
     module.to(device=torch.device(device), dtype=getattr(torch, dtype), memory_format=torch.channels_last)
+    if module.dtype in (torch.bfloat16, torch.float16):
+        half_precision.prepare(module)
     with quiet():
         family.prepare(module, folder, name)
     return module.to(torch.device(device))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from masklake import storage
 from masklake.errors import Say
@@ -14,7 +15,7 @@ from masklake.images import decode
 from masklake.inference import checkpoint
 from masklake.inference import source as model_source
 from masklake.inference.checkpoint import ModelDescription
-from masklake.inference.options import Options
+from masklake.inference.options import HALF_PRECISION_VERSION, Options
 from masklake.inference.source import ModelSource
 from masklake.segment.settings import SegmentConfig
 from masklake.truth import label_names
@@ -82,9 +83,11 @@ def _labels(file: str) -> dict[int, str]:
 
 def fingerprint(config: SegmentConfig, description: ModelDescription, task: str) -> str:
     """32 hex digits of everything that changes this task's answer; batch size, actors and memory are not in it."""
-    facts = {
+    facts: dict[str, Any] = {
         "answer": description.answer_settings(task),
         "precision": config.precision,
         "decode": {"version": decode.DECODE_VERSION, "max_pixels": config.max_pixels, "max_bytes": config.max_image_bytes},
     }
+    if config.precision != "float32":
+        facts["half_precision_version"] = HALF_PRECISION_VERSION
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]

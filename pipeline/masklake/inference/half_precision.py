@@ -1,0 +1,104 @@
+"""What a model in bfloat16 or float16 must not compute in it, and where transformers' way costs a GPU half of its time.
+
+Casting a whole module rounds coordinates, too: those of the deformable attention's points and of the sine position embeddings. Here their
+arithmetic stays float32, as under autocast. The decoders' attention masks are made from the four pixels that bilinear resizing by a whole
+factor looks at, instead of by torch's `interpolate`, whose kernel is slow where maps are many and small.
+
+Modules are found by what their classes in transformers are called: Mask2Former's and OneFormer's pixel decoders and decoders, and the
+position embeddings of these, MaskFormer and DETR.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import MethodType
+from typing import Any
+
+import torch
+
+from masklake.inference import deformable
+
+_SHAPES_REMEMBERED = 64
+
+
+def prepare(module: Any) -> None:
+    """Give the parts of a module in bfloat16 or float16 their forward, in place."""
+    for part in module.modules():
+        name = type(part).__name__
+        if name.endswith("PixelDecoderEncoderMultiscaleDeformableAttention"):
+            part.forward = MethodType(_attend, part)
+        elif name.endswith("SinePositionEmbedding"):
+            part.forward = _positions(part.forward)
+        elif name == "Mask2FormerMaskPredictor":
+            part.forward = MethodType(_predict_masks, part)
+        elif name == "OneFormerTransformerDecoder":
+            part.forward_prediction_heads = MethodType(_predict_all, part)
+
+
+def _attend(self: Any, hidden_states: torch.Tensor, **given: Any) -> tuple[torch.Tensor, None]:
+    """Of `*PixelDecoderEncoderMultiscaleDeformableAttention`: no pixel is padding there, and every token is its own reference point."""
+    shapes = [(int(height), int(width)) for height, width in given["spatial_shapes_list"]]
+    values = self.value_proj(given["encoder_hidden_states"])
+    if given.get("position_embeddings") is not None:
+        hidden_states = hidden_states + given["position_embeddings"]
+    count, tokens, _ = hidden_states.shape
+    found = deformable.attend(
+        values.view(count, tokens, self.n_heads, -1),
+        self.sampling_offsets(hidden_states).view(count, tokens, self.n_heads, self.n_levels, self.n_points, 2),
+        self.attention_weights(hidden_states).view(count, tokens, self.n_heads, self.n_levels * self.n_points),
+        shapes,
+    )
+    return self.output_proj(found), None
+
+
+def _positions(own: Any) -> Any:
+    """The forward of a sine position embedding, in float32, cast at the end; without padding, of a few shapes it is remembered."""
+
+    @functools.lru_cache(maxsize=_SHAPES_REMEMBERED)
+    def remembered(shape: torch.Size, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        found: torch.Tensor = own(shape, device, torch.float32).to(dtype)
+        return found
+
+    def forward(shape: torch.Size, device: torch.device, dtype: torch.dtype, mask: torch.Tensor | None = None) -> torch.Tensor:
+        one = torch.Size((1, *shape[1:]))
+        if mask is not None:
+            padded: torch.Tensor = own(shape, device, torch.float32, mask).to(dtype)
+            return padded
+        if torch.compiler.is_compiling() or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+            found = remembered.__wrapped__(one, device, dtype)  # a captured graph must own what it reads
+        else:
+            found = remembered(one, device, dtype)
+        return found.expand(shape[0], -1, -1, -1)
+
+    return forward
+
+
+def _predict_masks(self: Any, outputs: torch.Tensor, pixel_embeddings: torch.Tensor, attention_mask_target_size: Any) -> Any:
+    """Of Mask2FormerMaskPredictor: mask logits [N, Q, h, w], and where each query's attention must not look."""
+    masks = torch.einsum("bqc,bchw->bqhw", self.mask_embedder(outputs.transpose(0, 1)), pixel_embeddings)
+    return masks, outside(masks, tuple(attention_mask_target_size), self.num_heads)
+
+
+def _predict_all(self: Any, output: torch.Tensor, mask_features: torch.Tensor, attention_mask_target_size: Any) -> Any:
+    """Of OneFormerTransformerDecoder: class logits, mask logits, and where each query's attention must not look."""
+    decoded = self.decoder_norm(output).transpose(0, 1)
+    masks = torch.einsum("bqc,bchw->bqhw", self.mask_embed(decoded), mask_features)
+    return self.class_embed(decoded), masks, outside(masks, tuple(attention_mask_target_size), self.num_heads)
+
+
+def outside(masks: torch.Tensor, size: tuple[int, int], heads: int) -> torch.Tensor:
+    """Where the masks' logits [N, Q, h, w], resized to `size`, are below zero: bool [N * heads, Q, area]."""
+    resized = _resized(masks, size)
+    flat = (resized < 0).flatten(2)[:, None]
+    return flat.expand(-1, heads, -1, -1).flatten(0, 1)
+
+
+def _resized(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Bilinear, without antialiasing; by an even whole factor, the mean of the four pixels in the middle, but for its division by four."""
+    height, width = masks.shape[-2:]
+    factor = height // size[0]
+    if factor < 2 or factor % 2 or (height, width) != (size[0] * factor, size[1] * factor):
+        return torch.nn.functional.interpolate(masks.float(), size=size, mode="bilinear", align_corners=False)
+    before, after = factor // 2 - 1, factor // 2
+    upper, lower = masks[..., before::factor, :], masks[..., after::factor, :]
+    return upper[..., before::factor].float() + upper[..., after::factor] + lower[..., before::factor] + lower[..., after::factor]

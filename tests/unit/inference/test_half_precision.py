@@ -1,0 +1,95 @@
+"""What a model in bfloat16 must not compute in it: checked against transformers' own formulas, and against the model in float32."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+
+from masklake.demo import MODEL
+from masklake.demo.scenes import render, sample_scene
+from masklake.inference import deformable, half_precision, weights
+
+_SHAPES = [(2, 3), (5, 4), (9, 7)]
+_TOKENS = sum(height * width for height, width in _SHAPES)
+
+
+def _given(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    values, logits = torch.randn(2, _TOKENS, 4, 16), torch.randn(2, _TOKENS, 4, 12)
+    offsets = torch.randn(2, _TOKENS, 4, 3, 4, 2) * 3  # in pixels: many points lie beyond the edge
+    return values.to(dtype), offsets.to(dtype), logits.to(dtype)
+
+
+def test_the_attention_is_that_of_transformers_in_float32() -> None:
+    from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoderEncoderOnly, multi_scale_deformable_attention
+
+    values, offsets, logits = _given(torch.float32)
+    own = Mask2FormerPixelDecoderEncoderOnly.get_reference_points(_SHAPES, torch.ones(2, 3, 2), "cpu")  # type: ignore[no-untyped-call]
+    sides = torch.tensor([[width, height] for height, width in _SHAPES])
+    places = own[:, :, None, :, None, :] + offsets / sides[None, None, None, :, None, :]
+    theirs = multi_scale_deformable_attention(values, _SHAPES, places, logits.softmax(-1).view(2, _TOKENS, 4, 3, 4))
+    assert (deformable.attend(values, offsets, logits, _SHAPES) - theirs).abs().max() < 1e-5
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_kernel_is_the_same_attention(dtype: str) -> None:
+    program = f"""
+        import torch
+        from masklake.inference import deformable
+        torch.manual_seed(0)
+        shapes = [(2, 3), (3, 2), (5, 3)]
+        tokens = sum(height * width for height, width in shapes)
+        given = [
+            torch.randn(size).to(torch.{dtype}) * scale
+            for size, scale in (((2, tokens, 2, 8), 1), ((2, tokens, 2, 3, 4, 2), 2), ((2, tokens, 2, 12), 1))
+        ]
+        kernel = deformable.by_triton(*given, shapes)
+        assert kernel.dtype == torch.{dtype}
+        exact = deformable.by_torch(*(each.float() for each in given), shapes)
+        print(float((kernel.float() - exact).abs().max()))
+    """
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    rounding = {"float32": 1e-5, "bfloat16": 2**-8}[dtype]  # of the answer alone: values below 2 are rounded by half of 2^-7 at most
+    assert float(done.stdout) <= rounding
+
+
+@pytest.mark.parametrize("size", [(12, 16), (6, 8), (3, 4), (24, 32), (5, 7)])
+def test_attention_masks_are_those_of_transformers(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    masks = torch.randn(2, 5, 24, 32)
+    resized = torch.nn.functional.interpolate(masks, size=size, mode="bilinear", align_corners=False)
+    theirs = (resized.sigmoid().flatten(2).unsqueeze(1).repeat(1, 8, 1, 1).flatten(0, 1) < 0.5).bool()
+    assert torch.equal(half_precision.outside(masks, size, 8), theirs)
+
+
+def test_bfloat16_answers_as_float32_does_at_sizes_where_rounded_coordinates_would_not() -> None:
+    """By casting alone, the answer was not finite on a CPU, and points were off by a third of a pixel of a coarse map."""
+    image = render(sample_scene(900_000), 384, 384).image
+    pixels = (torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None] / 255 - 0.45) / 0.22
+    logits = []
+    for dtype in ("float32", "bfloat16"):
+        module = weights.load(MODEL, "cpu", dtype)
+        with torch.inference_mode():
+            logits.append(module(pixels.to(module.dtype)).masks_queries_logits.float())
+    assert torch.isfinite(logits[1]).all()
+    assert ((logits[0] > 0) != (logits[1] > 0)).float().mean() < 0.003
+
+
+def test_position_embeddings_are_rounded_once() -> None:
+    module = weights.load(MODEL, "cpu", "bfloat16")
+    for name, part in module.named_modules():
+        if type(part).__name__.endswith("SinePositionEmbedding"):
+            shape = torch.Size((2, 64, 100, 136))
+            exact = type(part).forward(part, shape, torch.device("cpu"), torch.float32)
+            assert torch.equal(part(shape, torch.device("cpu"), torch.bfloat16), exact.to(torch.bfloat16)), name
