@@ -10,7 +10,7 @@ POSTPROCESS_VERSION = 1
 """Raise it when the same logits give other segments than before: it is part of the fingerprint, so stored answers become old."""
 
 HALF_PRECISION_VERSION = 1
-"""Raise it when a model in bfloat16 or float16 gives other logits than before: part of those answers' fingerprint. 1: coordinates in float32."""
+"""Raise it when a model in half precision gives other logits than before: part of its answers' fingerprint. 1: coordinates in float32."""
 
 
 @dataclass(frozen=True)
