@@ -42,6 +42,7 @@ _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
 _LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
 _PULSE_SECONDS = 2.0
 _LOST_SECONDS = 40.0  # less than the minute after which Ray would end this process without a word
+_KNOCKS = (0.5, 1.5)  # seconds between attempts to reach a cluster
 _STOP_SECONDS = 0.5  # of the few that whoever stops a job gives it
 _BLOCK_BYTES = 16 * 1024 * 1024
 _Group = TypeVar("_Group")
@@ -76,6 +77,7 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
 
 
 def _joined(target: str, settings: dict[str, Any]) -> Iterator[dict[str, float]]:
+    _refuse_closed(target)
     try:
         with _muffled():
             ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **settings)
@@ -93,6 +95,32 @@ def _joined(target: str, settings: dict[str, Any]) -> Iterator[dict[str, float]]
         raise
     finally:
         _end(at_once)
+
+
+def _refuse_closed(target: str) -> None:
+    """Look whether anybody listens there: Ray itself would ask for minutes, and take no stop meanwhile.
+
+    Raises:
+        Refused: nobody does.
+    """
+    if target.startswith(("http://", "https://")):
+        raise Refused(
+            f"--ray-address {target}: this is the dashboard's, for `ray job submit --address`; a driver joins at the port of the head's "
+            "control store, such as 10.0.0.1:6379"
+        )
+    host, _, port = target.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # a word of Ray's, such as `auto`
+    for wait in (*_KNOCKS, None):
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+                return
+        except (OSError, OverflowError) as error:
+            if wait is None:
+                raise Refused(
+                    f"--ray-address {target}: no Ray cluster answers there: {getattr(error, 'strerror', None) or error}"
+                ) from None
+            time.sleep(wait)
 
 
 @contextmanager

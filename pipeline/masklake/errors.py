@@ -42,6 +42,12 @@ class Fenced(MasklakeError):
     exit_code = 4
 
 
+class Stalled(MasklakeError):
+    """Nothing happens any more, or nodes that are waited for do not come: the same command may work another time."""
+
+    exit_code = 5
+
+
 class ErrorCode(StrEnum):
     """The stable codes of `error_code` in the table."""
 

@@ -57,7 +57,7 @@ def end_with(
 def _fail(stdout: TextIO, reasons: Sequence[str], code: int, summary: dict[str, Any] | None = None) -> int:
     for reason in reasons:
         say(reason)
-    outcome = {2: "refused", 4: "fenced", 130: "stopped", 143: "stopped"}.get(code, "failed")
+    outcome = {2: "refused", 4: "fenced", 5: "stalled", 130: "stopped", 143: "stopped"}.get(code, "failed")
     print(json.dumps({**(summary or {}), "outcome": outcome, "error": "\n".join(reasons), "exit_code": code}), file=stdout, flush=True)
     return code
 
