@@ -36,6 +36,7 @@ from masklake.demo import MODEL as DEMO
 from masklake.errors import ImageFailure, Refused
 from masklake.inference import checkpoint
 from masklake.inference.families import ALL_TASKS
+from masklake.inference.limits import default_batch
 from masklake.inference.options import Options
 from masklake.inference.preprocess import Size
 from masklake.inference.segmenter import Segment, Segmenter
@@ -118,7 +119,7 @@ def _pictures(segmenter: Segmenter, size: Size, arguments: argparse.Namespace) -
 def _bench(segmenter: Segmenter, pictures: list[Any], arguments: argparse.Namespace) -> Bench:
     """As many pictures as asked for, rounded up to full batches."""
     probe = Bench(segmenter, pictures[:1], tuple(arguments.tasks), 1)
-    batch = arguments.batch or segmenter._default_batch(probe.padded)
+    batch = arguments.batch or default_batch(segmenter.device, probe.padded)
     images = arguments.images or (4 if segmenter.device.type == "cpu" else 8 * batch)
     count = -(-images // batch) * batch
     return Bench(segmenter, [pictures[index % len(pictures)] for index in range(count)], tuple(arguments.tasks), batch)

@@ -48,6 +48,10 @@ class Stalled(MasklakeError):
     exit_code = 5
 
 
+class DeviceLost(MasklakeError):
+    """The GPU answers nothing any more, as after a kernel's illegal access: no image is to blame, and this process can do no more."""
+
+
 class ErrorCode(StrEnum):
     """The stable codes of `error_code` in the table."""
 

@@ -42,6 +42,16 @@ def test_one_actor_per_gpu_where_there_are_gpus() -> None:
     assert choose({"CPU": 32, "GPU": 4}).calls_at_once == 2
 
 
+def test_a_call_of_an_actor_with_a_gpu_fills_batches_and_small_runs_have_small_calls() -> None:
+    def rows_per_call(rows_per_file: int, **settings: Any) -> int:
+        config = RunConfig(input="a", output="b", **settings)
+        return flow.choose_resources(config, {"CPU": 8, "GPU": 1}, group_rows=32, rows_per_file=rows_per_file).rows_per_call
+
+    assert (rows_per_call(1024), rows_per_call(64)) == (256, 64)
+    assert rows_per_call(1024, batch_size=300) == 300
+    assert choose({"CPU": 8, "GPU": 1}, gpus_per_actor=0.5).actors == 2
+
+
 def test_gpus_are_as_asked_for_else_as_this_machine_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def has_gpus(**settings: Any) -> bool:
         return flow.has_gpus(RunConfig(input="a", output="b", **settings))

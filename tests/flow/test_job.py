@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from masklake import cluster, reading
 from masklake.commands import cli
 from masklake.demo.lake import broken_files
 from masklake.segment import flow
 from masklake.segment.settings import RunConfig
+from masklake.segment.stages import Work
 from tests.hostile import CRASHING, crashing_decoder
 from tests.lakes import MODEL, rows_by_image, scene, segment
 
@@ -117,6 +119,36 @@ def test_an_actor_of_two_calls_at_once_gives_the_same_answers(
         return {(row["image_uri"], row["task"]): (row["error_code"], row["segments"]) for row in rows}
 
     assert answers(tmp_path / "masks") == answers(lake / "masks")
+
+
+class LosesItsDevice(flow._SegmentActor):
+    """An actor whose first forward breaks the device's context, in each process as long as the folder `lost` holds fewer than 2 files."""
+
+    def __init__(self, work: Work, threads: float) -> None:
+        super().__init__(work, threads)
+        module, lost = self._segmenter.module, Path(work.table_uri).parent / "lost"
+
+        def broken(**values: Any) -> Any:
+            if len(list(lost.iterdir())) < 2:
+                (lost / str(os.getpid())).touch()
+                raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+            return module(**values)
+
+        self._segmenter.module = broken
+
+
+def test_a_lost_device_ends_its_process_and_another_does_the_work(
+    lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lost").mkdir()
+    monkeypatch.setattr(flow, "_SegmentActor", LosesItsDevice)
+    monkeypatch.setattr(flow, "actors_of", lambda work, resources: 1)
+    code, summary, _ = run(lake, capsys, "--tasks", "panoptic", "--output", str(tmp_path / "masks"))
+    assert code == 0
+    assert (summary["images"], summary["errors"]) == (8 + len(BROKEN), len(BROKEN))  # no image is to blame
+    processes = [int(path.name) for path in (tmp_path / "lost").iterdir()]
+    assert len(processes) == 2
+    assert not any(Path(f"/proc/{process}").exists() for process in processes)
 
 
 def test_the_partitions_mirror_the_lake(lake: Path) -> None:

@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import pickle
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
 from masklake.cluster import batches, cluster, quiet, target_of
-from masklake.errors import Refused
+from masklake.errors import DeviceLost, Refused
 from masklake.segment.digests import DIGESTS
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work, Written, digest_files, load_group, open_segmenter, segment_rows, write_packets
@@ -34,11 +35,13 @@ RETRIES = 20
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _SHARE_ROWS = 1_000_000  # of the table, read by one task: about a second's work, so that the cluster ends together
 _NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
+_LOST_DEVICE = 75  # exit code of an actor's process whose GPU answers no more
+_GPU_ROWS = 256  # of a call: a model of small images takes them in a few batches, one of sizes that keep the aspect fills some at least
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the actor pool is given; `rows_per_call` images go to an actor at a time, in `calls_at_once` threads."""
+    """What the actor pool is given; `rows_per_call` images go to an actor at a time, and `calls_at_once` calls, of which one works."""
 
     actors: int
     cpus_per_actor: float
@@ -93,8 +96,9 @@ def choose_resources(config: RunConfig, cluster_resources: dict[str, float], gro
     for what, flag, each, need, have in wants:
         if need > have + 1e-6:
             raise Refused(f"--actors {actors} and {flag} {each:g} need {need:g} {what}; the cluster has {have:g}: ask for fewer")
-    rows_per_call = max(config.batch_size or 0, min(group_rows, 64))
-    calls_at_once = 2 if gpus_per_actor else 1  # on a GPU, one call's segments are made beside the next one's forward
+    # On a GPU: enough to fill batches, less where the run is small; the next call begins its forward beside this one's last segments.
+    rows_per_call = max(config.batch_size or 0, min(rows_per_file, _GPU_ROWS) if gpus_per_actor else min(group_rows, 64))
+    calls_at_once = 2 if gpus_per_actor else 1
     return Resources(actors, cpus_per_actor, gpus_per_actor, rows_per_call, calls_at_once, max(1, round(rows_per_file / rows_per_call)))
 
 
@@ -242,4 +246,8 @@ class _SegmentActor:
         self._segmenter = open_segmenter(work, threads=max(1, int(threads)))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.table({"packet": [segment_rows(self._work, self._segmenter, batch)]})
+        try:
+            return pa.table({"packet": [segment_rows(self._work, self._segmenter, batch)]})
+        except DeviceLost as error:  # Ray retries the call in a new process, `RETRIES` times, as it does when a node is lost
+            print(f"masklake: {error}; process {os.getpid()} ends, for Ray to start another", file=sys.stderr, flush=True)
+            os._exit(_LOST_DEVICE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from masklake.errors import ErrorCode, ImageFailure, Refused
+from masklake.errors import DeviceLost, ErrorCode, ImageFailure, Refused
 from masklake.inference import postprocess
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.geometry import Geometry
+from masklake.inference.limits import default_batch
+from masklake.inference.model_input import PixelValues
 from masklake.inference.preprocess import Frame, ResizePlan
 from masklake.inference.segmenter import ModelInput, Segmenter
 from masklake.inference.segments import Segment, Settings
@@ -106,10 +109,8 @@ def test_images_are_batched_by_padded_shape_and_batches_are_full() -> None:
 def test_padding_is_zero_after_normalisation_or_black() -> None:
     image = picture(0, (3, 5)).pixels
     for black, expected in ((False, 0.0), (True, -1.0)):
-        opened = open_fake(FakeModel(), frame=Frame(divisor=4, black=black))
-        opened.description = describe(Frame(divisor=4, black=black))
-        opened._mean, opened._std = torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.5)
-        values = opened.pixel_values([image], (4, 8))
+        plan = ResizePlan("keep", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        values = PixelValues(plan, Frame(divisor=4, black=black), torch.device("cpu"), torch.float32)([image], (4, 8))
         assert torch.equal(values[0, :, :3, :5], (torch.from_numpy(image).permute(2, 0, 1) / 255 - 0.5) / 0.5)
         assert (values[0, :, 3:] == expected).all()
         assert (values[0, :, :, 5:] == expected).all()
@@ -194,6 +195,137 @@ def test_several_callers_share_a_model_one_batch_at_a_time() -> None:
     with ThreadPoolExecutor(4) as callers:
         assert list(callers.map(shared.segment, calls)) == expected
     assert most == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory"),  # of pinning memory
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        ),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.07 GB)"),
+    ],
+    ids=lambda error: str(error)[:30],
+)
+def test_memory_that_runs_out_halves_the_batch_whatever_says_it(error: Exception) -> None:
+    class Small(FakeModel):
+        def __call__(self, pixel_values: torch.Tensor) -> Any:
+            if len(pixel_values) > 3:
+                raise error
+            return super().__call__(pixel_values)
+
+    model = Small()
+    assert codes(open_fake(model).segment([picture(seed) for seed in range(6)])) == ["ok"] * 6
+    assert [shape[0] for shape in model.shapes] == [3, 3]
+
+
+@pytest.mark.parametrize("stage", ["forward", "post-processing"])
+def test_a_lost_device_is_nobodys_fault(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ...")
+
+    opened = open_fake(FakeModel())
+    if stage == "forward":
+        opened.module = fail
+    else:
+        monkeypatch.setattr(postprocess, "semantic_from_map", fail)
+    for _ in range(2):  # whoever calls next is told as much
+        with pytest.raises(DeviceLost, match=r"^the device was lost: CUDA error: an illegal memory access was encountered$"):
+            opened.segment([picture(0), picture(1)])
+
+
+@dataclass
+class Steps:
+    """What a Segmenter as on a GPU does, in its order."""
+
+    done: list[str] = field(default_factory=list)
+
+    def watch(self, model: FakeModel, monkeypatch: pytest.MonkeyPatch, batch_size: int = 2) -> Segmenter:
+        opened, real = open_fake(model, batch_size), postprocess.semantic_from_map
+        opened.dtype, opened._ahead = torch.bfloat16, True
+
+        def forward(pixel_values: torch.Tensor) -> Any:
+            self.done.append(f"forward of {len(pixel_values)}")
+            return model(pixel_values)
+
+        def segments(logits: torch.Tensor, geometry: Geometry, settings: Settings) -> list[Segment]:
+            self.done.append("segments")
+            return real(logits, geometry, settings)
+
+        opened.module = forward
+        monkeypatch.setattr(postprocess, "semantic_from_map", segments)
+        return opened
+
+
+def test_on_a_gpu_the_next_forward_begins_before_segments_are_made_and_no_batch_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = Steps()
+    inputs = [picture(seed) for seed in range(5)]
+    assert steps.watch(FakeModel(), monkeypatch).segment(inputs) == open_fake(FakeModel()).segment(inputs)
+    pair = ["segments", "segments"]
+    assert steps.done[:8] == ["forward of 2", "forward of 2", *pair, "forward of 1", *pair, "segments"]
+
+
+def test_a_callers_last_segments_are_made_beside_the_next_callers_first_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, calls = Steps(), [[picture(seed), picture(seed + 1)] for seed in (0, 2, 4)]
+    expected = [open_fake(FakeModel()).segment(call) for call in calls]
+    opened = steps.watch(FakeModel(), monkeypatch)
+    steps.done.clear()
+    opened._turn.acquire()
+    with ThreadPoolExecutor(3) as callers:
+        answers = callers.map(opened.segment, calls)
+        while len(opened._calls) < 3:
+            time.sleep(0.001)
+        opened._turn.release()
+        assert list(answers) == expected
+    pair = ["segments", "segments"]
+    assert steps.done == ["forward of 2", "forward of 2", *pair, "forward of 2", *pair, *pair]
+
+
+def test_an_image_without_memory_beside_another_batch_is_tried_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, model = Steps(), FakeModel()
+    opened = steps.watch(model, monkeypatch, batch_size=1)
+    begun = 0
+
+    def crowded(pixel_values: torch.Tensor) -> Any:
+        nonlocal begun
+        begun += 1
+        if begun - steps.done.count("segments") > 2:  # two batches at once, and the one that failed
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return model(pixel_values)
+
+    opened.module = crowded
+    model.capacity = 1
+    assert codes(opened.segment([picture(seed) for seed in range(4)])) == ["ok"] * 4
+
+
+def test_logits_are_let_go_before_the_next_forward_where_none_is_begun_early() -> None:
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    class Watched(FakeModel):
+        def __call__(self, pixel_values: torch.Tensor) -> Any:
+            assert not any(logits() is not None for logits in kept)
+            answer = super().__call__(pixel_values)
+            kept.append(weakref.ref(answer.logits))
+            return answer
+
+    assert codes(open_fake(Watched(), batch_size=2).segment([picture(seed) for seed in range(6)])) == ["ok"] * 6
+    assert len(kept) == 3
+
+
+def test_a_limit_counts_what_torch_holds_unused_and_so_stays_for_the_next_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    gigabyte, device = 1 << 30, torch.device("cuda")
+    total, model, cached = 80 * gigabyte, 2 * gigabyte, 50 * gigabyte
+    for reserved in (model, model + cached):  # before the first batch, and after many
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, reserved=reserved: (total - reserved, total))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _, reserved=reserved: reserved)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: model)
+        assert default_batch(device, (800, 1088)) == 8  # 78 GiB * 0.6 / (800 * 1088 * 4096 bytes) = 14.1
+        assert default_batch(device, (384, 384)) == 32
+    assert default_batch(torch.device("cpu"), (384, 384)) == 1
 
 
 class Brightness(torch.nn.Module):
