@@ -7,12 +7,14 @@ back run boundaries and a few sums, never masks.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from masklake.inference.geometry import Axis, Geometry, Ints, Taps
+from masklake.inference.geometry import Axis, Geometry, Ints
 from masklake.inference.instance import Pairs, segments_of
 from masklake.inference.panoptic import Kept, OwnAreas, from_code_runs, logit
 from masklake.inference.rle import Encoded, Runs, encode_runs
@@ -91,37 +93,67 @@ def semantic_dense(codes: torch.Tensor, confidences: torch.Tensor, axes: tuple[A
 
 def to_padded(logits: torch.Tensor, axes: tuple[Axis, Axis]) -> torch.Tensor:
     """Logits [K, h, w] at the pixels of the resized image [K, rh, rw]."""
-    return _resize(logits, axes[0].padded_taps, axes[1].padded_taps)
+    return _resize(logits, *(on_device(axis, True, logits.device) for axis in axes))
+
+
+@dataclass(frozen=True)
+class DeviceTaps:
+    """`Taps` where the maps are: `index` int64 and `weight` float32, [taps, n]."""
+
+    index: torch.Tensor
+    weight: torch.Tensor
+
+    def part(self, outputs: slice) -> DeviceTaps:
+        return DeviceTaps(self.index[:, outputs], self.weight[:, outputs])
+
+
+def on_device(axis: Axis, padded: bool, device: torch.device) -> DeviceTaps:
+    """The axis' `padded_taps` or `pixel_taps`; copied once, since a copy to a device waits for all that is queued there."""
+    taps = _copied(axis, padded, device)
+    if device.type == "cuda":  # another stream than the one that copied them may still read them when they leave the cache
+        taps.index.record_stream(torch.cuda.current_stream(device))
+        taps.weight.record_stream(torch.cuda.current_stream(device))
+    return taps
+
+
+@lru_cache(maxsize=1024)
+def _copied(axis: Axis, padded: bool, device: torch.device) -> DeviceTaps:
+    taps = axis.padded_taps if padded else axis.pixel_taps
+    index, weight = (torch.from_numpy(np.ascontiguousarray(part.T)).to(device) for part in (taps.index, taps.weight))
+    return DeviceTaps(index, weight)
+
+
+def strip_sizes(maps: torch.Tensor, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the pixels that are worked at together."""
+    pixels = max(1, (_CPU_VALUES if maps.device.type == "cpu" else _DEVICE_VALUES) // max(1, len(maps)))
+    wide = min(width, pixels)
+    return min(height, max(1, pixels // wide)), wide
 
 
 def _strips(maps: torch.Tensor, axes: tuple[Axis, Axis], padded: bool = False) -> Iterator[tuple[slice, slice, torch.Tensor]]:
     """Maps [q, hm, wm] at the original pixels (`padded`: those of the resized image), as (rows, columns, values [q, rows, columns])."""
-    rows, columns = (axis.padded_taps if padded else axis.pixel_taps for axis in axes)
-    height, width = len(rows.index), len(columns.index)
-    pixels = max(1, (_CPU_VALUES if maps.device.type == "cpu" else _DEVICE_VALUES) // max(1, len(maps)))
-    wide = min(width, pixels)
-    high = min(height, max(1, pixels // wide))
+    rows, columns = (on_device(axis, padded, maps.device) for axis in axes)
+    height, width = rows.index.shape[1], columns.index.shape[1]
+    high, wide = strip_sizes(maps, height, width)
     for left in range(0, width, wide):
         some_columns = slice(left, min(left + wide, width))
         for top in range(0, height, high):
             some_rows = slice(top, min(top + high, height))
-            yield some_rows, some_columns, _resize(maps, _part(rows, some_rows), _part(columns, some_columns))
+            yield some_rows, some_columns, _resize(maps, rows.part(some_rows), columns.part(some_columns))
 
 
-def _part(taps: Taps, outputs: slice) -> Taps:
-    return Taps(taps.index[outputs], taps.weight[outputs])
-
-
-def _resize(maps: torch.Tensor, rows: Taps, columns: Taps) -> torch.Tensor:
+def _resize(maps: torch.Tensor, rows: DeviceTaps, columns: DeviceTaps) -> torch.Tensor:
     return _apply(_apply(maps, rows, 1), columns, 2)
 
 
-def _apply(maps: torch.Tensor, taps: Taps, dim: int) -> torch.Tensor:
-    index, weight = torch.from_numpy(taps.index).to(maps.device), torch.from_numpy(taps.weight).to(maps.device)
+def _apply(maps: torch.Tensor, taps: DeviceTaps, dim: int) -> torch.Tensor:
+    """Products are rounded before they are summed, on every device alike."""
     shape = (-1, 1) if dim == 1 else (-1,)
-    out = maps.index_select(dim, index[:, 0]).mul_(weight[:, 0].reshape(shape))
-    for tap in range(1, index.shape[1]):
-        out.addcmul_(maps.index_select(dim, index[:, tap]), weight[:, tap].reshape(shape))
+    out: torch.Tensor | None = None
+    for index, weight in zip(taps.index, taps.weight, strict=True):
+        part = maps.index_select(dim, index).mul_(weight.reshape(shape))
+        out = part if out is None else out.add_(part)
+    assert out is not None, "an axis has a tap"
     return out
 
 
