@@ -41,7 +41,12 @@ def best_pairs(class_logits: NDArray[np.float64], settings: Settings) -> Pairs:
 
     `class_logits` [Q, K + 1]; equal probabilities in the order of queries, then classes.
     """
-    probability = softmax(class_logits)[:, :-1]
+    return best_of(softmax(class_logits), settings)
+
+
+def best_of(probabilities: NDArray[np.float64], settings: Settings) -> Pairs:
+    """The same from probabilities [Q, K + 1]."""
+    probability = probabilities[:, :-1]
     flat = probability.reshape(-1)
     count = min(settings.max_instances, flat.size)
     if count < flat.size:

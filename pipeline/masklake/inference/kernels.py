@@ -99,7 +99,8 @@ def panoptic_codes(
     v2 = _load_tap(column_weight, x, 2, width, inside, COLUMN_TAPS)
     least = tl.full([BLOCK], float("inf"), tl.float32)
     code = tl.zeros([BLOCK], tl.int32)
-    for query in range(count):
+    query = 0
+    while query < count:  # the interpreter cannot count to a tensor
         source = maps + (first + query) * map_size
         value = _value(source, r0, r1, r2, u0, u1, u2, c0, c1, c2, v0, v1, v2, inside, ROW_TAPS, COLUMN_TAPS)
         reached = ((value >= threshold) & inside).to(tl.int32)
@@ -108,6 +109,7 @@ def panoptic_codes(
         better = (here < least) | (query == 0)
         least = tl.where(better, here, least)
         code = tl.where(better, 2 * query + reached, code)
+        query += 1
     tl.store(codes + out + pixel, code.to(codes.dtype.element_ty), mask=inside)
 
 
@@ -137,12 +139,14 @@ def leading_codes(
     v2 = _load_tap(column_weight, x, 2, width, inside, COLUMN_TAPS)
     most = tl.full([BLOCK], float("-inf"), tl.float32)
     code = tl.zeros([BLOCK], tl.int32)
-    for label in range(count):
+    label = 0
+    while label < count:  # the interpreter cannot count to a tensor
         source = maps + (first + label) * map_size
         value = _value(source, r0, r1, r2, u0, u1, u2, c0, c1, c2, v0, v1, v2, inside, ROW_TAPS, COLUMN_TAPS)
         better = value > most
         most = tl.where(better, value, most)
         code = tl.where(better, label, code)
+        label += 1
     tl.store(codes + out + pixel, code.to(codes.dtype.element_ty), mask=inside)
 
 
@@ -174,13 +178,15 @@ def instance_bits(
     v1 = _load_tap(column_weight, x, 1, width, inside, COLUMN_TAPS)
     v2 = _load_tap(column_weight, x, 2, width, inside, COLUMN_TAPS)
     word = tl.zeros([BLOCK], tl.int32)
-    for query in range(count):
+    query = 0
+    while query < count:  # the interpreter cannot count to a tensor
         source = maps + (first + query) * map_size
         value = _value(source, r0, r1, r2, u0, u1, u2, c0, c1, c2, v0, v1, v2, inside, ROW_TAPS, COLUMN_TAPS)
         is_mask = (value > 0) & inside
         word = word | (is_mask.to(tl.int32) << query)
         units = tl.where(is_mask, _sigmoid(value) * 16777216.0, 0.0)
         tl.atomic_add(sums + first + query, tl.sum(units.to(tl.int64)))
+        query += 1
     tl.store(words + out + pixel, word, mask=inside)
 
 

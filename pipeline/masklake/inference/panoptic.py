@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from masklake.inference.cells import Band, Grid, block_sums, knot_bands, wanted_maps
 from masklake.inference.geometry import Floats, Geometry, Ints
-from masklake.inference.rle import encode_id_runs, id_runs
+from masklake.inference.rle import Encoded, encode_id_runs, id_runs
 from masklake.inference.segments import Segment, Settings
 
 
@@ -32,10 +32,14 @@ class Kept:
 
 def kept_queries(class_logits: NDArray[np.float64], settings: Settings) -> Kept:
     """Queries whose best class is not "no object" and more probable than the object threshold; `class_logits` [Q, K + 1]."""
-    probability = softmax(class_logits)
+    return kept_of(softmax(class_logits), settings)
+
+
+def kept_of(probability: NDArray[np.float64], settings: Settings) -> Kept:
+    """The same from probabilities [Q, K + 1]."""
     label = probability.argmax(axis=1)
     score = probability.max(axis=1)
-    query = np.flatnonzero((label < class_logits.shape[1] - 1) & (score > settings.object_threshold))
+    query = np.flatnonzero((label < probability.shape[1] - 1) & (score > settings.object_threshold))
     return Kept(query, label[query], score[query])
 
 
@@ -90,6 +94,21 @@ def from_code_runs(
     starts, codes = runs
     lengths = np.diff(starts, append=size[0] * size[1])
     won = np.bincount(codes, weights=lengths, minlength=2 * len(kept.query)).astype(np.int64).reshape(-1, 2)
+    order = segment_order(won, kept, settings, areas)
+    return segments_in(order, kept, encode_id_runs(starts, order.ids[codes], len(order.first), size), settings)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which segments there are: `first` query and `score` of each, in order; `ids` [2 n] uint16: the segment of a code, 0 for none."""
+
+    first: list[int]
+    score: list[float]
+    ids: NDArray[np.uint16]
+
+
+def segment_order(won: Ints, kept: Kept, settings: Settings, areas: OwnAreas) -> Order:
+    """Which segments there are, when the kept queries won the pixels `won` [n, 2], below and above the mask threshold."""
     counted = _large_enough(won, areas, settings.overlap_threshold)
     groups: dict[int, list[int]] = {}  # the first query of a segment -> all of them
     stuff: dict[int, int] = {}
@@ -102,20 +121,24 @@ def from_code_runs(
     ids = np.zeros(2 * len(kept.query), np.uint16)
     for segment_id, first in enumerate(ordered, 1):
         ids[2 * np.array(groups[first]) + 1] = segment_id
-    encoded = encode_id_runs(starts, ids[codes], len(ordered), size)
+    return Order(ordered, [score[first] for first in ordered], ids)
+
+
+def segments_in(order: Order, kept: Kept, masks: list[Encoded], settings: Settings) -> list[Segment]:
+    """Segments with their masks, both in order."""
     return [
         Segment(
             segment_id,
             label_id := int(kept.label[first]),
             settings.labels[label_id],
             settings.is_thing(label_id),
-            score[first],
+            score,
             mask.area,
             mask.bbox,
             mask.counts,
-            score[first],
+            score,
         )
-        for segment_id, (first, mask) in enumerate(zip(ordered, encoded, strict=True), 1)
+        for segment_id, (first, score, mask) in enumerate(zip(order.first, order.score, masks, strict=True), 1)
     ]
 
 

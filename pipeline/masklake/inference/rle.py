@@ -75,10 +75,13 @@ def encode_id_runs(starts: Ints, values: NDArray[Any], count: int, size: tuple[i
     return encode_runs(Runs(values[taken] - 1, starts[taken], ends[taken]), count, size)
 
 
-def encode_runs(runs: Runs, count: int, size: tuple[int, int]) -> list[Encoded]:
-    """Encode segments 0..`count`-1 of an image of `size` (height, width) from their runs; a segment may have none."""
-    order = np.argsort(runs.segment, kind="stable")
+def encode_runs(runs: Runs, count: int, size: tuple[int | Ints, int | Ints]) -> list[Encoded]:
+    """Encode segments 0..`count`-1 from their runs; a segment may have none. `size`: (height, width) of the image, or [count] each, of
+    the image that each segment lies in."""
+    short = np.uint16 if count <= 1 << 16 else np.int64  # numpy sorts 16 bits by radix
+    order = np.argsort(runs.segment.astype(short), kind="stable")
     segment, start, end = runs.segment[order].astype(np.int64), runs.start[order], runs.end[order]
+    height = size[0] if isinstance(size[0], int) else size[0][segment]
     per_segment = np.bincount(segment, minlength=count)
     last = np.cumsum(per_segment)  # exclusive index of each segment's last run
     strings = _counts_strings(segment, start, end, (per_segment, last), size[0] * size[1])
@@ -87,14 +90,14 @@ def encode_runs(runs: Runs, count: int, size: tuple[int, int]) -> list[Encoded]:
     areas, boxes = np.zeros(count, np.int64), np.zeros((count, 4), np.int64)
     if present.size:
         areas[present] = np.add.reduceat(end - start, first)
-        boxes[present] = _boxes(start, end, first, last[present] - 1, size[0])
+        boxes[present] = _boxes(start, end, first, last[present] - 1, height)
     return [
         Encoded(counts, area, (box[0], box[1], box[2], box[3]))
         for counts, area, box in zip(strings, areas.tolist(), boxes.tolist(), strict=True)
     ]
 
 
-def _counts_strings(segment: Ints, start: Ints, end: Ints, shares: tuple[Ints, Ints], pixels: int) -> list[bytes]:
+def _counts_strings(segment: Ints, start: Ints, end: Ints, shares: tuple[Ints, Ints], pixels: int | Ints) -> list[bytes]:
     """The compressed strings of all segments. A segment of r runs has 2 r + 1 slots here; its last one, the zeros after its last
     run, is left out of the string where there are none."""
     per_segment, last = shares
@@ -110,7 +113,7 @@ def _counts_strings(segment: Ints, start: Ints, end: Ints, shares: tuple[Ints, I
     values[slot + 1] = ones
     values[slot[1:] + 1] -= np.where(rank[1:] > 0, ones[:-1], 0)
     tail_slot = 2 * last + np.arange(count)
-    tail = np.full(count, pixels, np.int64)
+    tail = np.zeros(count, np.int64) + pixels
     some = per_segment > 0
     tail[some] -= end[last[some] - 1]
     absent = some & (tail == 0)
@@ -145,7 +148,7 @@ def _strings(values: Ints, tail_slot: Ints, absent: Bools) -> list[bytes]:
     return [written[a:b] for a, b in pairwise(cuts)]
 
 
-def _boxes(start: Ints, end: Ints, first: Ints, last: Ints, height: int) -> Ints:
+def _boxes(start: Ints, end: Ints, first: Ints, last: Ints, height: int | Ints) -> Ints:
     """Bounding boxes [n, 4] of segments whose runs lie at `first`..`last` (inclusive)."""
     left, right = start // height, (end - 1) // height
     spans = left != right  # a run over a column's end holds the bottom of one column and the top of the next

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from masklake.errors import DeviceLost, ErrorCode, ImageFailure, Refused, first_line
-from masklake.inference import checkpoint, postprocess, preprocess
+from masklake.inference import batched, checkpoint, postprocess, preprocess
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.devices import chosen_device
 from masklake.inference.families import FAMILIES, Answer, ClassMap, Queries
@@ -184,9 +184,13 @@ class Segmenter:
                 call.answers[index] = dict.fromkeys(call.inputs[index].tasks, outcome)
             return True
         with self._aside(outcome.ready):
+            together = self._together(outcome.answers, [call.inputs[index] for index in members])
             for row, index in enumerate(members):
                 item = call.inputs[index]
-                call.answers[index] = {task: self._answer(outcome.answers[task], row, item, task) for task in item.tasks}
+                call.answers[index] = {
+                    task: together[row, task] if (row, task) in together else self._answer(outcome.answers[task], row, item, task)
+                    for task in item.tasks
+                }
         return True
 
     @contextmanager
@@ -290,6 +294,26 @@ class Segmenter:
         """
         return full if self.dtype == torch.float32 or self.compiled else count
 
+    def _together(self, answers: dict[str, Answer], items: Sequence[ModelInput]) -> dict[tuple[int, str], list[Segment]]:
+        """What can be answered for all images of a batch at once, by row and task; `_answer` says what is wrong with the others."""
+        if self.device.type != "cuda" or self.description.postprocess == "hf":
+            return {}
+        found = {}
+        for task, answer in answers.items():
+            rows = [row for row, item in enumerate(items) if task in item.tasks]
+            if isinstance(answer, ClassMap) or not rows:
+                continue
+            part = slice(len(rows)) if len(rows) == rows[-1] + 1 else rows
+            geometries = [self._geometry(items[row]) for row in rows]
+            logits = batched.Logits(answer.class_logits[part], answer.mask_logits[part], geometries)
+            segments = batched.answered_together(task, logits, self.description.settings) or []
+            found.update({(row, task): those for row, those in zip(rows, segments, strict=False) if isinstance(those, list)})
+        return found
+
+    def _geometry(self, item: ModelInput) -> Geometry:
+        resized = (item.pixels.shape[0], item.pixels.shape[1])
+        return Geometry(self.description.frame.padded(resized), resized, item.size)
+
     def _answer(self, answer: Answer, row: int, item: ModelInput, task: str) -> list[Segment] | ImageFailure:
         try:
             try:
@@ -309,12 +333,11 @@ class Segmenter:
             return ImageFailure(ErrorCode.MODEL_FAILED, f"post-processing: {type(error).__name__}: {first_line(error)}")
 
     def _segments(self, answer: Answer, row: int, item: ModelInput, task: str) -> list[Segment]:
-        resized = (item.pixels.shape[0], item.pixels.shape[1])
         if self.description.postprocess == "hf":
             from masklake.inference import hf_postprocess
 
             return hf_postprocess.segments(self.description, answer, row, task, item.size)
-        geometry = Geometry(self.description.frame.padded(resized), resized, item.size)
+        geometry = self._geometry(item)
         settings = self.description.settings
         if isinstance(answer, ClassMap):
             return postprocess.semantic_from_map(answer.logits[row], geometry, settings)

@@ -13,6 +13,7 @@ for mask classification, and the softmax probability for per-pixel models.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from masklake.inference.cells import Grid, knot_bands, wanted_maps
 from masklake.inference.geometry import Axis, Floats, Geometry, Ints
 from masklake.inference.instance import sigmoid
 from masklake.inference.panoptic import code_type
-from masklake.inference.rle import encode_id_runs, id_runs
+from masklake.inference.rle import Encoded, encode_id_runs, id_runs
 from masklake.inference.segments import Segment, Settings
 
 _SAMPLES = 4096  # padded pixels evaluated together, for all queries and classes
@@ -106,37 +107,57 @@ def segments_of(
     starts, values = runs
     size = (axes[0].original, axes[1].original)
     labels, first = np.unique(values, return_index=True)
-    score = _scores(points, labels.astype(np.int64), starts[first], confidence, axes)
-    order = np.lexsort((labels, -score))
+    labels = labels.astype(np.int64)
+    at = scored_points(points, labels, starts[first], axes)
+    order = segment_order(labels, at[2], confidence(*at))
     ids = np.zeros(int(labels.max()) + 1, np.uint16)
-    ids[labels[order]] = np.arange(1, len(order) + 1)
-    encoded = encode_id_runs(starts, ids[values], len(order), size)
+    ids[order.label] = np.arange(1, len(order.label) + 1)
+    return segments_in(order, encode_id_runs(starts, ids[values], len(order.label), size), settings)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which segments there are, in order."""
+
+    label: list[int]
+    score: list[float]
+
+
+def segment_order(labels: Ints, all_labels: Ints, confidences: NDArray[np.floating[Any]]) -> Order:
+    """Segments of `labels` with their scores, from the `confidences` of `all_labels` at scored points."""
+    total = np.bincount(all_labels, weights=confidences)
+    score = total[labels] / np.bincount(all_labels)[labels]
+    order = np.lexsort((labels, -score))
+    return Order(labels[order].tolist(), score[order].tolist())
+
+
+def segments_in(order: Order, masks: list[Encoded], settings: Settings) -> list[Segment]:
+    """Segments with their masks, both in order."""
     return [
         Segment(
             segment_id,
-            label_id := int(labels[index]),
-            settings.labels[label_id],
-            settings.is_thing(label_id),
-            float(score[index]),
+            label,
+            settings.labels[label],
+            settings.is_thing(label),
+            score,
             mask.area,
             mask.bbox,
             mask.counts,
         )
-        for segment_id, (index, mask) in enumerate(zip(order.tolist(), encoded, strict=True), 1)
+        for segment_id, (label, score, mask) in enumerate(zip(order.label, order.score, masks, strict=True), 1)
     ]
 
 
-def _scores(points: NDArray[Any], labels: Ints, first: Ints, confidence: Confidence, axes: tuple[Axis, Axis]) -> NDArray[np.float64]:
-    """Score of each of `labels`, whose first pixels in the column-major map are `first`; `points`: classes at the coarse points."""
+def scored_points(points: NDArray[Any], labels: Ints, first: Ints, axes: tuple[Axis, Axis]) -> tuple[Ints, Ints, Ints]:
+    """Row, column and class of the coarse points that scores are means over: all `points` [n, m], which hold classes, row by row; then
+    one for each of `labels` that has none, at its first pixel in the column-major map, `first`."""
     label = points.astype(np.int64)
     row, column = (index.reshape(-1) for index in np.meshgrid(*(axis.coarse_points[0] for axis in axes), indexing="ij"))
     missing = ~np.isin(labels, label)
     x, y = np.divmod(first[missing], axes[0].original)
     row = np.concatenate((row, axes[0].coarse_of(y)))
     column = np.concatenate((column, axes[1].coarse_of(x)))
-    all_labels = np.concatenate((label.reshape(-1), labels[missing]))
-    total = np.bincount(all_labels, weights=confidence(row, column, all_labels))
-    return total[labels] / np.bincount(all_labels)[labels]
+    return row, column, np.concatenate((label.reshape(-1), labels[missing]))
 
 
 def _sample(values: Floats, axes: tuple[Axis, Axis], row: Ints, column: Ints) -> Floats:
