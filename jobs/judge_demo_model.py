@@ -1,6 +1,6 @@
 """Panoptic quality of a checkpoint on the 500 held-out scenes: photograph-like sizes, stored as JPEG, judged at their original size.
 
-python -m jobs.judge_demo_model --model pipeline/masklake/demo/model
+python -m jobs.judge_demo_model --model pipeline/masklake/demo/model --output jobs/benchmarks/results/judge.json
 """
 
 from __future__ import annotations
@@ -38,7 +38,14 @@ def main(argv: list[str] | None = None) -> int:
                 raise SystemExit(f"the model failed: {segments}")
             total += _compare(segments, scene)
         print(f"{min(first + _BATCH, arguments.scenes)}/{arguments.scenes} scenes", end="\r", file=sys.stderr)
-    _tell(total.result(THING_LABEL_IDS), arguments.scenes)
+    quality = total.result(THING_LABEL_IDS)
+    _tell(quality)
+    result = {"scenes": arguments.scenes, "dtype": arguments.dtype, **_figures(quality)}
+    result |= {"things": _figures(quality.things), "stuff": _figures(quality.stuff)}
+    result["classes"] = {LABELS[label_id]: _figures(figures) for label_id, figures in quality.per_class.items()}
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
     return 0
 
 
@@ -54,7 +61,11 @@ def _compare(segments: list[Segment], scene: Rendered) -> PanopticStats:
     return panoptic.compare(ids, labels, scene.ids, dict(enumerate(scene.label_ids, 1)))
 
 
-def _tell(quality: panoptic.PanopticQuality, scenes: int) -> None:
+def _figures(quality: panoptic.PanopticQuality | panoptic.Quality) -> dict[str, float]:
+    return {"pq": quality.pq, "sq": quality.sq, "rq": quality.rq}
+
+
+def _tell(quality: panoptic.PanopticQuality) -> None:
     print(f"{'':<10}{'PQ':>8}{'SQ':>8}{'RQ':>8}")
     rows: list[tuple[str, panoptic.PanopticQuality | panoptic.Quality]] = [
         ("all", quality),
@@ -64,7 +75,6 @@ def _tell(quality: panoptic.PanopticQuality, scenes: int) -> None:
     rows += [(LABELS[label_id], figures) for label_id, figures in quality.per_class.items()]
     for name, figures in rows:
         print(f"{name:<10}{figures.pq:>8.4f}{figures.sq:>8.4f}{figures.rq:>8.4f}")
-    print(json.dumps({"scenes": scenes, "pq": quality.pq, "sq": quality.sq, "rq": quality.rq}))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenes", type=int, default=len(HELD_OUT), help="how many of the held-out scenes (default: all %(default)s)")
     precisions = ("auto", "float32", "bfloat16", "float16")
     parser.add_argument("--dtype", default="auto", choices=precisions, help="default: bfloat16 on a GPU, float32 on a CPU")
+    parser.add_argument("--output", type=Path, help="also write the JSON here")
     return parser
 
 

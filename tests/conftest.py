@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+# Read when torch and numpy are imported. Several tests run at once, on tiny models: with threads for every core they wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from masklake.demo.seaweedfs import SeaweedFS
 
 
