@@ -1,0 +1,134 @@
+"""Figures in the documents, from the files that programs wrote.
+
+A figure in a sentence or a cell is followed by a comment with its file in `results/` and its place in it, a JSON pointer (RFC 6901), and
+what it is multiplied by where it is not 1; its form (decimals, commas, a sign) is that of the figure in the document:
+
+    **0.897**<!-- judge.json#/pq -->, in 0.24 %<!-- precisions.json#/panoptic/share x100 -->
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and is made by the function of that name here, listed in `TABLES`.
+
+    python -m jobs.benchmarks.tables            # write all of them anew
+    python -m jobs.benchmarks.tables --check    # or say which are not what their file says, exit code 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+DOCUMENTS = tuple(
+    ROOT / name
+    for name in (
+        *("README.md", "jobs/README.md", "jobs/benchmarks/README.md", "pipeline/README.md", "pipeline/masklake/demo/model/README.md"),
+        *("infra/README.md", "tests/README.md"),
+    )
+)
+FIGURE = re.compile(
+    r"(?P<figure>[+-]?\d[\d,]*(?:\.\d+)?)(?P<unit>[*`%\w ]{0,8})<!-- (?P<file>[\w.-]+\.json)#(?P<pointer>/\S+)(?: x(?P<factor>\S+))? -->"
+)
+_TABLE = re.compile(r"(?P<head><!-- table: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the figures of all documents anew, or with `--check` say which are stale."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.benchmarks.tables", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where a document is not what its files say")
+    check = parser.parse_args(argv).check
+    stale = False
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        fresh = rewritten(text, RESULTS)
+        if fresh != text:
+            stale = True
+            print(path.relative_to(ROOT), *differences(text, fresh), sep="\n  ", file=sys.stderr)
+            if not check:
+                path.write_text(fresh, encoding="utf-8")
+    return int(stale and check)
+
+
+def rewritten(text: str, results: Path) -> str:
+    """The document with the figures and tables of the files in `results`.
+
+    Raises:
+        OSError: there is no such file.
+        LookupError: the file has nothing in that place, or there is no such table.
+    """
+    text = FIGURE.sub(partial(_figure, results=results), text)
+    return _TABLE.sub(lambda found: found["head"] + "".join(f"{line}\n" for line in TABLES[found["name"]](results)) + found["end"], text)
+
+
+def differences(old: str, new: str) -> list[str]:
+    """The lines that go, behind a `-`, and those that come, behind a `+`."""
+    found = list(difflib.unified_diff(old.splitlines(), new.splitlines(), n=0, lineterm=""))
+    return [line for line in found[2:] if not line.startswith("@@")]
+
+
+def value(results: Path, file: str, pointer: str) -> Any:
+    """What a JSON file holds at a pointer (RFC 6901).
+
+    Raises:
+        OSError: there is no such file.
+        LookupError: it has nothing there.
+    """
+    found = json.loads((results / file).read_text(encoding="utf-8"))
+    for part in pointer.removeprefix("/").split("/"):
+        name = part.replace("~1", "/").replace("~0", "~")
+        try:
+            found = found[int(name)] if isinstance(found, list) else found[name]
+        except (LookupError, ValueError, TypeError):
+            raise LookupError(f"{file} has nothing at {pointer}") from None
+    return found
+
+
+def like(shown: str, number: float) -> str:
+    """The number in the form of the one that is shown: its decimals, commas between thousands, a sign before it.
+
+    >>> like("1,234.50", 98765.4321), like("+4", 17.2), like("12", 3.6)
+    ('98,765.43', '+17', '4')
+    """
+    decimals = len(shown.partition(".")[2])
+    return f"{number:{'+' if shown[0] == '+' else ''}{',' if ',' in shown or number >= 10_000 else ''}.{decimals}f}"
+
+
+def _figure(found: re.Match[str], results: Path) -> str:
+    number = float(value(results, found["file"], found["pointer"])) * float(found["factor"] or 1)
+    return like(found["figure"], number) + found[0][len(found["figure"]) :]
+
+
+def rows(*cells: Sequence[object]) -> list[str]:
+    """A Markdown table: the first are its headings."""
+    lines = [f"| {' | '.join(map(str, each))} |".replace("|  |", "| |") for each in cells]
+    return [lines[0], "|" + "---|" * len(cells[0]), *lines[1:]]
+
+
+def _evaluation(results: Path) -> list[str]:
+    scores, images = value(results, "demo-evaluation.json", "/scores"), value(results, "demo-evaluation.json", "/images")
+    parts = [scores["pq"], scores["sq"], scores["rq"], scores["things"]["pq"], scores["stuff"]["pq"]]
+    return rows(
+        ("PQ", "SQ", "RQ", "PQ things", "PQ stuff", "images scored", "missed"),
+        (*(f"{100 * part:.1f}" for part in parts), images["scored"], images["missed"]),
+    )
+
+
+def _judged(results: Path) -> list[str]:
+    judged = json.loads((results / "judge.json").read_text(encoding="utf-8"))
+    named = {"all": judged, "things (ball, crate, cone)": judged["things"], "stuff (sky, water, grass)": judged["stuff"]}
+    return rows(("", "PQ", "SQ", "RQ"), *((name, *(f"{part[key]:.3f}" for key in ("pq", "sq", "rq"))) for name, part in named.items()))
+
+
+TABLES: dict[str, Callable[[Path], list[str]]] = {"demo_evaluation": _evaluation, "judged": _judged}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
