@@ -32,6 +32,11 @@ class Trial:
     problems: list[str] = field(default_factory=list)
     cluster: LocalCluster | None = None
 
+    def anywhere(self) -> str:
+        """On Ray, or in the job's own process, by chance."""
+        self.facts["engine"] = self.random.choice(("--local", "--no-local"))
+        return str(self.facts["engine"])
+
     def ends(self, job: Job, *promised: int) -> int:
         """Wait for a job and compare its exit code with those promised; a job that ends by itself says so in JSON, without a stack."""
         code = job.wait()
@@ -82,7 +87,7 @@ class Trial:
 
 def kill_driver(trial: Trial) -> None:
     """kill -9 of the driver. Its Ray must go by itself, and what it was writing is rubbish."""
-    job = trial.lake.segment()
+    job = trial.lake.segment(trial.anywhere())
     trial.moment(job)
     job.below()
     job.process.kill()
@@ -136,22 +141,22 @@ def break_requests(trial: Trial) -> None:
     """A share of all requests gets 500, 503, a slow answer, a reset, half a body, or no answer to what was done: the job ends with 0."""
     faults = Faults(trial.random.randrange(1 << 32))
     with broken(trial.lake.store.endpoint, faults) as endpoint:
-        job = trial.lake.segment(environment={"AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint})
+        job = trial.lake.segment(trial.anywhere(), environment={"AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint})
         trial.ends(job, 0)
     trial.facts["requests"] = {fault or "unbroken": count for fault, count in sorted(faults.counted.items())}
 
 
 def second_run(trial: Trial) -> None:
     """The same command again while the first is at work: the first ends with 4, the second with 0."""
-    first = trial.lake.segment()
+    first = trial.lake.segment(trial.anywhere())
     trial.moment(first, begun=True)
-    second = trial.lake.segment()
+    second = trial.lake.segment(trial.anywhere())
     _hand_over(trial, first, second)
 
 
 def pause_run(trial: Trial) -> None:
     """The first run stops (all of it, or its driver alone), a second one does the work, the first comes back: it ends with 4."""
-    first = trial.lake.segment()
+    first = trial.lake.segment(trial.anywhere())
     trial.moment(first, begun=True)
     stopped = first.below() if trial.random.random() < 0.5 else []
     trial.facts["paused"] = "all of it" if stopped else "the driver"

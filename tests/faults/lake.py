@@ -78,7 +78,7 @@ class Lake:
         """Start the real job."""
         source = f"s3://{self.bucket}/images/{days}"
         fixed = ["--input", source, "--output", self.output, "--model", str(MODEL), "--tasks", ",".join(TASKS)]
-        pace = ["--commit-seconds", "0.1", "--rows-per-file", "32", "--gallery-images", "2"]
+        pace = ["--commit-seconds", "0.1", "--rows-per-file", "32", "--gallery-images", "2", "--no-local"]
         return self._start("masklake", ["segment", *fixed, *pace, *arguments], environment)
 
     def compact(self, *arguments: str) -> Job:

@@ -24,7 +24,8 @@ from masklake.inference import checkpoint
 from masklake.inference.options import Options
 from masklake.inference.source import ModelSource
 from masklake.schema import NOTHING_CARRIED
-from masklake.segment import flow
+from masklake.segment import flow, machine
+from masklake.segment.engine import Resources
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
 from masklake.storage import StorageError
@@ -32,7 +33,7 @@ from masklake.table.rows import RunStamp
 from tests.lakes import MODEL
 
 
-def choose(cluster: dict[str, float], **settings: Any) -> flow.Resources:
+def choose(cluster: dict[str, float], **settings: Any) -> Resources:
     return flow.choose_resources(RunConfig(input="a", output="b", **settings), cluster, group_rows=32, rows_per_file=320)
 
 
@@ -54,9 +55,9 @@ def test_a_call_of_an_actor_with_a_gpu_fills_batches_and_small_runs_have_small_c
 
 def test_gpus_are_as_asked_for_else_as_this_machine_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def has_gpus(**settings: Any) -> bool:
-        return flow.has_gpus(RunConfig(input="a", output="b", **settings))
+        return machine.has_gpus(RunConfig(input="a", output="b", **settings))
 
-    monkeypatch.setattr(flow, "_NVIDIA_GPUS", tmp_path)
+    monkeypatch.setattr(machine, "_NVIDIA_GPUS", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert not has_gpus()
     (tmp_path / "0000:01:00.0").mkdir()
@@ -68,7 +69,7 @@ def test_gpus_are_as_asked_for_else_as_this_machine_has_them(monkeypatch: pytest
 
 
 def test_one_actor_per_cpu_beside_the_loading_where_there_are_none() -> None:
-    assert choose({"CPU": 2}) == flow.Resources(
+    assert choose({"CPU": 2}) == Resources(
         actors=2, cpus_per_actor=0.5, gpus_per_actor=0, rows_per_call=32, calls_at_once=1, packets_per_write=10
     )
     assert choose({"CPU": 16}).actors == 16
@@ -87,7 +88,7 @@ def test_one_actor_per_cpu_beside_the_loading_where_there_are_none() -> None:
     ],
 )
 def test_a_load_task_has_room_wherever_actors_go(nodes: list[float], actors: int, cpus_per_actor: float, expected: float) -> None:
-    resources = flow.Resources(actors, cpus_per_actor, 0, rows_per_call=32, calls_at_once=1, packets_per_write=1)
+    resources = Resources(actors, cpus_per_actor, 0, rows_per_call=32, calls_at_once=1, packets_per_write=1)
     assert flow.load_cpus(resources, nodes) == expected
 
 

@@ -1,4 +1,4 @@
-"""The whole job on a local Ray and local folders: every image a row, runs that do only what is missing, refusals before any work."""
+"""The whole job on local folders, here and on Ray: every image a row, runs that do only what is missing, refusals before any work."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from masklake import cluster, reading
 from masklake.commands import cli
 from masklake.demo.lake import broken_files
 from masklake.segment import flow
+from masklake.segment.engine import Resources
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
 from tests.hostile import CRASHING, crashing_decoder
@@ -30,7 +31,9 @@ BROKEN = {**broken_files(), "crash.png": CRASHING}
 def decoder_with_a_fault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Pillow of the processes that this module starts crashes on one image."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PYTHONPATH", str(crashing_decoder(tmp_path_factory.mktemp("site"))), prepend=os.pathsep)
+        site = str(crashing_decoder(tmp_path_factory.mktemp("site")))
+        environment.setenv("PYTHONPATH", site, prepend=os.pathsep)
+        environment.syspath_prepend(site)
         yield
 
 
@@ -102,16 +105,16 @@ def test_nothing_to_do_starts_no_ray_unless_the_table_is_too_large_to_read_here(
     assert "on the cluster" not in small[2]
 
 
-def test_an_actor_of_two_calls_at_once_gives_the_same_answers(
+def test_on_ray_an_actor_of_two_calls_at_once_gives_the_answers_that_this_process_gave(
     lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choose = flow.choose_resources
 
-    def as_on_a_gpu(config: RunConfig, cluster: dict[str, float], group_rows: int, rows_per_file: int) -> flow.Resources:
+    def as_on_a_gpu(config: RunConfig, cluster: dict[str, float], group_rows: int, rows_per_file: int) -> Resources:
         return replace(choose(config, cluster, group_rows, rows_per_file), actors=1, rows_per_call=2, calls_at_once=2)
 
     monkeypatch.setattr(flow, "choose_resources", as_on_a_gpu)
-    code, _, _ = run(lake, capsys, "--tasks", "panoptic,semantic", "--output", str(tmp_path / "masks"))
+    code, _, _ = run(lake, capsys, "--no-local", "--tasks", "panoptic,semantic", "--output", str(tmp_path / "masks"))
     assert code == 0
 
     def answers(table: Path) -> dict[tuple[str, str], Any]:
@@ -237,12 +240,14 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert "Traceback" not in errors
 
 
-def test_the_first_commits_come_long_before_everything_is_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["--local", "--no-local"])
+def test_the_first_commits_come_long_before_everything_is_loaded(tmp_path: Path, engine: str) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "0.jpg").write_bytes(scene(0))
     for index in range(1, 640):
         (tmp_path / "images" / f"{index}.jpg").hardlink_to(tmp_path / "images" / "0.jpg")
     arguments = [
+        engine,
         "--input",
         str(tmp_path / "images"),
         "--output",

@@ -57,7 +57,7 @@ def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_pau
 
 
 def _start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "masklake", "segment", "--model", str(MODEL), *arguments]
+    command = [sys.executable, "-m", "masklake", "segment", "--model", str(MODEL), "--local", *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -28,8 +28,8 @@ def lake(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(lake: Path) -> subprocess.Popen[str]:
-    places = ["--input", str(lake / "images"), "--output", str(lake / "masks"), "--model", str(MODEL), "--on-overlap", "skip"]
+def start(lake: Path, engine: str) -> subprocess.Popen[str]:
+    places = ["--input", str(lake / "images"), "--output", str(lake / "masks"), "--model", str(MODEL), "--on-overlap", "skip", engine]
     pace = ["--rows-per-file", "8", "--commit-seconds", "0.3"]
     return subprocess.Popen([sys.executable, "-m", "masklake", "segment", *places, *pace], stdout=subprocess.PIPE, text=True)
 
@@ -46,10 +46,10 @@ def left_over(lake: Path) -> list[str]:
     return sorted(lying | {path.name for path in (lake / "masks" / "_masklake" / "live").glob("*")})
 
 
-def stop_after_a_commit(lake: Path, number: signal.Signals) -> tuple[int, dict[str, object], float]:
+def stop_after_a_commit(lake: Path, engine: str, number: signal.Signals) -> tuple[int, dict[str, object], float]:
     """Start the run, send the signal at its first commit; its exit code, its last line, and the seconds that the end took."""
     before = rows(lake) if (lake / "masks" / "_delta_log").exists() else 0
-    process = start(lake)
+    process = start(lake, engine)
     while process.poll() is None and not ((lake / "masks" / "_delta_log").exists() and rows(lake) > before):
         time.sleep(0.05)
     process.send_signal(number)
@@ -58,10 +58,11 @@ def stop_after_a_commit(lake: Path, number: signal.Signals) -> tuple[int, dict[s
     return process.returncode, json.loads(output.splitlines()[-1]), time.monotonic() - sent
 
 
-def test_a_stopped_run_commits_what_is_written_and_the_next_goes_on_at_once(lake: Path) -> None:
+@pytest.mark.parametrize("engine", ["--local", "--no-local"])
+def test_a_stopped_run_commits_what_is_written_and_the_next_goes_on_at_once(lake: Path, engine: str) -> None:
     held = 0
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        returned, last, seconds = stop_after_a_commit(lake, number)
+        returned, last, seconds = stop_after_a_commit(lake, engine, number)
         print(number.name, f"{seconds:.1f} s", last)
         assert (returned, last["outcome"], last["exit_code"]) == (code, "stopped", code)
         assert last["images"] == rows(lake) - held
@@ -69,7 +70,7 @@ def test_a_stopped_run_commits_what_is_written_and_the_next_goes_on_at_once(lake
         assert held < rows(lake) < IMAGES
         held = rows(lake)
         assert seconds < 20  # 3 on a machine of one's own
-    process = start(lake)
+    process = start(lake, engine)
     output, _ = process.communicate(timeout=300)
     assert (process.returncode, json.loads(output.splitlines()[-1])["images"]) == (0, IMAGES - held)
     assert set(rows_by_image(str(lake / "masks")).values()) == {1}

@@ -62,7 +62,8 @@ def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(s3_lake: 
     bodies = [scene(index) for index in range(4)]
     for index, uri in enumerate(copies):
         storage.write_bytes(uri, bodies[index % 4])
-    arguments = ["--input", "s3://lake/many/", "--output", "s3://lake/many-masks", "--rows-per-file", "32", "--commit-seconds", "0.2"]
+    pace = ["--rows-per-file", "32", "--commit-seconds", "0.2", "--no-local"]
+    arguments = ["--input", "s3://lake/many/", "--output", "s3://lake/many-masks", *pace]
     command = [sys.executable, "-m", "masklake", "segment", "--model", str(MODEL), *arguments]
     driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

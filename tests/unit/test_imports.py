@@ -13,7 +13,7 @@ import pytest
     [
         ("masklake", ["torch", "ray", "numpy", "pyarrow", "pydantic"]),
         ("masklake.reading", ["torch", "transformers", "ray"]),
-        ("masklake.segment.run", ["torch", "transformers"]),
+        ("masklake.segment.run", ["torch", "transformers", "ray"]),
         ("masklake.segment.stages", ["torch", "transformers", "ray"]),
         ("masklake.inference.segmenter", ["pyarrow", "pydantic", "ray", "fsspec", "s3fs", "duckdb", "deltalake"]),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,7 +28,9 @@ Pixels = NDArray[np.uint8]
 def decode_apart(
     data: bytes, max_pixels: int, max_seconds: float = MAX_SECONDS, shrink: Callable[[Pixels], Pixels] | None = None
 ) -> Decoded | ImageFailure:
-    """What `decode` gives, from a process of its own with bounds on its CPU time and memory, which serves this process's calls.
+    """What `decode` gives, from a process of its own with bounds on its CPU time and memory, which serves further calls.
+
+    Calls of several threads are answered side by side, by as many processes.
 
     Args:
         data: the file.
@@ -35,7 +38,15 @@ def decode_apart(
         max_seconds: of CPU.
         shrink: reduces the decoded pixels there already; must be picklable.
     """
-    answer = _process(os.getpid())(data, Limits(max_seconds, BYTES_PER_PIXEL * max_pixels), max_pixels, shrink)
+    idle = _idle(os.getpid())
+    try:
+        process = idle.pop()
+    except IndexError:
+        process = Isolated(_decode)
+    try:
+        answer = process(data, Limits(max_seconds, BYTES_PER_PIXEL * max_pixels), max_pixels, shrink)
+    finally:
+        idle.append(process)
     if not isinstance(answer, Ended):
         return answer
     return {
@@ -46,8 +57,9 @@ def decode_apart(
 
 
 @functools.lru_cache(maxsize=1)
-def _process(_process: int) -> Isolated[Decoded | ImageFailure]:
-    return Isolated(_decode)
+def _idle(_process: int) -> deque[Isolated[Decoded | ImageFailure]]:
+    """The decoders' processes of this process that nobody waits for; a forked one has none of its parent's."""
+    return deque()
 
 
 def _decode(data: bytes, max_pixels: int, shrink: Callable[[Pixels], Pixels] | None) -> Decoded | ImageFailure:

@@ -13,17 +13,16 @@ import os
 import pickle
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
-from masklake.cluster import batches, cluster, quiet, target_of
+from masklake.cluster import batches, quiet
 from masklake.errors import DeviceLost, Refused
 from masklake.segment.digests import DIGESTS
+from masklake.segment.engine import Resources
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work, Written, digest_files, load_group, open_segmenter, segment_rows, write_packets
 from masklake.table.keys import KeyFile, Wanted
@@ -34,38 +33,8 @@ RETRIES = 20
 """Of a task or call whose worker or node was lost: by default Ray would start the next worker for ever. An error is never retried."""
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _SHARE_ROWS = 1_000_000  # of the table, read by one task: about a second's work, so that the cluster ends together
-_NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")
 _LOST_DEVICE = 75  # exit code of an actor's process whose GPU answers no more
 _GPU_ROWS = 256  # of a call: a model of small images takes them in a few batches, one of sizes that keep the aspect fills some at least
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the actor pool is given; `rows_per_call` images go to an actor at a time, and `calls_at_once` calls, of which one works."""
-
-    actors: int
-    cpus_per_actor: float
-    gpus_per_actor: float
-    rows_per_call: int
-    calls_at_once: int
-    packets_per_write: int
-
-
-def has_gpus(config: RunConfig) -> bool:
-    """Whether the model's actors will get GPUs: as asked for, else as the cluster has them, else this machine; starts nothing.
-
-    Raises:
-        Refused: there is no cluster at the address.
-    """
-    if config.gpus_per_actor is not None:
-        return config.gpus_per_actor > 0
-    if config.device != "auto":
-        return config.device == "cuda"
-    if target_of(config.ray_address) != "local":
-        with cluster(config.ray_address) as resources:
-            return resources.get("GPU", 0.0) > 0
-    # As NVIDIA's driver says: asking torch would take seconds, and a run that finds nothing to do takes hardly more.
-    return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and any(_NVIDIA_GPUS.glob("*"))
 
 
 def choose_resources(config: RunConfig, cluster_resources: dict[str, float], group_rows: int, rows_per_file: int) -> Resources:

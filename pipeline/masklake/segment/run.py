@@ -13,17 +13,16 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from masklake import stopping, storage
-from masklake.cluster import Pulse, cluster_when_asked
 from masklake.errors import ImageFailure, MasklakeError, Refused
 from masklake.images import conditions
 from masklake.images.conditions import Condition
@@ -31,13 +30,17 @@ from masklake.images.decode import Decoded
 from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch_by_uri
 from masklake.inference import checkpoint
+from masklake.inference.files import weight_files
 from masklake.pages.cards import Card, card_from
 from masklake.schema import TABLE, Status
-from masklake.segment import flow, gallery, images, report
+from masklake.segment import gallery, images, report
+from masklake.segment.choice import choose, seconds_here
 from masklake.segment.digests import digest
+from masklake.segment.engine import Engine, Flowing, Resources
 from masklake.segment.gallery import GalleryInput
 from masklake.segment.images import Images
-from masklake.segment.machine import Machine, machine
+from masklake.segment.local import Local
+from masklake.segment.machine import Machine, cluster_address, cores, has_gpus
 from masklake.segment.model import RunModel
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
 from masklake.segment.progress import Listener, State
@@ -51,6 +54,9 @@ from masklake.table.keys import KEYS, Wanted
 from masklake.table.place import check_table_place
 from masklake.table.rows import RunStamp
 
+if TYPE_CHECKING:
+    from masklake.segment.on_ray import OnRay
+
 GROUP_ROWS = 32
 """Images that travel together: one group of the work list is one load, and about one call of an actor."""
 
@@ -60,9 +66,6 @@ starting Ray does."""
 
 _MOST_AT_STOP = 64  # writes
 _WAKE_SECONDS = 0.5  # how often the driver looks at the clock while it waits for files
-
-Cluster = Callable[[], dict[str, float]]
-"""Starts Ray, or joins it, where that has not happened yet; returns what the cluster has."""
 
 Summary = dict[str, Any]
 """The JSON object that a run ends with."""
@@ -83,13 +86,14 @@ def segment(config: Config, listener: Listener) -> Summary:
     check_table_place(config.output, config.input)
     check_log(config.output)
     if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
-        config = config.model_copy(update={"precision": "bfloat16" if flow.has_gpus(config) else "float32"})
-    with ExitStack() as afterwards, cluster_when_asked(config.ray_address) as cluster:
-        run = _Run(config, where, RunModel.resolve(config, listener.say), listener, cluster)
+        config = config.model_copy(update={"precision": "bfloat16" if has_gpus(config) else "float32"})
+    with ExitStack() as afterwards, ExitStack() as opened:
+        run = _Run(config, where, RunModel.resolve(config, listener.say), listener, opened)
         table = Table.open(config.output, config.partition_by, run.carried.schema)
         if table and not config.dry_run and not run.may_go_on(table):
             return run.end_without_work("skipped")
         planned = run.plan(table)
+        engine = run.engine(planned)
         if config.dry_run:
             checkpoint.verify(run.model.description, run.model.folder)
             return run.end_without_work("planned", planned)
@@ -98,21 +102,23 @@ def segment(config: Config, listener: Listener) -> Summary:
                 run.clean_up_behind_dead(table)
             return run.end_without_work("nothing to do", planned)
         afterwards.callback(run.leave)  # when Ray has ended
-        listener.update(State("starting Ray"))
         beside = ThreadPoolExecutor(1)
         checked = beside.submit(checkpoint.verify, run.model.description, run.model.folder)  # takes as long as Ray's start
         beside.shutdown(wait=False)  # a stop does not wait for it
-        resources = flow.choose_resources(config, cluster(), GROUP_ROWS, _rows_per_file(config, planned))
+        listener.update(State(engine.starting))
+        engine.start()
+        resources = engine.resources(GROUP_ROWS, _rows_per_file(config, planned))
         checked.result()
         begun = run.begin(table, planned)
-        return run.work(*begun, resources) if begun else run.end_without_work("skipped")
+        return run.work(*begun, engine, resources) if begun else run.end_without_work("skipped")
 
 
 class _Run:
     """One run's identity, and its steps in order."""
 
-    def __init__(self, config: Config, where: Condition | None, model: RunModel, listener: Listener, cluster: Cluster) -> None:
-        self.config, self.model, self.listener, self._cluster = config, model, listener, cluster
+    def __init__(self, config: Config, where: Condition | None, model: RunModel, listener: Listener, opened: ExitStack) -> None:
+        self.config, self.model, self.listener, self._opened = config, model, listener, opened
+        self._ray: OnRay | None = None
         self.started_at, self._started = datetime.now(UTC), time.monotonic()
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         self.table_uri = storage.normalise(config.output).rstrip("/")
@@ -154,11 +160,26 @@ class _Run:
         """What the table holds, read here or, where that is much, on the cluster."""
         files = table.key_files(wanted)
         rows = sum(file.rows for file in files or ())
-        if files is None or rows < CLUSTER_ROWS:
+        if files is None or rows < CLUSTER_ROWS or self.config.local:
             return digest(table.done_keys(wanted), KEYS, wanted.fingerprints)
         self.listener.say(f"{rows:,} rows of the table to compare with, in {len(files):,} files: they are read on the cluster")
-        self._cluster()
-        return flow.done_digests(table.uri, wanted, files)
+        return self._on_ray().done_digests(table.uri, wanted, files)
+
+    def engine(self, planned: Plan) -> Engine:
+        """What will do the work, which is said."""
+        weights = sum(file.stat().st_size for file in weight_files(self.model.folder, self.config.model))
+        gpu = not cluster_address(self.config) and has_gpus(self.config)
+        seconds = seconds_here(planned, self.model.description, weights, cores(), gpu)
+        choice = choose(self.config, seconds)
+        if planned.todo_images:
+            self.listener.say(choice.words)
+        return Local(self.config) if choice.local else self._on_ray()
+
+    def _on_ray(self) -> OnRay:
+        from masklake.segment.on_ray import OnRay  # which takes seconds to be imported
+
+        self._ray = self._ray or OnRay(self.config, self._opened)
+        return self._ray
 
     def end_without_work(self, outcome: str, planned: Plan | None = None) -> Summary:
         """The summary of a dry run, of one that found nothing missing, or of one that gave way to another."""
@@ -208,7 +229,7 @@ class _Run:
                 self._table.clean_up_if_fenced()
         runs.delete_work_list(self.table_uri, self.run_id)
 
-    def work(self, table: Table, planned: Plan, resources: flow.Resources) -> Summary:
+    def work(self, table: Table, planned: Plan, engine: Engine, resources: Resources) -> Summary:
         """Stream the flow's files into the table, then check, report and end the run; where it is stopped, commit what is written.
 
         Raises:
@@ -219,12 +240,10 @@ class _Run:
         )
         if planned.todo_images:
             work = self._work_order(table, planned, resources)
-            actors = flow.actors_of(work, resources)
-            self._machine = machine(self._cluster(), work.device, actors, resources.cpus_per_actor, resources.gpus_per_actor)
-            dataset = flow.build(work, resources)
+            self._machine = engine.machine(work, resources)
             try:
-                with Pulse() as pulse, stopping.held():
-                    self._stream(table, _in_background(flow.stream(dataset)), pulse)
+                with engine.flowing(work, resources) as flowing, stopping.held():
+                    self._stream(table, flowing)
             except stopping.Stopped as stop:
                 self._stopped = True
                 stop.summary = self._summary("stopped")
@@ -235,7 +254,7 @@ class _Run:
         self._check_complete(table)
         return self._report(table)
 
-    def _work_order(self, table: Table, planned: Plan, resources: flow.Resources) -> Work:
+    def _work_order(self, table: Table, planned: Plan, resources: Resources) -> Work:
         model, config = self.model, self.config
         return Work(
             plan_uri=self.folder,
@@ -255,8 +274,9 @@ class _Run:
             device="cuda" if resources.gpus_per_actor else "mps" if config.device == "mps" else "cpu",
         )
 
-    def _stream(self, table: Table, written: Iterator[Written | None], pulse: Pulse) -> None:
+    def _stream(self, table: Table, flowing: Flowing) -> None:
         """Commit what is written every few seconds. What a write returned is committed whole, so an image's rows are."""
+        written = _in_background(flowing.written)
         pending: list[Written] = []
         first_at, committed_at, warm = time.monotonic(), time.monotonic(), 0
         for part in written:
@@ -265,7 +285,7 @@ class _Run:
             if stopping.requested():
                 pending += _arrived(written)
                 break
-            pulse.check()
+            flowing.check()
             now = time.monotonic()
             if now - committed_at >= self.config.commit_seconds:
                 if pending:

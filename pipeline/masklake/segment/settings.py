@@ -192,6 +192,11 @@ class RunConfig(BaseModel):
     ray_address: Annotated[str | None, Shown("ADDRESS")] = Field(
         None, description="Ray cluster (default: the submitted job's own, else a local Ray)"
     )
+    local: bool | None = Field(
+        None,
+        description="do all work in this process, without Ray; --no-local: always on Ray (default: here where it would take less time "
+        "than starting Ray is worth, and no cluster is named)",
+    )
 
 
 class StoresConfig(BaseModel):
@@ -243,6 +248,15 @@ class Config(SegmentConfig, RunConfig, StoresConfig):
         if gpus is not None and self.device != "auto" and (gpus > 0) != (self.device == "cuda"):
             cure = "leave it out" if self.device == "cuda" else "it is for --device cuda"
             raise ValueError(f"--device {self.device} and --gpus-per-actor {gpus:g} contradict each other: {cure}")
+        return self
+
+    @model_validator(mode="after")
+    def _local_alone(self) -> Config:
+        of_ray = {name: getattr(self, name) for name in ("ray_address", "actors", "cpus_per_actor", "gpus_per_actor")}
+        for name, value in of_ray.items():
+            if self.local and value is not None:
+                flag = f"--{name.replace('_', '-')} {value:g}" if isinstance(value, float) else f"--{name.replace('_', '-')} {value}"
+                raise ValueError(f"--local and {flag}: without Ray there is one model, which has the whole machine: leave one of them out")
         return self
 
     @model_validator(mode="after")

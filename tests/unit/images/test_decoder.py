@@ -54,11 +54,11 @@ def half(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def test_a_decoder_that_crashes_or_never_ends_is_an_error_of_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(crashing_decoder(tmp_path)), *sys.path])
-    decoder._process.cache_clear()  # the one that serves now began without
+    decoder._idle.cache_clear()  # the one that serves now began without
     assert decode_apart(CRASHING, 100) == ImageFailure(ErrorCode.DECODER_CRASHED, "the decoder crashes on it")
     assert decode_apart(ENDLESS, 100, max_seconds=0.5) == ImageFailure(ErrorCode.TOO_SLOW, "decoding takes more than the bound of 0.5 s")
     assert isinstance(decode_apart(saved("PPM"), 10**6), Decoded)
-    decoder._process.cache_clear()
+    decoder._idle.cache_clear()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bound memory, nor tell it")
@@ -66,7 +66,7 @@ def test_memory_for_each_pixel_is_bounded_in_every_format_and_mode() -> None:
     side, taken = 1500, {}
     for format_, mode, options in FORMATS:
         data = saved(format_, side, mode, **options)
-        decoder._process.cache_clear()  # what one image left behind would serve the next
+        decoder._idle.cache_clear()  # what one image left behind would serve the next
         before = peak_bytes()
         found = decode_apart(data, side * side)
         assert isinstance(found, Decoded), found
@@ -78,7 +78,7 @@ def test_memory_for_each_pixel_is_bounded_in_every_format_and_mode() -> None:
 def peak_bytes() -> int:
     """The most that the decoder's process has held."""
     decode_apart(saved("PNG", 16), 256)
-    process = decoder._process(os.getpid())._process
+    process = decoder._idle(os.getpid())[-1]._process
     assert process
     (line,) = (line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024

@@ -1,0 +1,70 @@
+"""Where a run's work is done: in this process where it is small, on Ray where that pays."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from masklake.inference.checkpoint import ModelDescription
+from masklake.segment.machine import cluster_address
+from masklake.segment.plan import Plan
+from masklake.segment.settings import RunConfig
+
+WORTH_RAY = 60.0
+"""Seconds of work in this process from which Ray is started: it and its workers take about 15 to 20, and then do up to twice as much."""
+
+_OPERATIONS = 8_000.0  # of a forward, for each weight and million pixels: 4,600 for Mask2Former Swin-T, 16,000 for SegFormer B0
+_PER_CORE, _PER_GPU = 25e9, 5e12  # operations a second, in float32 and with all that is around them
+_PER_IMAGE = 0.01  # seconds, beside the forward
+_PER_BYTE = 6e-8  # seconds of one core: a JPEG of 12 megapixels and 4 MB takes 0.25
+_JOB = ("RAY_JOB_ID", "RAY_JOB_SUBMISSION_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR")  # of a driver that Ray's job manager starts
+_PHOTOGRAPH = 1080, 1440  # where the model takes images as they are
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether the work is done in this process, and what to say of it."""
+
+    local: bool
+    words: str
+
+
+def seconds_here(plan: Plan, model: ModelDescription, weight_bytes: int, cores: int, gpu: bool) -> float:
+    """About how long the work of a plan takes in this process, without the start: right within a factor of 3 or so."""
+    height, width = model.frame.padded(model.resize.target(*_PHOTOGRAPH))
+    operations = _OPERATIONS * weight_bytes / 4 * height * width / 1e6
+    forward = operations / (_PER_GPU if gpu else _PER_CORE * cores)
+    return plan.todo_images * (_PER_IMAGE + forward) + plan.todo_bytes * _PER_BYTE / cores
+
+
+def choose(config: RunConfig, seconds: float) -> Choice:
+    """As the settings say, else by the time that it takes.
+
+    Args:
+        config: the settings.
+        seconds: what `seconds_here` says.
+    """
+    work = f"about {_rounded(seconds)} s of work for this process"
+    if config.local is not None:
+        return Choice(config.local, f"{work}: done here, as --local says" if config.local else f"{work}: done on Ray, as --no-local says")
+    if reason := _for_ray(config):
+        return Choice(False, f"{work}: done on Ray, because of {reason}")
+    if seconds <= WORTH_RAY:
+        return Choice(True, f"{work}: done here, without Ray (--no-local starts it)")
+    return Choice(False, f"{work}: done on Ray (--local does without)")
+
+
+def _for_ray(config: RunConfig) -> str | None:
+    """What only Ray gives, or where the user wants the work done."""
+    if config.ray_address is not None:
+        return "--ray-address"
+    if cluster_address(config):
+        return "RAY_ADDRESS"
+    if job := next((name for name in _JOB if os.environ.get(name)), None):
+        return f"{job}: this is a submitted job"
+    asked = next((name for name in ("actors", "cpus_per_actor", "gpus_per_actor") if getattr(config, name) is not None), None)
+    return None if asked is None else "--" + asked.replace("_", "-")
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds:.1f}" if seconds < 1 else f"{float(f'{seconds:.2g}'):,.0f}"

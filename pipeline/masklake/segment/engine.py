@@ -1,0 +1,58 @@
+"""What does a run's work: Ray, or this process alone. Both run the same stages; this module knows neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from masklake.segment.machine import Machine
+from masklake.segment.stages import Work, Written
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the models are given; `rows_per_call` images go to one at a time, and `calls_at_once` calls, of which one works."""
+
+    actors: int
+    cpus_per_actor: float
+    gpus_per_actor: float
+    rows_per_call: int
+    calls_at_once: int
+    packets_per_write: int
+
+
+@dataclass(frozen=True)
+class Flowing:
+    """Work under way: each write as it happens, and what to call every second or so, which raises where the engine is gone."""
+
+    written: Iterator[Written]
+    check: Callable[[], None]
+
+
+class Engine(Protocol):
+    """Runs the stages on a work list."""
+
+    starting: str
+    """What the user is told while `start` takes its time."""
+
+    def start(self) -> None:
+        """Make ready for work, which is certain to come; may be said again."""
+
+    def resources(self, group_rows: int, rows_per_file: int) -> Resources:
+        """What there is for the work, where the settings left it open.
+
+        Raises:
+            Refused: less than the settings ask for.
+        """
+
+    def machine(self, work: Work, resources: Resources) -> Machine:
+        """Where the work is done, for the report."""
+
+    def flowing(self, work: Work, resources: Resources) -> AbstractContextManager[Flowing]:
+        """Do the work while the context is open.
+
+        Raises:
+            MasklakeError: on reading what is written, a stage raised it, or the engine was lost.
+        """

@@ -1,0 +1,167 @@
+"""The engine that is this process: the stages in threads beside one model, which has all cores, or the GPU. No Ray is started.
+
+    load threads (each with a decoder's process) -> a queue of bounded length -> the model, two calls at a time -> one thread that writes
+
+For small work: Ray's start, its workers' and their imports would take longer than the images do.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TypeVar
+
+import pyarrow as pa
+
+from masklake.segment.engine import Flowing, Resources
+from masklake.segment.machine import Machine, cores, has_gpus, machine
+from masklake.segment.settings import RunConfig
+from masklake.segment.stages import Work, Written, load_group, open_segmenter, segment_rows, write_packets
+
+_MOST_LOADERS = 8
+_CALLS_AT_ONCE = 2  # of which one works: rows are made beside the next call
+_ROWS_PER_CALL = 8  # on a CPU, where larger batches gain nothing
+_GPU_ROWS = 256  # some batches, also where sizes differ
+_WAKE_SECONDS = 0.2  # how often a thread that waits looks whether the work is over
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Local:
+    """This process."""
+
+    starting = "starting the model"
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._imported: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to import what the model is made of, beside what else is to be done."""
+        if self._imported is None:
+            self._imported = threading.Thread(target=_import_model_code, name="imports", daemon=True)
+            self._imported.start()
+
+    def resources(self, group_rows: int, rows_per_file: int) -> Resources:
+        """One model with all that this machine has.
+
+        Raises:
+            Refused: torch does not know the device.
+        """
+        gpu = has_gpus(self._config)
+        if gpu or self._config.device == "mps":
+            from masklake.inference.devices import chosen_device  # torch
+
+            chosen_device("cuda" if gpu else "mps")
+        rows_per_call = max(self._config.batch_size or 0, min(rows_per_file, _GPU_ROWS) if gpu else _ROWS_PER_CALL)
+        return Resources(1, float(cores()), float(gpu), rows_per_call, _CALLS_AT_ONCE, max(1, round(rows_per_file / rows_per_call)))
+
+    def machine(self, work: Work, resources: Resources) -> Machine:
+        """This machine."""
+        has = {"CPU": resources.cpus_per_actor, "GPU": resources.gpus_per_actor}
+        return machine(has, work.device, resources.actors, resources.cpus_per_actor, resources.gpus_per_actor)
+
+    @contextmanager
+    def flowing(self, work: Work, resources: Resources) -> Iterator[Flowing]:
+        """Start loading at once; the model is loaded beside it."""
+        loading = _Loading(work, min(cores(), work.groups, _MOST_LOADERS))
+        try:
+            yield Flowing(_written(work, resources, loading), lambda: None)
+        finally:
+            loading.over.set()
+
+
+def _import_model_code() -> None:
+    importlib.import_module("masklake.inference.segmenter")
+
+
+class _Loading:
+    """Loads all groups, in threads that end once `over` is set or everything is loaded; holds a bounded number of tables."""
+
+    def __init__(self, work: Work, threads: int) -> None:
+        self.over = threading.Event()
+        self._work, self._groups, self._lock = work, iter(range(work.groups)), threading.Lock()
+        self._loaded: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=2 * threads)
+        self._working = threads
+        for number in range(threads):
+            threading.Thread(target=self._load, name=f"load-{number}", daemon=True).start()
+
+    def calls(self, most_rows: int) -> Iterator[pa.Table]:
+        """What is loaded, in tables of at most so many rows: as many as there are, and none that waits where the model could begin.
+
+        Raises:
+            BaseException: what loading raised.
+        """
+        while (table := self._get()) is not None:
+            tables = [table]
+            while sum(map(len, tables)) < most_rows and not self._loaded.empty():
+                if (more := self._get()) is None:
+                    self._put(None)  # for the next to see
+                    break
+                tables.append(more)
+            together = pa.concat_tables(tables)
+            for first in range(0, len(together), most_rows):
+                yield together.slice(first, most_rows)
+
+    def _get(self) -> pa.Table | None:
+        while not self.over.is_set():
+            with suppress(queue.Empty):
+                found = self._loaded.get(timeout=_WAKE_SECONDS)
+                if isinstance(found, BaseException):
+                    raise found
+                return found
+        return None
+
+    def _put(self, item: pa.Table | BaseException | None) -> None:
+        while not self.over.is_set():
+            with suppress(queue.Full):
+                self._loaded.put(item, timeout=_WAKE_SECONDS)
+                return
+
+    def _next_group(self) -> int | None:
+        with self._lock:
+            return None if self.over.is_set() else next(self._groups, None)
+
+    def _load(self) -> None:
+        try:
+            while (index := self._next_group()) is not None:
+                for table in load_group(self._work, index):
+                    self._put(table)
+                    if self.over.is_set():
+                        return
+        except BaseException as error:
+            self._put(error)
+        with self._lock:
+            self._working -= 1
+            last = not self._working
+        if last:
+            self._put(None)
+
+
+def _written(work: Work, resources: Resources, loading: _Loading) -> Iterator[Written]:
+    """Answer what is loaded and write it, so many packets at a time."""
+    segmenter = open_segmenter(work, threads=max(1, int(resources.cpus_per_actor)))
+    with ThreadPoolExecutor(resources.calls_at_once, "segment") as callers, ThreadPoolExecutor(1, "write") as writer:
+        answer = partial(segment_rows, work, segmenter)
+        packets = _in_order(answer, loading.calls(resources.rows_per_call), callers, resources.calls_at_once + 1)
+        write = partial(write_packets, work)
+        yield from _in_order(write, iter(lambda: list(itertools.islice(packets, resources.packets_per_write)), []), writer, 1)
+
+
+def _in_order(function: Callable[[_T], _R], items: Iterator[_T], threads: Executor, ahead: int) -> Iterator[_R]:
+    """The function of each item, in order, with at most `ahead` of them under way beside the one that is waited for."""
+    under_way: deque[Future[_R]] = deque()
+    for item in items:
+        under_way.append(threads.submit(function, item))
+        if len(under_way) > ahead:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()

@@ -1,0 +1,51 @@
+"""The engine that is Ray: a local one, or a cluster. Importing this module imports Ray, which takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import pyarrow as pa
+
+from masklake.cluster import Pulse, cluster_when_asked
+from masklake.segment import flow
+from masklake.segment.engine import Flowing, Resources
+from masklake.segment.machine import Machine, machine
+from masklake.segment.settings import RunConfig
+from masklake.segment.stages import Work
+from masklake.table.keys import KeyFile, Wanted
+
+
+class OnRay:
+    """Ray, started or joined when it is first needed, until `opened` is closed."""
+
+    starting = "starting Ray"
+
+    def __init__(self, config: RunConfig, opened: ExitStack) -> None:
+        self._config = config
+        self._cluster = opened.enter_context(cluster_when_asked(config.ray_address))
+
+    def start(self) -> None:
+        """Start Ray, or join the cluster."""
+        self._cluster()
+
+    def done_digests(self, table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> Iterator[pa.RecordBatch]:
+        """What the table holds, read all over the cluster; see `flow.done_digests`."""
+        self.start()
+        return flow.done_digests(table_uri, wanted, files)
+
+    def resources(self, group_rows: int, rows_per_file: int) -> Resources:
+        """What the cluster has for the models; see `flow.choose_resources`."""
+        return flow.choose_resources(self._config, self._cluster(), group_rows, rows_per_file)
+
+    def machine(self, work: Work, resources: Resources) -> Machine:
+        """The cluster."""
+        actors = flow.actors_of(work, resources)
+        return machine(self._cluster(), work.device, actors, resources.cpus_per_actor, resources.gpus_per_actor)
+
+    @contextmanager
+    def flowing(self, work: Work, resources: Resources) -> Iterator[Flowing]:
+        """Run the dataset of `flow.build`."""
+        dataset = flow.build(work, resources)
+        with Pulse() as pulse:
+            yield Flowing(flow.stream(dataset), pulse.check)

@@ -1,0 +1,83 @@
+"""Where the work is done: as asked for, on Ray where somebody has one, else by the time that the work takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masklake.inference import checkpoint
+from masklake.inference.options import Options
+from masklake.segment import machine
+from masklake.segment.choice import WORTH_RAY, choose, seconds_here
+from masklake.segment.plan import Plan
+from masklake.segment.settings import RunConfig
+from tests.lakes import MODEL
+
+SMALL, LARGE = 1.0, WORTH_RAY + 1
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_ADDRESS", "RAY_JOB_ID", "RAY_JOB_SUBMISSION_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def asked(**settings: Any) -> RunConfig:
+    return RunConfig(input="a", output="b", **settings)
+
+
+def test_small_work_is_done_here_and_large_work_on_ray() -> None:
+    assert choose(asked(), SMALL).local
+    assert choose(asked(), SMALL).words == "about 1 s of work for this process: done here, without Ray (--no-local starts it)"
+    assert not choose(asked(), LARGE).local
+    assert choose(asked(), 4321.0).words == "about 4,300 s of work for this process: done on Ray (--local does without)"
+
+
+def test_local_and_no_local_go_before_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert choose(asked(local=True), LARGE).local
+    assert not choose(asked(local=False), SMALL).local
+
+
+@pytest.mark.parametrize("settings", [{"ray_address": "10.0.0.1:6379"}, {"actors": 2}, {"cpus_per_actor": 1}, {"gpus_per_actor": 0}])
+def test_what_only_ray_gives_is_rays(settings: dict[str, Any]) -> None:
+    choice = choose(asked(**settings), SMALL)
+    assert not choice.local
+    assert f"because of --{next(iter(settings)).replace('_', '-')}" in choice.words
+
+
+@pytest.mark.parametrize("name", ["RAY_ADDRESS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR"])
+def test_a_submitted_job_is_its_clusters(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "10.0.0.1:6379")
+    choice = choose(asked(), SMALL)
+    assert not choice.local
+    assert name in choice.words
+
+
+def test_the_time_grows_with_images_their_bytes_and_the_model_and_falls_with_cores() -> None:
+    model = checkpoint.describe(MODEL, Options(tasks=("panoptic",)))
+
+    def seconds(images: int = 1000, size: int = 0, weights: int = 200_000_000, cores: int = 2, gpu: bool = False) -> float:
+        plan = Plan(images, size, 0, images, images, size, 0, 0, 0)
+        return seconds_here(plan, model, weights, cores, gpu)
+
+    assert seconds(images=2000) == pytest.approx(2 * seconds())
+    assert seconds(weights=400_000_000) > seconds() > seconds(cores=16) > seconds(gpu=True)
+    assert seconds(size=4_000_000_000) == pytest.approx(seconds() + 120)
+
+
+@pytest.mark.parametrize(("quota", "bound"), [("200000 100000", 2), ("150000 100000", 2), ("max 100000", None), ("-1 100000", None)])
+def test_a_container_has_the_cpus_of_its_quota(quota: str, bound: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = tmp_path / "cpu.max", tmp_path / "quota", tmp_path / "period"
+    monkeypatch.setattr(machine, "_QUOTAS", files)
+    monkeypatch.setattr(machine, "_known_cpus", lambda: 64)
+    assert machine.cores() == 64
+    most, per = quota.split()
+    if most == "-1":
+        files[1].write_text(most)
+        files[2].write_text(per)
+    else:
+        files[0].write_text(quota)
+    assert machine.cores() == (bound or 64)

@@ -1,0 +1,90 @@
+"""The engine that is this process: what the stages give one after another, and what befalls a thread reaches the run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from masklake.errors import ErrorCode, ImageFailure, MasklakeError
+from masklake.segment import local, stages
+from masklake.segment.engine import Resources
+from masklake.segment.local import Local
+from masklake.segment.settings import RunConfig
+from masklake.segment.stages import Work
+from masklake.storage import StorageError
+from masklake.table.write import FileRecord
+from tests.unit.segment.test_stages import work as work  # noqa: PLC0414 - a fixture
+
+CONFIG = RunConfig(input="a", output="b", device="cpu")
+
+
+def rows_of(work: Work, records: tuple[FileRecord, ...]) -> Iterator[dict[str, Any]]:
+    for record in records:
+        for row in pa.parquet.read_table(Path(work.table_uri, record.path)).to_pylist():
+            yield {**row, "processed_at": None, "partition": str(Path(record.path).parent)}
+
+
+def key(row: dict[str, Any]) -> tuple[str, str]:
+    return row["image_uri"], row["partition"]
+
+
+@pytest.mark.slow
+def test_its_rows_are_those_of_the_stages_one_after_another(work: Work) -> None:
+    resources = Local(CONFIG).resources(group_rows=2, rows_per_file=16)
+    with Local(CONFIG).flowing(work, resources) as flowing:
+        written = list(flowing.written)
+        flowing.check()
+    assert (sum(each.images for each in written), sum(each.failed for each in written)) == (7, 4)
+    segmenter = stages.open_segmenter(work, threads=1)
+    packets = [stages.segment_rows(work, segmenter, table) for index in range(work.groups) for table in stages.load_group(work, index)]
+    expected = stages.write_packets(work, packets)
+    ours = sorted((row for each in written for row in rows_of(work, each.records)), key=key)
+    assert ours == sorted(rows_of(work, expected.records), key=key)
+    assert len(ours) == 14
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["load_group", "segment_rows", "write_packets"])
+def test_what_a_stage_raises_in_its_thread_is_raised_where_the_run_reads(work: Work, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> Iterator[pa.Table]:
+        raise StorageError("s3://lake/a.parquet", ImageFailure(ErrorCode.UNREACHABLE, "the store failed"))
+
+    monkeypatch.setattr(local, stage, fail)
+    with (
+        Local(CONFIG).flowing(work, Local(CONFIG).resources(32, 64)) as flowing,
+        pytest.raises(MasklakeError, match=r"^s3://lake/a\.parquet: the store failed$"),
+    ):
+        list(flowing.written)
+    until_ended()
+
+
+@pytest.mark.slow
+def test_no_thread_is_left_when_a_run_is_stopped_in_the_middle(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, loaded = stages.load_group, threading.Event()
+
+    def endless(work: Work, index: int) -> Iterator[pa.Table]:
+        while True:
+            yield from load(work, index)
+            loaded.set()
+
+    monkeypatch.setattr(local, "load_group", endless)
+    with Local(CONFIG).flowing(work, Resources(1, 1.0, 0.0, 8, 2, 1)) as flowing:
+        written = threading.Thread(target=lambda: list(flowing.written))
+        written.start()
+        assert loaded.wait(60)
+    written.join(60)
+    assert not written.is_alive()
+    until_ended()
+
+
+def until_ended() -> None:
+    deadline = time.monotonic() + 30
+    while left := [thread.name for thread in threading.enumerate() if thread.name.startswith(("load-", "segment_", "write_"))]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
