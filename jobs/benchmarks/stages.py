@@ -97,7 +97,7 @@ def _precisions(folder: Path, arguments: argparse.Namespace) -> list[dict[str, A
 
 def _load(folder: Path, arguments: argparse.Namespace, dtype: str) -> Segmenter:
     description = checkpoint.describe(folder, Options(tasks=tuple(arguments.tasks)))
-    return Segmenter.load(folder, description, arguments.device, dtype, arguments.batch, arguments.threads, arguments.compile)
+    return Segmenter.load(folder, description, arguments.device, dtype, arguments.batch, arguments.threads, arguments.forward)
 
 
 def _pictures(segmenter: Segmenter, size: Size, arguments: argparse.Namespace) -> list[Pixels]:
@@ -230,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, help="images in a round (default: 4 on a CPU, 8 batches on a GPU)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--threads", type=int, help="CPU threads of torch (default: torch's choice)")
-    parser.add_argument("--compile", action="store_true", help="compile the forward with torch.compile")
+    parser.add_argument("--forward", choices=("eager", "graphs", "compiled"), default="eager", help="as masklake segment has it")
     parser.add_argument("--hf", action=argparse.BooleanOptionalAction, default=True, help="also time transformers' own way")
     parser.add_argument("--sweep-cpu", action="store_true", help="instead: what threads, memory format, bfloat16 and torch.compile do")
     parser.add_argument("--precisions", action="store_true", help="instead: how many masks bfloat16 and float16 change")

@@ -121,7 +121,7 @@ def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_pa
         max_decode_seconds=1.0,
         precision="float32",
         batch_size=None,
-        compiled=False,
+        forward="eager",
         device="cpu",
     )
     with cluster.cluster("local") as resources:

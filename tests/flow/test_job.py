@@ -146,8 +146,8 @@ def test_a_lost_device_ends_its_process_and_another_does_the_work(
     (tmp_path / "lost").mkdir()
     monkeypatch.setattr(flow, "_SegmentActor", LosesItsDevice)
     monkeypatch.setattr(flow, "actors_of", lambda work, resources: 1)
-    code, summary, _ = run(lake, capsys, "--tasks", "panoptic", "--output", str(tmp_path / "masks"))
-    assert code == 0
+    code, summary, errors = run(lake, capsys, "--tasks", "panoptic", "--output", str(tmp_path / "masks"))
+    assert code == 0, errors
     assert (summary["images"], summary["errors"]) == (8 + len(BROKEN), len(BROKEN))  # no image is to blame
     processes = [int(path.name) for path in (tmp_path / "lost").iterdir()]
     assert len(processes) == 2

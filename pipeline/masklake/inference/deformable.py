@@ -58,7 +58,8 @@ def by_torch(values: torch.Tensor, offsets: torch.Tensor, logits: torch.Tensor, 
     start = 0
     for level, (height, width) in enumerate(shapes):
         maps = values[:, start : start + height * width].float().permute(0, 2, 3, 1).reshape(count * heads, width_of_head, height, width)
-        places = own[None, :, None, None] + offsets[:, :, :, level].float() / offsets.new_tensor([width, height], dtype=torch.float32)
+        x, y = offsets[:, :, :, level].float().unbind(-1)
+        places = own[None, :, None, None] + torch.stack((x / width, y / height), dim=-1)
         grid = (2 * places - 1).transpose(1, 2).flatten(0, 1)
         sampled = torch.nn.functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         summed += (sampled * weights[:, :, :, level].transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)

@@ -18,17 +18,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from masklake.errors import DeviceLost, ErrorCode, ImageFailure, Refused, first_line
-from masklake.inference import batched, checkpoint, postprocess, preprocess
+from masklake.inference import batched, checkpoint, constants, postprocess, preprocess
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.devices import chosen_device
 from masklake.inference.families import FAMILIES, Answer, ClassMap, Queries
+from masklake.inference.graphs import Graphs
 from masklake.inference.limits import Limit, OutOfMemory, default_batch, is_lost, is_out_of_memory
 from masklake.inference.model_input import ModelInput, PixelValues
 from masklake.inference.postprocess import Geometry
@@ -37,6 +38,7 @@ from masklake.inference.segments import NotFinite, Segment
 
 __all__ = ["ModelInput", "Segment", "Segmenter"]
 
+Forward = Literal["eager", "graphs", "compiled"]
 Answers = dict[str, list[Segment] | ImageFailure]
 """Task -> its segments, or why there are none."""
 
@@ -88,7 +90,7 @@ class Segmenter:
     device: torch.device
     dtype: torch.dtype = torch.float32
     batch_size: int | None = None
-    compiled: bool = False
+    forward: Forward = "eager"
     _limits: dict[Size, Limit] = field(default_factory=dict)
     _calls: list[_Call] = field(default_factory=list)
     _turn: threading.Lock = field(default_factory=threading.Lock)
@@ -102,7 +104,7 @@ class Segmenter:
         dtype: str = "auto",
         batch_size: int | None = None,
         threads: int | None = None,
-        compiled: bool = False,
+        forward: Forward = "eager",
     ) -> Segmenter:
         """Load the checkpoint in `folder`.
 
@@ -113,10 +115,11 @@ class Segmenter:
             dtype: auto (bfloat16 on cuda, else float32), float32, bfloat16, float16.
             batch_size: images of a forward pass; None: chosen by device and input size.
             threads: of the CPU for this process.
-            compiled: by torch.compile, anew for each size of the model's input, of which it takes a handful.
+            forward: eager; graphs: replayed from CUDA graphs where a shape of batch comes again; compiled: by torch.compile, anew for
+                each size of the model's input, of which it takes a handful.
 
         Raises:
-            Refused: there is no such device, the weights do not fit the description, or the model cannot be compiled here.
+            Refused: there is no such device, the weights do not fit the description, or the model cannot run so here.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -124,8 +127,12 @@ class Segmenter:
         if dtype == "auto":
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
         module = checkpoint.load(description, folder, device, dtype)
-        segmenter = cls(module, description, torch.device(device), getattr(torch, dtype), batch_size, compiled)
-        if compiled:
+        if forward == "graphs" and not device.startswith("cuda"):
+            raise Refused(f"--forward graphs: CUDA graphs are for NVIDIA's GPUs, and the model runs on {device}: leave it out")
+        if forward != "compiled" and device.startswith("cuda"):
+            constants.make_once(module)
+        segmenter = cls(module, description, torch.device(device), getattr(torch, dtype), batch_size, forward)
+        if forward == "compiled":
             segmenter.warm_up_compiled()
         return segmenter
 
@@ -147,7 +154,7 @@ class Segmenter:
         padded = self.description.frame.padded((pixels.shape[0], pixels.shape[1]))
         outcome = self._try([pixels], padded, self.description.tasks, self._limit(padded).now)
         if isinstance(outcome, Exception):
-            raise Refused(f"--compile: torch.compile cannot compile this model here, leave it out: {outcome}")
+            raise Refused(f"--forward compiled: torch.compile cannot compile this model here, leave it out: {outcome}")
 
     def segment(self, inputs: Sequence[ModelInput]) -> list[Answers]:
         """Answer every image for its tasks, in order. An answer does not depend on the other images, nor on their order.
@@ -267,7 +274,7 @@ class Segmenter:
         try:
             with torch.inference_mode():
                 filled = [*pixels, *[pixels[0]] * (self._filled(len(pixels), full) - len(pixels))]
-                answers = self.family.run(self.module, self.pixel_values(filled, padded), tasks)
+                answers = self._run(self.pixel_values(filled, padded), tasks)
                 if self._answers_on != self.device:  # mps has no streams, nor all that post-processing needs; its memory is the CPU's
                     answers = {task: _on_host(answer, slice(None)) for task, answer in answers.items()}
                 return _Logits(answers, self._event(torch.cuda.current_stream(self.device)) if self.device.type == "cuda" else None)
@@ -285,6 +292,14 @@ class Segmenter:
             torch.cuda.empty_cache()
         return outcome
 
+    def _run(self, values: torch.Tensor, tasks: Sequence[str]) -> dict[str, Answer]:
+        return self.graphs(values, tasks) if self.forward == "graphs" else self.family.run(self.module, values, tasks)
+
+    @cached_property
+    def graphs(self) -> Graphs:
+        """Those of `forward` graphs."""
+        return Graphs(lambda values, tasks: self.family.run(self.module, values, tasks))
+
     def _filled(self, count: int, full: int) -> int:
         """How many images a batch of `count` is filled up to with copies of its first, at most `full`.
 
@@ -292,7 +307,7 @@ class Segmenter:
         (measured on a CPU: up to 4e-6 between 1, 2 to 3, and 4 or more images). Float32 batches are therefore always full; in half
         precision that bit is lost anyway. What is compiled is so for one size.
         """
-        return full if self.dtype == torch.float32 or self.compiled else count
+        return full if self.dtype == torch.float32 or self.forward == "compiled" else count
 
     def _together(self, answers: dict[str, Answer], items: Sequence[ModelInput]) -> dict[tuple[int, str], list[Segment]]:
         """What can be answered for all images of a batch at once, by row and task; `_answer` says what is wrong with the others."""

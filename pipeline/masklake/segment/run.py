@@ -270,7 +270,7 @@ class _Run:
             max_decode_seconds=config.max_decode_seconds,
             precision=config.precision,
             batch_size=config.batch_size,
-            compiled=config.compile,
+            forward=config.forward,
             device="cuda" if resources.gpus_per_actor else "mps" if config.device == "mps" else "cpu",
         )
 

@@ -168,8 +168,10 @@ class RunConfig(BaseModel):
     batch_size: Annotated[int | None, Shown("IMAGES")] = Field(
         None, ge=1, description="images per forward pass (default: chosen by device and input size)"
     )
-    compile: bool = Field(
-        False, description="compile the model with torch.compile: a faster forward after a slow start, for long runs at few input sizes"
+    forward: Literal["eager", "graphs", "compiled"] = Field(
+        "eager",
+        description="how the model runs; graphs: from CUDA graphs, where starting a GPU's kernels takes longer than they do (small "
+        "batches); compiled: by torch.compile, a faster forward after a slow start, for long runs at few input sizes",
     )
     device: Device = Field(
         "auto",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -68,7 +68,7 @@ class Work:
     max_decode_seconds: float
     precision: str
     batch_size: int | None
-    compiled: bool
+    forward: Literal["eager", "graphs", "compiled"]
     device: str
 
 
@@ -179,7 +179,7 @@ def open_segmenter(work: Work, threads: int) -> Segmenter:
         dtype=work.precision,
         batch_size=work.batch_size,
         threads=threads,
-        compiled=work.compiled,
+        forward=work.forward,
     )
 
 

@@ -339,7 +339,7 @@ class Brightness(torch.nn.Module):
 @pytest.mark.slow
 def test_a_compiled_model_sees_full_batches_and_answers_as_it_does_otherwise() -> None:
     inputs = [picture(seed) for seed in range(3)]
-    compiled = Segmenter(Brightness(), describe(), torch.device("cpu"), batch_size=2, compiled=True)
+    compiled = Segmenter(Brightness(), describe(), torch.device("cpu"), batch_size=2, forward="compiled")
     compiled.warm_up_compiled()
     assert compiled.segment(inputs) == open_fake(FakeModel()).segment(inputs)
 
@@ -349,7 +349,7 @@ def test_a_machine_without_a_compiler_is_refused_before_any_image(monkeypatch: p
     torch.compiler.reset()
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
-    segmenter = Segmenter(Brightness(), describe(), torch.device("cpu"), batch_size=2, compiled=True)
+    segmenter = Segmenter(Brightness(), describe(), torch.device("cpu"), batch_size=2, forward="compiled")
     with pytest.raises(Refused, match="cannot compile this model here, leave it out"):
         segmenter.warm_up_compiled()
 

@@ -55,7 +55,7 @@ def work(tmp_path: Path) -> Work:
         max_decode_seconds=60.0,
         precision="float32",
         batch_size=None,
-        compiled=False,
+        forward="eager",
         device="cpu",
     )
 
