@@ -56,8 +56,8 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def write(preset: Preset, folder: Path) -> Path:
-    """Write a checkpoint with random weights (always the same) into `folder`, as transformers writes it."""
+def write(preset: Preset, folder: Path, device: str = "cpu") -> Path:
+    """Write a checkpoint with random weights (always the same on one `device`) into `folder`, as transformers writes it."""
     import transformers
     from transformers.utils import logging
 
@@ -77,7 +77,9 @@ def write(preset: Preset, folder: Path) -> Path:
     if preset.family == "oneformer":
         config.text_encoder_vocab_size = len(_VOCABULARY)
     torch.manual_seed(0)
-    model_class(FAMILIES[preset.family])(config).save_pretrained(folder)
+    with torch.device(device):  # a large model's random weights take a CPU half a minute
+        model = model_class(FAMILIES[preset.family])(config)
+    model.save_pretrained(folder)
     processor = {"image_processor_type": f"{FAMILIES[preset.family].processor}ImageProcessor", "size": dict(preset.size)}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     if preset.family == "oneformer":

@@ -1,0 +1,130 @@
+"""The real job on one GPU: photographs on local disk through `masklake segment` to a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from jobs.benchmarks import models
+from jobs.benchmarks.gpu import part
+from jobs.benchmarks.gpu.part import Asked
+from jobs.benchmarks.models import PRESETS
+from masklake.inference import checkpoint
+from masklake.inference.options import Options
+from masklake.inference.segmenter import Segmenter
+
+_MODEL = "mask2former-swin-tiny-384"
+_DISTINCT = 64
+
+
+def small_photographs(asked: Asked) -> Any:
+    """JPEGs of 640x480."""
+    return _job(asked, (480, 640), 24 if asked.small else int(os.environ.get("MASKLAKE_GPU_IMAGES", "20000")))
+
+
+def large_photographs(asked: Asked) -> Any:
+    """JPEGs of 4000x3000."""
+    return _job(asked, (3000, 4000), 4 if asked.small else int(os.environ.get("MASKLAKE_GPU_LARGE_IMAGES", "2000")))
+
+
+def _job(asked: Asked, size: tuple[int, int], count: int) -> dict[str, Any]:
+    model, images = _checkpoint(asked), asked.scratch / f"images-{size[1]}"
+    _write(images, size, count)
+    output = asked.scratch / f"table-{size[1]}"
+    command = [sys.executable, "-m", "masklake", "segment", "--input", str(images), "--output", str(output), "--model", str(model)]
+    busy = _Busy()
+    started = time.monotonic()
+    with busy:
+        done = subprocess.run([*command, "--tasks", "panoptic"], capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - started
+    lines = done.stdout.strip().splitlines()
+    told = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+    return {
+        "images": count,
+        "seconds": round(seconds, 1),
+        "images a second, whole process": round(count / seconds, 1),
+        "device busy, share of seconds with kernels, in tenths of the run": busy.tenths(),
+        "exit": done.returncode,
+        "told": told,
+        "said": done.stderr[-1500:],
+    }
+
+
+def _checkpoint(asked: Asked) -> Path:
+    """The model with heads that see patches; made once."""
+    folder = asked.scratch / f"{_MODEL}-taught"
+    if not folder.exists():
+        plain = models.write(PRESETS[_MODEL], asked.scratch / f"{_MODEL}-new", asked.device)
+        segmenter = Segmenter.load(plain, checkpoint.describe(plain, Options(tasks=("panoptic",))), asked.device, "float32")
+        models.teach(segmenter, [models.patchwork((480, 640), 25, seed) for seed in range(2 if asked.small else 8)])
+        segmenter.module.cpu().save_pretrained(folder)
+        (folder / "preprocessor_config.json").write_text((plain / "preprocessor_config.json").read_text())
+    return folder
+
+
+def _write(folder: Path, size: tuple[int, int], count: int) -> None:
+    """JPEGs that all differ in their bytes: few pictures, each with another comment."""
+    folder.mkdir()
+    distinct = min(_DISTINCT if size[0] < 2000 else 8, count)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_write_one, [(folder, size, seed, range(seed, count, distinct)) for seed in range(distinct)]))
+
+
+def _write_one(asked: tuple[Path, tuple[int, int], int, range]) -> None:
+    folder, size, seed, numbers = asked
+    image = Image.fromarray(models.patchwork(size, 25, seed).image)
+    for number in numbers:
+        path = folder / f"{number:06}.jpg"
+        if number == numbers.start:
+            image.save(path, "JPEG", quality=90)
+            encoded = path.read_bytes()
+        else:
+            comment = f"{number:06}".encode()
+            path.write_bytes(encoded[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + encoded[2:])
+
+
+class _Busy:
+    """The share of time in which the device ran a kernel, asked of its driver every 0.2 seconds."""
+
+    def __init__(self) -> None:
+        self._seen: list[int] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        try:
+            import pynvml
+        except ImportError:
+            return
+        try:
+            pynvml.nvmlInit()
+            device = pynvml.nvmlDeviceGetHandleByIndex(0)
+        except pynvml.NVMLError:
+            return
+        while not self._over.wait(0.2):
+            self._seen.append(pynvml.nvmlDeviceGetUtilizationRates(device).gpu)
+
+    def tenths(self) -> list[float]:
+        """In each tenth of the run; empty without a GPU."""
+        parts = [self._seen[len(self._seen) * tenth // 10 : len(self._seen) * (tenth + 1) // 10] for tenth in range(10)]
+        return [round(sum(one) / len(one) / 100, 2) for one in parts if one]
+
+
+if __name__ == "__main__":
+    sys.exit(part.run({"20,000 photographs of 640x480": small_photographs, "2,000 photographs of 4000x3000": large_photographs}))

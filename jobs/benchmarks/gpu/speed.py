@@ -1,0 +1,188 @@
+"""Images a second: transformers' bare forward, ours, everything to run lengths, and transformers' own way, beside each other."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from jobs.benchmarks import models
+from jobs.benchmarks.contestants import Bench
+from jobs.benchmarks.gpu import part
+from jobs.benchmarks.gpu.part import Asked
+from jobs.benchmarks.models import PRESETS, Pixels
+from masklake.inference import checkpoint, half_precision, preprocess
+from masklake.inference.options import Options
+from masklake.inference.preprocess import Size
+from masklake.inference.segmenter import ModelInput, Segmenter
+
+_KEPT = 25
+_ROUNDS = 3
+_SIZES: dict[str, Size] = {"640x480": (480, 640), "1920x1080": (1080, 1920), "4000x3000": (3000, 4000)}
+_ALL = ("panoptic", "instance", "semantic")
+
+
+def swin_tiny(asked: Asked) -> Any:
+    """Mask2Former Swin-T at 384x384."""
+    return _model(asked, "mask2former-swin-tiny-384", 32, (1, 8, 16, 64), ("640x480", "1920x1080", "4000x3000"))
+
+
+def swin_large(asked: Asked) -> Any:
+    """Mask2Former Swin-L at 800/1333."""
+    return _model(asked, "mask2former-swin-large-800", 8, (1, 2, 4), ("640x480", "1920x1080"))
+
+
+def oneformer(asked: Asked) -> Any:
+    """OneFormer Swin-L at 800/1333."""
+    return _model(asked, "oneformer-swin-large-800", 8, (1, 4), ("640x480",))
+
+
+def _model(asked: Asked, name: str, batch: int, batches: Sequence[int], sizes: Sequence[str]) -> dict[str, Any]:
+    if asked.small:
+        batch, batches, sizes = 2, (1,), ("640x480",)
+    folder = models.write(PRESETS[name], asked.scratch / name, asked.device)
+    tasks = _ALL if asked.device == "cuda" else ("panoptic",)
+    description = checkpoint.describe(folder, Options(tasks=tasks))
+    dtype = "bfloat16" if asked.device == "cuda" else "float32"
+    ours = Segmenter.load(folder, description, asked.device, dtype, batch)
+    models.teach(ours, [models.patchwork((480, 640), _KEPT, seed) for seed in range(2 if asked.small else 8)])
+    with _plain():
+        theirs = Segmenter.load(folder, description, asked.device, dtype, batch)
+    theirs.module.load_state_dict(ours.module.state_dict())
+    found: dict[str, Any] = {}
+    for size in sizes:
+        found[size] = _at(asked, ours, theirs, _SIZES[size], batch)
+        print(f"{name} {size}: {found[size]}", file=sys.stderr, flush=True)
+    values = _inputs(ours, _SIZES["640x480"], max(batches))
+    found["forward alone, ms an image by batch"] = {
+        str(count): [
+            round(_timed(lambda count=count, one=one: _forward(one, values[:count]), asked.device) * 1000 / count, 2)  # type: ignore[misc]
+            for one in (theirs, ours)
+        ]
+        for count in (*batches, batch)
+        if count <= len(values)
+    }
+    if asked.device == "cuda":
+        found["kernels of a call"] = _kernels(ours, _SIZES["640x480"], batch)
+        found["reserved GiB"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
+    del ours, theirs
+    gc.collect()
+    torch.cuda.empty_cache()
+    return found
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """Loading a model in half precision as a cast alone makes it: what a user of transformers runs."""
+    own = half_precision.prepare
+    half_precision.prepare = lambda module: None
+    try:
+        yield
+    finally:
+        half_precision.prepare = own
+
+
+def _at(asked: Asked, ours: Segmenter, theirs: Segmenter, size: Size, batch: int) -> dict[str, Any]:
+    """Milliseconds an image, medians of rounds in turn; ratios against transformers' forward of the same round."""
+    pictures: list[Pixels] = [models.patchwork(size, _KEPT, seed).image for seed in range(2 if asked.small else 4)]
+    resized = [preprocess.resize(one, ours.description.resize) for one in pictures]
+    values = _inputs(ours, size, batch)
+    calls, tasks = (1 if asked.small else 4), ours.description.tasks
+    rounds: dict[str, list[float]] = {}
+    contestants: dict[str, tuple[Callable[[], object], int]] = {
+        "transformers' forward": (lambda: [_forward(theirs, values) for _ in range(calls)], calls * batch),
+        "our forward": (lambda: [_forward(ours, values) for _ in range(calls)], calls * batch),
+    }
+    for wanted in [("panoptic",), tasks] if len(tasks) > 1 else [tasks]:
+        inputs = [[ModelInput(resized[index % len(resized)], size, wanted) for index in range(batch)] for _ in range(calls)]
+        for callers in (1, 2):
+            name = f"everything, {'all tasks' if len(wanted) > 1 else wanted[0]}, {callers} caller{'s' if callers > 1 else ''}"
+            contestants[name] = (lambda inputs=inputs, callers=callers: _everything(ours, inputs, callers), calls * batch)  # type: ignore[misc]
+    for name, (work, _) in contestants.items():
+        work()
+        rounds[name] = []
+    for _ in range(1 if asked.small else _ROUNDS):
+        for name, (work, images) in contestants.items():
+            rounds[name].append(_timed(work, asked.device, 1) / images)
+    found: dict[str, Any] = {name: round(statistics.median(taken) * 1000, 3) for name, taken in rounds.items()}
+    bare = rounds["transformers' forward"]
+    found["share of transformers' forward"] = {
+        name: round(statistics.median(one / other for one, other in zip(bare, taken, strict=True)), 3)
+        for name, taken in rounds.items()
+        if name.startswith("everything")
+    }
+    if size[0] < 2000:
+        few = Bench(theirs, pictures[:4], ("panoptic",), 4)
+        few.transformers("panoptic")
+        found["transformers' own way, panoptic"] = round(
+            _timed(lambda: few.transformers("panoptic"), asked.device, 1) / len(few.pictures) * 1000, 2
+        )
+    return found
+
+
+def _inputs(segmenter: Segmenter, size: Size, count: int) -> torch.Tensor:
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    pixels = preprocess.resize(picture, segmenter.description.resize)
+    padded = segmenter.description.frame.padded((pixels.shape[0], pixels.shape[1]))
+    with torch.inference_mode():
+        return segmenter.pixel_values([pixels] * count, padded)
+
+
+def _forward(segmenter: Segmenter, values: torch.Tensor) -> None:
+    with torch.inference_mode():
+        segmenter.family.run(segmenter.module, values, segmenter.description.tasks[:1])
+
+
+def _everything(segmenter: Segmenter, calls: Sequence[Sequence[ModelInput]], callers: int) -> None:
+    """Resized images to run lengths, as an actor does it."""
+    if callers == 1:
+        segmenter.segment([one for call in calls for one in call])
+        return
+    with ThreadPoolExecutor(callers) as pool:
+        list(pool.map(segmenter.segment, calls))
+
+
+def _timed(work: Callable[[], object], device: str, repeats: int = 4) -> float:
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / repeats
+
+
+def _kernels(segmenter: Segmenter, size: Size, batch: int) -> dict[str, Any]:
+    """Of one call: where the device's time goes, and how often the host waits."""
+    picture = models.patchwork(size, _KEPT, 0).image
+    inputs = [ModelInput(preprocess.resize(picture, segmenter.description.resize), size, ("panoptic",))] * batch
+    segmenter.segment(inputs)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        segmenter.segment(inputs)
+        torch.cuda.synchronize()
+    averages = seen.key_averages()
+    device = sorted((one for one in averages if one.self_device_time_total), key=lambda one: -one.self_device_time_total)
+    counts = {one.key: one.count for one in averages if one.key.startswith(("cudaStreamSync", "cudaEventSync", "cudaLaunch", "cudaMemcpy"))}
+    kernels = [one for one in device if not one.key.startswith("aten::")]
+    return {
+        "device ms": round(sum(one.self_device_time_total for one in kernels) / 1000, 2),
+        "top ms": {one.key[:70]: round(one.self_device_time_total / 1000, 2) for one in kernels[:14]},
+        "calls": counts,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(
+        part.run({"mask2former-swin-tiny-384": swin_tiny, "mask2former-swin-large-800": swin_large, "oneformer-swin-large-800": oneformer})
+    )
