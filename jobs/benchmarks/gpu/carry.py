@@ -3,8 +3,8 @@
     python -m jobs.benchmarks.gpu.carry --output .carry
 
 Writes `NAME.txz` files of unpacked wheels for Python 3.12 on Linux x86-64, without the parts that a local job does not use (Ray's jars,
-rllib and the dashboard's pages, the descriptions of AWS's other services). On the machine: `mkdir /tmp/site; tar -xJf NAME.txz -C /tmp/site`
-for each, and PYTHONPATH=/tmp/site.
+rllib and the dashboard's pages, the descriptions of AWS's other services). On the machine, `tar -xJf NAME.txz -C /tmp/site` for each, and
+PYTHONPATH=/tmp/site.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def _unpack(packages: tuple[str, ...], wheels: Path, site: Path) -> None:
     command += ["--implementation", "cp", *(word for name in _PLATFORMS for word in ("--platform", name)), "-d", str(wheels)]
     subprocess.run([*command, *(f"{package}=={version(package)}" for package in packages)], check=True)
     for wheel in wheels.glob("*.whl"):
-        zipfile.ZipFile(wheel).extractall(site)
+        shutil.unpack_archive(wheel, site, "zip")
 
 
 def _prune(site: Path) -> None:

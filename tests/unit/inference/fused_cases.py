@@ -52,7 +52,7 @@ def one_by_one(task: str, logits: batched.Logits, settings: Settings) -> list[li
         if not classes.isfinite().all() or not masks.isfinite().all():
             answers.append("not finite")
         else:
-            answers.append(_one(task, classes.double().numpy(), masks.float(), geometry, settings))
+            answers.append(_one(task, classes.double().cpu().numpy(), masks.float(), geometry, settings))
     return answers
 
 
@@ -63,7 +63,7 @@ def _one(task: str, classes: np.typing.NDArray[np.float64], maps: torch.Tensor, 
     if task == "instance":
         pairs = instance.best_pairs(classes, settings)
         return dense.instance_dense(maps[np.unique(pairs.query)], pairs, geometry, settings) if pairs.query.size else []
-    weights = torch.from_numpy(panoptic.softmax(classes)[:, :-1].astype(np.float32))
+    weights = torch.from_numpy(panoptic.softmax(classes)[:, :-1].astype(np.float32)).to(maps.device)
     axes = geometry.axes(maps.shape)
     codes = dense.leading_class(dense.class_values(maps, weights, axes), geometry.original)
     confidences = torch.einsum("qhw,qk->khw", maps.sigmoid(), weights).clamp_(max=1)
