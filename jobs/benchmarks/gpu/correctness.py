@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,21 +104,21 @@ def attention(asked: Asked) -> dict[str, Any]:
         kernel = deformable.by_triton(values, offsets, logits, shapes)
         found[str(dtype)] = {
             "largest difference": float((kernel.float() - exact).abs().max()),
-            "ms by kernel": _ms(lambda given=(values, offsets, logits): deformable.by_triton(*given, shapes)),
-            "ms by torch": _ms(lambda given=(values, offsets, logits): deformable.by_torch(*given, shapes)),
+            "ms by kernel": _ms(partial(deformable.by_triton, values, offsets, logits, shapes)),
+            "ms by torch": _ms(partial(deformable.by_torch, values, offsets, logits, shapes)),
         }
     return found
 
 
-def _ms(work: Any, rounds: int = 10) -> float:
+def _ms(work: Callable[[], object], rounds: int = 10) -> float:
     work()
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record()
     for _ in range(rounds):
         work()
     end.record()
     end.synchronize()
-    return round(begin.elapsed_time(end) / rounds, 3)
+    return round(float(begin.elapsed_time(end)) / rounds, 3)
 
 
 def kernels(asked: Asked) -> Any:
