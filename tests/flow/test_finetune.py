@@ -89,7 +89,8 @@ def test_a_killed_run_goes_on_to_the_same_bits_and_its_checkpoint_segments(tmp_p
 @pytest.mark.timeout(900)
 def test_two_workers_learn_what_one_does_and_tell_of_a_bad_image(tmp_path: Path) -> None:
     scenes, model = trainings.scenes(tmp_path / "scenes"), trainings.model("mask2former", tmp_path)
-    given = trainings.settings(scenes, tmp_path / "out", model, steps=4, save_every=4, workers=2, bad_examples="skip")
+    every_step = {"save_every": 4, "validate_every": 1, "log_every": 1}
+    given = trainings.settings(scenes, tmp_path / "out", model, steps=4, workers=2, bad_examples="skip", **every_step)
     broken = Path(finetune.prepare(given).training.examples[0].image.removeprefix("file://"))
     broken.write_bytes(broken.read_bytes()[:100])
 
@@ -104,6 +105,12 @@ def test_two_workers_learn_what_one_does_and_tell_of_a_bad_image(tmp_path: Path)
     alone = given.model_copy(update={"workers": 1, "output": str(tmp_path / "alone")})
     told = trainings.train(alone)
     assert skipped == [line["reason"] for line in told if line.get("event") == "skipped"]
+    each, both = ([json.loads(line) for line in (tmp_path / name / "training.jsonl").read_text().splitlines()] for name in ("alone", "out"))
+    assert [set(line) for line in each] == [set(line) for line in both]
+    assert each[0]["loss"] == pytest.approx(both[0]["loss"], rel=1e-5)
+    assert each[0]["gradient_norm"] == pytest.approx(both[0]["gradient_norm"], rel=1e-4)
+    assert each[2]["loss"] == pytest.approx(both[2]["loss"], rel=1e-3)  # after a step of AdamW, which divides by the root of the square
+    assert each[1]["validation"] == pytest.approx(both[1]["validation"], abs=0.02)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "out"))
     assert one.keys() == two.keys()
     for name, weight in one.items():

@@ -1,17 +1,13 @@
-"""Training in one process: the loss falls, a run that was stopped goes on exactly, a team of two sums what one alone does."""
+"""Training in one process: the loss falls, and a run that was stopped goes on exactly."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch.multiprocessing.spawn import start_processes
 
 from masklake.errors import MasklakeError, Refused
 from masklake.inference import checkpoint
@@ -97,34 +93,6 @@ def test_a_run_that_is_asked_to_stop_saves_its_state_first(scenes: Path, tmp_pat
     assert not (tmp_path / "stopped" / "config.json").exists()
     assert trainings.train(given)[0] == {"event": "resumed", "step": 3}
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
-
-
-def _member(rank: int, port: int, scenes: Path, folder: Path, base: Path) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    given = trainings.settings(scenes, folder, base, steps=2, workers=2, validate_every=1, log_every=1)
-    trainings.train(given, team=Team(rank, 2))
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_workers_learn_what_one_does(scenes: Path, tmp_path: Path) -> None:
-    base = trainings.model("mask2former", tmp_path)
-    trainings.train(trainings.settings(scenes, tmp_path / "one", base, steps=2, validate_every=1, log_every=1))
-    start_processes(_member, (_free_port(), scenes, tmp_path / "two", base), nprocs=2)  # type: ignore[no-untyped-call]
-    one, two = ([json.loads(line) for line in (tmp_path / name / "training.jsonl").read_text().splitlines()] for name in ("one", "two"))
-    assert [set(line) for line in one] == [set(line) for line in two]
-    assert one[0]["loss"] == pytest.approx(two[0]["loss"], rel=1e-5)
-    assert one[0]["gradient_norm"] == pytest.approx(two[0]["gradient_norm"], rel=1e-4)
-    assert one[2]["loss"] == pytest.approx(two[2]["loss"], rel=1e-3)  # after a step of AdamW, which divides by the root of the square
-    assert one[1]["validation"] == pytest.approx(two[1]["validation"], abs=0.02)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_and_names_step_and_images(scenes: Path, tmp_path: Path) -> None:
