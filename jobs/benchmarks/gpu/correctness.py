@@ -13,16 +13,15 @@ from typing import Any
 import torch
 from pycocotools import mask as coco_mask
 
-from jobs.benchmarks import models
+from jobs.benchmarks import gpu_exactness, models
 from jobs.benchmarks.gpu import part
 from jobs.benchmarks.gpu.part import Asked
 from masklake.demo import MODEL as DEMO
-from masklake.inference import batched, checkpoint, deformable, fused, preprocess
+from masklake.inference import checkpoint, deformable, preprocess
 from masklake.inference.options import Options
 from masklake.inference.preprocess import Size
 from masklake.inference.segmenter import ModelInput, Segment, Segmenter
-from masklake.inference.segments import NotFinite, Settings
-from tests.unit.inference import fused_cases, tiny_checkpoints
+from tests.unit.inference import tiny_checkpoints
 
 _DTYPES = ("float32", "float16", "bfloat16")
 
@@ -125,26 +124,7 @@ def kernels(asked: Asked) -> Any:
     """Post-processing's kernels against torch's operations on the same device: answers whose bytes differ, of random batches."""
     if asked.device == "cpu":
         return {"skipped": "there are no kernels on a CPU"}
-    found: dict[str, Any] = {}
-    for task in ("panoptic", "instance", "semantic"):
-        images = differ = segments = 0
-        for seed in range(60):
-            logits, settings = _on_device(fused_cases.random_batch(seed), asked.device)
-            if not logits.is_fused(task):
-                continue
-            together = [str(one) if isinstance(one, NotFinite) else one for one in batched.TASKS[task](logits, settings)]
-            apart = fused_cases.one_by_one(task, logits, settings)
-            both = [(one, other) for one, other in zip(together, apart, strict=True) if isinstance(one, list)]
-            images += len(both)
-            segments += sum(len(one) for one, _ in both)
-            differ += sum(one != other for one, other in both)
-        found[task] = {"images": images, "segments": segments, "images whose bytes differ": differ}
-    return {"method": fused.method(torch.device(asked.device)), **found}
-
-
-def _on_device(case: tuple[batched.Logits, Settings], device: str) -> tuple[batched.Logits, Settings]:
-    logits, settings = case
-    return batched.Logits(logits.classes.to(device), logits.masks.to(device), logits.geometries), settings
+    return gpu_exactness.check(asked.device)
 
 
 def memory(asked: Asked) -> dict[str, Any]:
@@ -174,8 +154,7 @@ def lost_device(asked: Asked) -> dict[str, Any]:
         from masklake.demo import MODEL
         from masklake.inference import checkpoint, preprocess
         from masklake.inference.options import Options
-        from masklake.inference.preprocess import Size
-from masklake.inference.segmenter import ModelInput, Segmenter
+        from masklake.inference.segmenter import ModelInput, Segmenter
         description = checkpoint.describe(MODEL, Options(tasks=("panoptic",)))
         segmenter = Segmenter.load(MODEL, description, "cuda", "bfloat16")
         image = ModelInput(np.zeros((128, 128, 3), np.uint8), (480, 640), ("panoptic",))
