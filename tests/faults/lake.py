@@ -1,64 +1,93 @@
-"""One lake on a real S3 server, the jobs that are run on it as real processes, and what its log says, read without the product's code."""
+"""One lake on a real S3 server, the jobs that are run on it as real processes, and what it holds, read without the product's code."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
 from masklake.demo.seaweedfs import SeaweedFS
-from tests.faults.processes import Process, below, kill
-from tests.lakes import MODEL, ROOT, scene
+from tests.faults.job import Job
+from tests.faults.log import Commit, commit
+from tests.faults.pictures import SCENES, Picture
+from tests.faults.stored import Expected, Stored
+from tests.faults.verify import TASKS
+from tests.lakes import MODEL, ROOT
 
-SCENES = 16
-"""Different images; the others are copies of them, so that every answer is known from another image."""
-TASKS = ("panoptic", "semantic")
 DAYS = ("dt=2026-11-21", "dt=2026-11-22")
-_MOST_SECONDS = 400.0  # of a job: a trial is bounded, whatever hangs
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One entry of the table's log."""
-
-    version: int
-    event: str
-    run_id: str
-    scope: str
-    adds: tuple[tuple[str, int], ...]
-    """Path and size of each file."""
-    removes: tuple[str, ...]
+_OTHERS = ("masks-of-others/part-20261101T000000-abcdef-00000000-0000-0000-0000-000000000000.parquet", "notes/masks.txt")
 
 
 @dataclass
 class Lake:
-    """A bucket with images below `images/` and a table at `masks`; `environment` leads jobs to the server, or to a proxy before it."""
+    """A bucket with images below `images/` and a table at `table`; `environment` leads jobs to the server, or to a proxy before it."""
 
     store: SeaweedFS
     bucket: str
     images: int
     environment: dict[str, str]
     folder: Path
+    table: str = "masks"
+    way: Sequence[str] = ()
+    """How runs do their work: settings of `segment`."""
+    expected: Expected = field(default_factory=Expected)
     jobs: list[Job] = field(default_factory=list)
 
     @property
     def output(self) -> str:
-        return f"s3://{self.bucket}/masks"
+        return f"s3://{self.bucket}/{self.table}"
+
+    @property
+    def source(self) -> str:
+        return f"s3://{self.bucket}/images/"
 
     def fill(self) -> None:
-        """Upload the images, half of them for each day."""
+        """Upload the images, half of them for each day, and what others have in the bucket."""
         self.store.create_bucket(self.bucket)
         for index in range(self.images):
-            key = f"images/{DAYS[index * len(DAYS) // self.images]}/{index:04d}.jpg"
-            self.store.client.put_object(Bucket=self.bucket, Key=key, Body=_scene(index % SCENES))
+            self.put(f"{DAYS[index * len(DAYS) // self.images]}/{index:04d}.jpg", index % SCENES)
+        self.put_others(dict.fromkeys(_OTHERS, b"not of this table"))
+
+    def put(self, name: str, scene: int) -> None:
+        """Upload an image, or replace it by another."""
+        uri = self.source + name
+        picture = Picture(f"{name} version {len(self.expected.history.get(uri, ()))}", scene)
+        self.store.client.put_object(Bucket=self.bucket, Key=f"images/{name}", Body=picture.content)
+        self.expected.history.setdefault(uri, []).append(picture)
+
+    def delete(self, name: str) -> None:
+        """Delete an image."""
+        self.store.client.delete_object(Bucket=self.bucket, Key=f"images/{name}")
+        self.expected.history[self.source + name].append(None)
+
+    def scene(self, name: str) -> int:
+        """Which scene an image shows now."""
+        picture = self.expected.history[self.source + name][-1]
+        assert picture
+        return picture.scene
+
+    def names(self) -> list[str]:
+        """The images that are there, by name."""
+        return [uri.removeprefix(self.source) for uri, versions in sorted(self.expected.history.items()) if versions[-1]]
+
+    def put_others(self, objects: Mapping[str, bytes]) -> None:
+        """Upload what nobody may touch."""
+        for key, content in objects.items():
+            self.store.client.put_object(Bucket=self.bucket, Key=key, Body=content)
+        self.protect(objects)
+
+    def protect(self, keys: Iterable[str]) -> None:
+        """From here on, nobody may touch these objects."""
+        found = self.objects("")
+        self.expected.others |= {key: found[key]["ETag"].strip('"') for key in keys}
 
     def objects(self, prefix: str) -> dict[str, dict[str, Any]]:
         """The server's own listing: key -> Size, ETag."""
@@ -71,24 +100,69 @@ class Lake:
 
     def log(self) -> list[Commit]:
         """The table's log, oldest first; empty where there is no table yet."""
-        keys = sorted(key for key in self.objects("masks/_delta_log/") if key.endswith(".json"))
-        return [_commit(int(Path(key).stem), self.read(key).decode()) for key in keys]
+        keys = sorted(key for key in self.objects(f"{self.table}/_delta_log/") if key.endswith(".json"))
+        return [commit(int(Path(key).stem), self.read(key).decode()) for key in keys]
+
+    def stored(self) -> Stored:
+        """Everything that is to be verified, as it is now."""
+        root = f"{self.table}/"
+        everything = self.objects("")
+        others = self.expected.others
+        below = [key for key in everything if key.startswith(root) and key not in others]
+        data = [key for key in below if key.endswith(".parquet") and not key.removeprefix(root).startswith("_")]
+        pages = [key for key in below if "/_masklake/runs/" in key and key.endswith((".html", ".json"))]
+        return Stored(
+            self.log(),
+            {key.removeprefix(root): everything[key]["Size"] for key in below},
+            {key.removeprefix(root): self.read(key) for key in data},
+            {key.removeprefix(root): self.read(key) for key in pages},
+            frozenset(self._by_delta()),
+            {key: found["ETag"].strip('"') for key, found in everything.items()},
+        )
+
+    def _by_delta(self) -> set[str]:
+        options = {**{name.lower(): value for name, value in self.store.env().items()}, "aws_conditional_put": "etag"}
+        try:
+            table = DeltaTable(self.output, storage_options=options)
+        except TableNotFoundError:
+            return set()
+        actions = table.get_add_actions(flatten=True)
+        return {path.replace("%25", "%") for path in actions["path"].to_pylist()}
+
+    @cached_property
+    def _fixed(self) -> list[str]:
+        pace = ["--commit-seconds", "0.1", "--rows-per-file", "16", "--gallery-images", "2"]
+        return ["segment", "--output", self.output, "--model", str(MODEL), "--tasks", ",".join(TASKS), *pace]
 
     def segment(self, *arguments: str, days: str = "", environment: Mapping[str, str] | None = None) -> Job:
         """Start the real job."""
-        source = f"s3://{self.bucket}/images/{days}"
-        fixed = ["--input", source, "--output", self.output, "--model", str(MODEL), "--tasks", ",".join(TASKS)]
-        pace = ["--commit-seconds", "0.1", "--rows-per-file", "32", "--gallery-images", "2", "--no-local"]
-        return self._start("masklake", ["segment", *fixed, *pace, *arguments], environment)
+        return self.start(*self._fixed, "--input", self.source + days, *self.way, *arguments, environment=environment)
 
-    def compact(self, *arguments: str) -> Job:
-        """Start the real compaction, vacuum included."""
-        return self._start(
-            "masklake", ["compact", "--table", self.output, "--vacuum-hours", "0", "--lease-seconds", "20", *arguments], None
-        )
+    def compact(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Job:
+        """Start the real compaction, a vacuum that keeps no past included."""
+        return self.start("compact", "--table", self.output, *_KEEPING, *arguments, environment=environment)
 
-    def _start(self, module: str, arguments: Sequence[str], environment: Mapping[str, str] | None) -> Job:
-        job = Job(module, arguments, {**_without_own(), **self.environment, **(environment or {})}, self.folder / f"job-{len(self.jobs)}")
+    def erase(self, uris: Sequence[str], environment: Mapping[str, str] | None = None) -> Job:
+        """Start the real erasure, a vacuum that keeps no past included."""
+        return self.start("erase", "--table", self.output, *_KEEPING, *uris, environment=environment)
+
+    def train(self, folder: str, environment: Mapping[str, str] | None = None) -> Job:
+        """Start a real training on the scenes that lie in the bucket, into a folder of it."""
+        root = f"s3://{self.bucket}"
+        data = ["--format", "coco-panoptic", "--truth", f"{root}/scenes/panoptic.json", "--images", f"{root}/scenes/images"]
+        model = ["--model", str(self.folder / "model"), "--size", "64x64", "--output", f"{root}/{folder}"]
+        return self.start("finetune", *data, *model, *_TRAINING, environment=environment)
+
+    def python(self, code: str, *arguments: str) -> tuple[int, str]:
+        """Run a script as a user of the table does; its exit code, and what it printed."""
+        command = [sys.executable, "-c", code, *arguments]
+        environment = {**_without_own(), **self.environment}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return done.returncode, done.stdout + (done.stderr if done.returncode else "")
+
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Job:
+        """Start a command of masklake's."""
+        job = Job(arguments, {**_without_own(), **self.environment, **(environment or {})}, self.folder / f"job-{len(self.jobs)}")
         self.jobs.append(job)
         return job
 
@@ -98,87 +172,12 @@ class Lake:
             job.kill_all()
 
 
-class Job:
-    """One process of ours and all that it started."""
-
-    def __init__(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], files: Path) -> None:
-        self.module, self.started = module, time.monotonic()
-        self._out, self._err = files.with_suffix(".out"), files.with_suffix(".err")
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            command = [sys.executable, "-m", module, *arguments]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        self._seen: list[Process] = []
-
-    def below(self) -> list[Process]:
-        """Everything that runs below the driver; remembered, since orphans have other parents."""
-        found = below([self.process.pid])
-        self._seen = [*{*self._seen, *found}]
-        return found
-
-    def workers(self) -> list[Process]:
-        """Ray's workers; their command says what each one does."""
-        return [process for process in self.below() if process.command.startswith("ray::")]
-
-    def running(self) -> bool:
-        return self.process.poll() is None
-
-    def wait(self, seconds: float = _MOST_SECONDS) -> int:
-        """The exit code; -9 where it had to be killed because it did not end."""
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.kill_all()
-        return self.process.returncode
-
-    def kill_all(self) -> None:
-        """Kill the driver, what is below it, and what was."""
-        if self.running():
-            self.below()
-            self.process.kill()
-        self.process.wait()
-        kill(self._seen)
-
-    @cached_property
-    def summary(self) -> dict[str, Any]:
-        """The last line on stdout; empty where that is no JSON object. Ask when the job is over."""
-        with suppress(ValueError, IndexError):
-            found = json.loads(self._out.read_text().strip().splitlines()[-1])
-            return found if isinstance(found, dict) and "exit_code" in found else {}
-        return {}
-
-    @property
-    def run_id(self) -> str:
-        """What the run said that it is called; '' where it did not come so far."""
-        lines = [line for line in self.errors.splitlines() if line.startswith("masklake: run ")]
-        return lines[0].split()[-1] if lines else ""
-
-    @property
-    def errors(self) -> str:
-        return self._err.read_text(errors="replace")
-
-
-@cache
-def _scene(index: int) -> bytes:
-    return scene(index)
-
-
-def _commit(version: int, text: str) -> Commit:
-    actions = [json.loads(line) for line in text.splitlines() if line.strip()]
-    said: dict[str, Any] = next((action["commitInfo"].get("masklake") or {} for action in actions if "commitInfo" in action), {})
-    return Commit(
-        version,
-        said.get("event", ""),
-        said.get("run_id", ""),
-        said.get("scope", ""),
-        tuple((action["add"]["path"], action["add"]["size"]) for action in actions if "add" in action),
-        tuple(action["remove"]["path"] for action in actions if "remove" in action),
-    )
+_TRAINING = (
+    *("--validation-share", "0.3", "--steps", "6", "--batch-size", "4", "--micro-batch-size", "2", "--rate", "1e-3"),
+    *("--backbone-rate", "1.0", "--validate-every", "3", "--save-every", "2", "--log-every", "2"),
+)
+_KEEPING = ("--vacuum-hours", "0", "--lease-seconds", "10")
 
 
 def _without_own() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_", "MASKLAKE_"))}
-
-
-def data_commits(log: Sequence[Commit], run_id: str = "") -> Iterator[Commit]:
-    """The commits with files of a run, or of any."""
-    return (commit for commit in log if commit.event == "data" and run_id in ("", commit.run_id))

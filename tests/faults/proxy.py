@@ -12,10 +12,12 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 FAULTS = ("500", "503", "slow", "reset", "lost", "truncated")
 """`lost`: the server does what it was asked for, and the connection breaks before its answer; `truncated`: in the middle of its body."""
@@ -24,6 +26,63 @@ _SLOW_SECONDS = (0.5, 3.0)
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection"}
 _ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>a fault of the test</Message></Error>'
 _CODES = {"500": "InternalError", "503": "SlowDown"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of the server; a `conditional` write is one that must find nothing there, as commits are."""
+
+    method: str
+    path: str
+    """Bucket and key, without the query."""
+    conditional: bool
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change what is stored."""
+        return self.method in ("PUT", "POST", "DELETE")
+
+
+class Chooser(Protocol):
+    """Says what becomes of each request: one of `FAULTS`, or `kill` and `kill after`, or '' for nothing."""
+
+    def choose(self, request: Request) -> str: ...
+    def seconds(self) -> float: ...
+    def kill(self) -> None: ...
+
+
+class Strike:
+    """Kills a client at one request of a sort, the only fault that there is."""
+
+    def __init__(self, number: int, matches: Callable[[Request], bool], after: bool) -> None:
+        self._left, self._matches, self._after = number, matches, after
+        self._lock, self._aimed = threading.Lock(), threading.Event()
+        self._kill: Callable[[], None] = lambda: None
+        self.struck = False
+        self.at = "never came"
+
+    def aim(self, kill: Callable[[], None]) -> None:
+        """Say how the client is killed."""
+        self._kill = kill
+        self._aimed.set()
+
+    def choose(self, request: Request) -> str:
+        """Whether this is the request."""
+        with self._lock:
+            self._left -= self._matches(request)
+            if self.struck or self._left > 0:
+                return ""
+            self.struck, self.at = True, f"{request.method} {request.path.rpartition('/')[2]}"
+            return "kill after" if self._after else "kill"
+
+    def seconds(self) -> float:
+        """Nothing is slow."""
+        return 0.0
+
+    def kill(self) -> None:
+        """Kill the client, as soon as it is known."""
+        self._aimed.wait(60)
+        self._kill()
 
 
 class Faults:
@@ -35,14 +94,14 @@ class Faults:
         self.counted: Counter[str] = Counter()
         """Requests by fault; '' is none."""
 
-    def choose(self, method: str, conditional: bool) -> str:
+    def choose(self, request: Request) -> str:
         """The fault of the next request, '' for none."""
         with self._lock:
-            share = self.of_commits if conditional else self.share
+            share = self.of_commits if request.conditional else self.share
             fault = self._random.choice(self._kinds) if self._random.random() < share else ""
-            if fault == "truncated" and method != "GET":
+            if fault == "truncated" and request.method != "GET":
                 fault = "lost"
-            if fault == "lost" and conditional:
+            if fault == "lost" and request.conditional:
                 self.counted["lost commit"] += 1
             self.counted[fault] += 1
             return fault
@@ -52,9 +111,12 @@ class Faults:
         with self._lock:
             return self._random.uniform(*_SLOW_SECONDS)
 
+    def kill(self) -> None:
+        """Nobody is killed."""
+
 
 @contextmanager
-def broken(endpoint: str, faults: Faults) -> Iterator[str]:
+def broken(endpoint: str, faults: Chooser) -> Iterator[str]:
     """A proxy to the server at `endpoint`, on a free loopback port; yields its URL."""
     upstream = urlsplit(endpoint)
 
@@ -83,17 +145,20 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     host: str
     port: int
-    chooser: Faults
+    chooser: Chooser
 
     def _forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.chooser.choose(self.command, "If-None-Match" in self.headers)
+        path = unquote(urlsplit(self.path).path)
+        fault = self.chooser.choose(Request(self.command, path, "If-None-Match" in self.headers))
         if fault in _CODES:
             self._answer(int(fault), {"Content-Type": "application/xml"}, _ERROR.format(_CODES[fault]).encode())
             return
         if fault == "slow":
             time.sleep(self.chooser.seconds())
-        if fault == "reset":
+        if fault == "kill":
+            self.chooser.kill()
+        if fault in ("reset", "kill"):
             self._break()
             return
         connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
@@ -107,7 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
             content = answer.read()
         finally:
             connection.close()
-        if fault == "lost":
+        if fault == "kill after":
+            self.chooser.kill()
+        if fault in ("lost", "kill after"):
             self._break()
             return
         self._answer(answer.status, dict(answer.getheaders()), content, cut=fault == "truncated" and len(content) > 1)

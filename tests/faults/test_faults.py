@@ -12,7 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from masklake.demo.seaweedfs import REGION, SeaweedFS
 from tests.faults.kinds import NEED_ROOT, can_mount
 from tests.faults.proxy import Faults, broken
-from tests.faults.trials import COUNTS, Harness
+from tests.faults.trials import Harness
+from tests.faults.verify import COUNTS
 
 SELECTION = ("kill-actor", "lose-node", "kill-cluster", "break-requests", "pause-run", "fill-store")
 

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-import io
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from deltalake import DeltaTable
-from pycocotools import mask as coco
+from tests.faults.log import data_commits, present
+from tests.faults.pictures import Picture, wrong_masks
+from tests.faults.stored import Expected, Key, Stored, rows_of
 
-from tests.faults.lake import TASKS, Commit, Lake
+TASKS = ("panoptic", "semantic")
+_STALE = ("changed", "not_found")  # what may be said of a version of an image that is there no more
 
-Answers = dict[tuple[str, str], Any]
-"""The segments of each image (by the hash of its bytes) and task, of all trials: the same image always gets the same answer."""
+
+class Answers:
+    """What all trials have in common: the answer to each scene and task, and what was wrong with it; the fingerprint of each task."""
+
+    def __init__(self) -> None:
+        self._segments: dict[tuple[int, str], Any] = {}
+        self._judged: dict[tuple[int, str], str] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def problem(self, picture: Picture, row: dict[str, Any]) -> str:
+        """What is wrong with a row of a picture; '' where nothing is."""
+        if (row["height"], row["width"]) != picture.size or row["image_bytes"] != len(picture.content):
+            return (
+                f"its row says {row['height']} x {row['width']}, {row['image_bytes']} bytes: it has {picture.size}, {len(picture.content)}"
+            )
+        key = picture.scene, row["task"]
+        with self._lock:
+            if self._fingerprints.setdefault(row["task"], row["fingerprint"]) != row["fingerprint"]:
+                return "its row has another fingerprint than others of its task"
+            if len(set(self._fingerprints.values())) != len(self._fingerprints):
+                return "its row has the fingerprint of another task"
+            if key not in self._segments or self._judged[key]:
+                self._segments[key], self._judged[key] = row["segments"], wrong_masks(picture.scene, row["segments"])
+            elif self._segments[key] != row["segments"]:
+                return wrong_masks(picture.scene, row["segments"]) or "another answer than a copy of it has"
+            return self._judged[key]
 
 
 @dataclass
@@ -25,10 +49,13 @@ class Findings:
 
     lost: int = 0
     doubled: int = 0
+    repeated: int = 0
+    kept: int = 0
     missing_files: int = 0
     orphans: int = 0
     leftovers: int = 0
     after_fence: int = 0
+    others_touched: int = 0
     problems: list[str] = field(default_factory=list)
 
     def note(self, kind: str, things: object, words: str) -> None:
@@ -39,99 +66,96 @@ class Findings:
             self.problems.append(f"{len(found)} {words}: {sorted(map(str, found))[:3]}")
 
 
-def rows(lake: Lake) -> pa.Table:
-    """All rows of the table's present files; no rows where there is no table."""
-    tables = []
-    for path in _present(lake.log()):
-        content = pq.read_table(io.BytesIO(lake.read(f"masks/{path}")), partitioning=None)
-        for name, _, value in (part.partition("=") for part in path.split("/")[:-1]):
-            content = content.append_column(name, pa.array([unquote(value)] * len(content), pa.string()))
-        tables.append(content)
-    return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+COUNTS = tuple(name for name in Findings.__dataclass_fields__ if name != "problems")
 
 
-def held(lake: Lake) -> dict[tuple[str, str], str]:
-    """The run that made each committed row, by image and task."""
-    found = rows(lake)
-    if not len(found):
-        return {}
-    return {(row["image_uri"], row["task"]): row["run_id"] for row in found.select(["image_uri", "task", "run_id"]).to_pylist()}
+def held(stored: Stored) -> dict[Key, str]:
+    """The run that made each committed answer; rows that say what failed are left out."""
+    return {
+        _key(row): row["run_id"] for row in stored.rows(["image_uri", "image_etag", "task", "run_id", "status"]) if row["status"] == "ok"
+    }
 
 
-def verify(lake: Lake, answers: Answers, vacuumed: bool) -> Findings:
-    """Everything that must hold when a run has ended with 0."""
-    findings, log = Findings(), lake.log()
-    _check_files(lake, log, findings, vacuumed)
-    _check_rows(lake, rows(lake), findings, answers)
-    _check_fences(log, findings)
+def verify(stored: Stored, expected: Expected, answers: Answers, vacuumed: bool) -> Findings:
+    """Everything that must hold when a run has ended with 0; after a vacuum that kept no past, also that no other data file is there."""
+    findings = Findings()
+    _check_files(stored, findings, vacuumed)
+    _check_rows(stored, expected, findings, answers)
+    _check_fences(stored, findings)
+    _check_gone(stored, expected, findings, vacuumed)
+    changed = {key for key, etag in expected.others.items() if stored.etags.get(key) != etag}
+    findings.note("others_touched", changed, "objects that are not the table's were changed or deleted")
     return findings
 
 
-def _present(log: list[Commit]) -> dict[str, int]:
-    """The files of the newest version and their sizes, by replaying the log."""
-    files: dict[str, int] = {}
-    for commit in log:
-        for path in commit.removes:
-            files.pop(unquote(path), None)
-        files.update((unquote(path), size) for path, size in commit.adds)
-    return files
-
-
-def _check_files(lake: Lake, log: list[Commit], findings: Findings, vacuumed: bool) -> None:
-    present, stored = _present(log), lake.objects("masks/")
-    options = {**{name.lower(): value for name, value in lake.store.env().items()}, "aws_conditional_put": "etag"}
-    by_delta = {unquote(uri.partition("/masks/")[2]) for uri in DeltaTable(lake.output, storage_options=options).file_uris()}
-    findings.note("missing_files", by_delta ^ set(present), "files about which deltalake and the log's JSON differ")
-    sizes = {key.removeprefix("masks/"): found["Size"] for key, found in stored.items()}
-    findings.note("missing_files", {path for path in present if path not in sizes}, "committed files that are not there")
-    findings.note("missing_files", {path for path, size in present.items() if sizes.get(path, size) != size}, "files of another size")
+def _check_files(stored: Stored, findings: Findings, vacuumed: bool) -> None:
+    files, sizes = present(stored.log), stored.sizes
+    findings.note("missing_files", set(stored.by_delta) ^ set(files), "files about which deltalake and the log's JSON differ")
+    findings.note("missing_files", {path for path in files if path not in sizes}, "committed files that are not there")
+    findings.note(
+        "missing_files", {path for path, file in files.items() if sizes.get(path, file.size) != file.size}, "files of another size"
+    )
     data = {path for path in sizes if not path.startswith("_")}
-    known = set(present) if vacuumed else {unquote(path) for commit in log for path, _ in commit.adds}
+    known = set(files) if vacuumed else {added.path for commit in stored.log for added in commit.adds}
     findings.note("orphans", data - known, "orphan files")
     # Until it has begun, a run leaves nothing by which others could know of it: a work list of one that died so early is the vacuum's.
-    begun = {commit.run_id for commit in log if commit.event == "begin"}
+    begun = {commit.run_id for commit in stored.log if commit.event == "begin"}
     own = {path for path in sizes if path.startswith("_masklake/live/") or ("/plan-" in path and path.split("/")[2] in begun)}
     findings.note("leftovers", own, "markers and work lists of runs that are over")
 
 
-def _check_rows(lake: Lake, table: pa.Table, findings: Findings, answers: Answers) -> None:
-    etags = {f"s3://{lake.bucket}/{key}": found["ETag"].strip('"') for key, found in lake.objects("images/").items()}
-    expected = {(uri, etag, task) for uri, etag in etags.items() for task in TASKS}
-    names = ["image_uri", "image_etag", "task", "fingerprint", "status", "error_message", "height", "width", "segments"]
-    found = table.select(names).to_pylist() if len(table) else []
-    counted = Counter((row["image_uri"], row["image_etag"], row["task"], row["fingerprint"]) for row in found)
-    findings.note("lost", expected - {key[:3] for key in counted}, "images without a row")
+def _check_rows(stored: Stored, expected: Expected, findings: Findings, answers: Answers) -> None:
+    for path, file in present(stored.log).items():
+        if path in stored.data and len(rows_of(path, stored.data[path], ["image_uri"])) != file.rows:
+            findings.note("missing_files", [path], "files with another number of rows than the log says")
+    every = stored.rows()
+    rows = [row for row in every if not _stale(row, expected)]
+    right = {_key(row) for row in rows if row["status"] == "ok"}
+    failed = {row["image_uri"]: f"{row['error_code']}: {row['error_message']}" for row in rows if row["status"] != "ok"}
+    findings.note("lost", expected.keys(TASKS) - right, f"images without an answer ({next(iter(failed.values()), 'no row')})")
+    findings.note("lost", set(failed), "images with an error row")
+    counted = Counter((*_key(row), row["fingerprint"]) for row in rows)
     findings.note("doubled", {key for key, count in counted.items() if count > 1}, "images with more than one row")
-    findings.note("doubled", {key for key in counted if key[:3] not in expected}, "rows of no image")
-    if len({key[2:] for key in counted}) != len(TASKS):
-        findings.problems.append("there is more than one fingerprint of a task")
-    wrong = {row["image_uri"]: row["error_message"] for row in found if row["status"] != "ok"}
-    findings.note("lost", wrong, f"images with an error row ({next(iter(wrong.values()), '')})")
-    for row in found:
-        if row["status"] == "ok" and (problem := _wrong_masks(row)):
-            findings.problems.append(f"{row['image_uri']}: {problem}")
-        if row["status"] == "ok" and answers.setdefault((row["image_etag"], row["task"]), row["segments"]) != row["segments"]:
-            findings.problems.append(f"{row['image_uri']}: another answer than a copy of it has")
+    findings.note("doubled", {key for key in counted if not expected.picture(key[0], key[1])}, "rows of no image that ever was there")
+    committed = sum(added.rows for commit in data_commits(stored.log) for added in commit.adds)
+    again = committed - len({_key(row) for row in every} | expected.gone)
+    findings.note("repeated", ["row"] * again, "rows of images that were done already were committed")
+    for row in rows:
+        picture = expected.picture(row["image_uri"], row["image_etag"])
+        if picture and row["status"] == "ok" and (problem := answers.problem(picture, row)):
+            findings.problems.append(f"{row['image_uri']}, {row['task']}: {problem}")
 
 
-def _wrong_masks(row: dict[str, Any]) -> str:
-    for segment in row["segments"]:
-        encoded = {"size": [row["height"], row["width"]], "counts": segment["counts"]}
-        mask = coco.decode(encoded)
-        if mask.shape != (row["height"], row["width"]) or int(mask.sum()) != segment["area"]:
-            return f"the mask of {segment['label']} has another size or area than its row says"
-        if [round(edge) for edge in coco.toBbox(encoded)] != segment["bbox"]:
-            return f"the mask of {segment['label']} has another box than its row says"
-    return ""
+def _key(row: dict[str, Any]) -> Key:
+    return row["image_uri"], row["image_etag"], row["task"]
 
 
-def _check_fences(log: list[Commit], findings: Findings) -> None:
+def _stale(row: dict[str, Any], expected: Expected) -> bool:
+    """Whether a row says that an image was replaced or deleted while it was to be read, and that is true."""
+    versions = expected.history.get(row["image_uri"], [])
+    return row["status"] == "error" and row["error_code"] in _STALE and len(versions) > 1
+
+
+def _check_fences(stored: Stored, findings: Findings) -> None:
     """No run commits after one on overlapping input has begun."""
     begun: dict[str, str] = {}
     fenced: set[str] = set()
-    for commit in log:
+    for commit in stored.log:
         if commit.event == "begin":
             fenced |= {run for run, scope in begun.items() if scope.startswith(commit.scope) or commit.scope.startswith(scope)}
             begun[commit.run_id] = commit.scope
         elif commit.run_id in fenced and commit.event:
             findings.note("after_fence", [f"{commit.version} by {commit.run_id}"], "commits of a fenced run")
+
+
+def _check_gone(stored: Stored, expected: Expected, findings: Findings, vacuumed: bool) -> None:
+    """What was taken out is in no file of the table; of an image that is to be forgotten, nothing is in any file or page."""
+    files = stored.data if vacuumed else present(stored.log)
+    held_keys = {
+        _key(row) for path in files if path in stored.data for row in rows_of(path, stored.data[path], ["image_uri", "image_etag", "task"])
+    }
+    findings.note("kept", held_keys & expected.gone, "rows that were taken out are still there")
+    forgotten = {uri for uri, _, _ in expected.gone} - {uri for uri, _, _ in expected.keys(TASKS)}
+    for path, page in stored.pages.items():
+        named = {uri for uri in forgotten if uri.encode() in page}
+        findings.note("kept", named, f"erased images are named in {path}")

@@ -1,0 +1,71 @@
+"""Runs and compactions beside each other on one table."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.faults.job import Job
+from tests.faults.lake import DAYS
+from tests.faults.log import data_commits
+from tests.faults.processes import kill
+from tests.faults.trial import Trial
+
+
+def second_run(trial: Trial) -> None:
+    """The same command again while the first is at work: the first ends with 4, the second with 0."""
+    first = trial.lake.segment()
+    trial.moment(first, begun=True)
+    second = trial.lake.segment()
+    trial.ends(second, 0)
+    trial.struck = _was_fenced(trial, first, second)
+
+
+def pause_run(trial: Trial) -> None:
+    """The first run stops (all of it, or its driver alone), a second one does the work, the first comes back: it ends with 4."""
+    first = trial.lake.segment()
+    trial.moment(first, begun=True)
+    stopped = first.below() if trial.random.random() < 0.5 else []
+    trial.facts["paused"] = "all of it" if stopped else "the driver"
+    first.process.send_signal(signal.SIGSTOP)
+    kill(stopped, signal.SIGSTOP)
+    try:
+        second = trial.lake.segment()
+        trial.ends(second, 0)
+    finally:
+        kill(reversed(stopped), signal.SIGCONT)
+        first.process.send_signal(signal.SIGCONT)
+    trial.struck = _was_fenced(trial, first, second)
+
+
+def _was_fenced(trial: Trial, first: Job, second: Job) -> bool:
+    # One that had committed all before the second began has nothing left that could be refused.
+    log = trial.lake.log()
+    begun = next((commit.version for commit in log if commit.event == "begin" and commit.run_id == second.run_id), len(log))
+    whole = len(list(data_commits(log[:begun], first.run_id))) and second.summary.get("outcome") == "nothing to do"
+    return trial.ends(first, 0 if whole else 4) == 4
+
+
+def side_by_side(trial: Trial) -> None:
+    """Two runs on the folders of two days, into one table, at once: both end with 0."""
+    runs = [trial.lake.segment("--actors", "1", days=f"{day}/") for day in DAYS]
+    for run in runs:
+        trial.ends(run, 0)
+    orders = [commit.run_id for commit in trial.lake.log() if commit.run_id in {run.run_id for run in runs}]
+    last_begun = max(orders.index(run.run_id) for run in runs)
+    first_over = min(len(orders) - 1 - orders[::-1].index(run.run_id) for run in runs)
+    trial.struck = last_begun < first_over
+
+
+def compact_beside(trial: Trial) -> None:
+    """Compactions that delete at once what they replaced, overlapping a run: all end with 0."""
+    job = trial.lake.segment()
+    trial.wait_until_begun(job)
+    compactions = 0
+    while job.running():
+        trial.moment(job, begun=True)
+        trial.struck = trial.struck or job.running()
+        trial.ends(trial.lake.compact(), 0)
+        compactions += 1
+    trial.ends(job, 0)
+    trial.ends(trial.lake.compact(), 0)
+    trial.facts["compactions"] = compactions + 1
