@@ -22,6 +22,8 @@ from tests.faults.stored import Expected, Stored
 from tests.faults.verify import TASKS
 from tests.lakes import MODEL, ROOT
 
+TRAINED = "segformer"
+"""The family of the model that trainings begin with, a tiny one."""
 DAYS = ("dt=2026-11-21", "dt=2026-11-22")
 _OTHERS = ("masks-of-others/part-20261101T000000-abcdef-00000000-0000-0000-0000-000000000000.parquet", "notes/masks.txt")
 
@@ -150,7 +152,7 @@ class Lake:
         """Start a real training on the scenes that lie in the bucket, into a folder of it."""
         root = f"s3://{self.bucket}"
         data = ["--format", "coco-panoptic", "--truth", f"{root}/scenes/panoptic.json", "--images", f"{root}/scenes/images"]
-        model = ["--model", str(self.folder / "model"), "--size", "64x64", "--output", f"{root}/{folder}"]
+        model = ["--model", str(self.folder / f"tiny-{TRAINED}"), "--size", "64x64", "--output", f"{root}/{folder}"]
         return self.start("finetune", *data, *model, *_TRAINING, environment=environment)
 
     def python(self, code: str, *arguments: str) -> tuple[int, str]:

@@ -14,6 +14,10 @@ from tests.faults.log import data_commits
 from tests.faults.proxy import Request, Strike, broken
 
 
+class NotTriedError(Exception):
+    """The machine was too busy for a job to begin: nothing can be said of it."""
+
+
 @dataclass
 class Trial:
     """One fault on one lake. `codes` are exit codes in the order in which jobs ended; `problems` what went otherwise than promised."""
@@ -32,8 +36,14 @@ class Trial:
     """What should be there that no table holds, such as a trained model."""
 
     def ends(self, job: Job, *promised: int) -> int:
-        """Wait for a job and compare its exit code with those promised; a job that ends by itself says so in JSON, without a stack."""
+        """Wait for a job and compare its exit code with those promised; a job that ends by itself says so in JSON, without a stack.
+
+        Raises:
+            NotTriedError: Ray, which gives itself half a minute, could not start.
+        """
         code = job.wait()
+        if code == 1 and "could not start on this machine" in str(job.summary.get("error")):
+            raise NotTriedError(str(job.summary["error"]))
         self.codes.append(code)
         tail = job.errors.strip()[-600:]
         if code not in promised:

@@ -6,6 +6,7 @@ import random
 import tempfile
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -19,10 +20,10 @@ from tests import trainings
 from tests.faults.kinds import KINDS, Kind, On
 from tests.faults.kinds.stores import small_disk
 from tests.faults.kinds.training import WEIGHTS
-from tests.faults.lake import Lake
+from tests.faults.lake import TRAINED, Lake
 from tests.faults.stored import Expected
-from tests.faults.trial import Trial
-from tests.faults.verify import COUNTS, Answers, held, verify
+from tests.faults.trial import NotTriedError, Trial
+from tests.faults.verify import COUNTS, Answers, Findings, held, verify
 
 IMAGES = 40  # two groups of work, a few seconds of it on two cores
 WAYS: dict[str, tuple[str, ...]] = {"ray": ()}
@@ -30,6 +31,7 @@ WAYS: dict[str, tuple[str, ...]] = {"ray": ()}
 _ATTEMPTS = 3  # of the recovery
 _TRIES = 3  # of a fault that does not strike
 _STORE_MEGABYTES = 400
+_NOTHING_FOUND = {"way": "none", "struck": False, "codes": [], "seconds": 0.0, **asdict(Findings())}
 
 
 class Harness:
@@ -56,7 +58,12 @@ class Harness:
     def run(self, kind: str, seed: int) -> dict[str, Any]:
         """One trial; the same kind and seed choose the same fault and moment. One that does not strike is repeated, a few times."""
         for attempt in range(_TRIES):
-            found = self._once(kind, f"{kind} {seed} {attempt}" if attempt else f"{kind} {seed}")
+            try:
+                found = self._once(kind, f"{kind} {seed} {attempt}" if attempt else f"{kind} {seed}")
+            except NotTriedError as error:
+                found = {**_NOTHING_FOUND, "said": str(error)}
+            except Exception:  # of the harness: the other trials go on
+                found = {**_NOTHING_FOUND, "problems": [f"the harness failed: {traceback.format_exc()[-1500:]}"]}
             if found["struck"] or found["problems"]:
                 break
         return {"kind": kind, "seed": seed, "missed": attempt + (not found["struck"]), **found}
@@ -138,7 +145,7 @@ class Harness:
         scenes = trainings.scenes(lake.folder / "scenes")
         files = [file for file in scenes.rglob("*") if file.is_file()]
         lake.put_others({f"scenes/{file.relative_to(scenes)}": file.read_bytes() for file in files})
-        trainings.model("segformer", lake.folder / "model")
+        trainings.model(TRAINED, lake.folder)
         with self._lock:
             if not self._weights:
                 if code := lake.train("reference").wait():
