@@ -14,6 +14,9 @@ from tests.faults.log import data_commits
 from tests.faults.proxy import Request, Strike, broken
 
 
+_BUSY = ("could not start on this machine", "nothing came within")
+
+
 class NotTriedError(Exception):
     """The machine was too busy for a job to begin: nothing can be said of it."""
 
@@ -39,10 +42,10 @@ class Trial:
         """Wait for a job and compare its exit code with those promised; a job that ends by itself says so in JSON, without a stack.
 
         Raises:
-            NotTriedError: Ray, which gives itself half a minute, could not start.
+            NotTriedError: Ray could not start within its half a minute, or the server did not answer the first question within seconds.
         """
         code = job.wait()
-        if code == 1 and "could not start on this machine" in str(job.summary.get("error")):
+        if any(words in str(job.summary.get("error")) for words in _BUSY):
             raise NotTriedError(str(job.summary["error"]))
         self.codes.append(code)
         tail = job.errors.strip()[-600:]

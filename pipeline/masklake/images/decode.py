@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from masklake.errors import ErrorCode, ImageFailure
-from masklake.images import formats
+from masklake.images import formats, more_formats
 from masklake.images.excess import excess
 from masklake.images.rgb import to_rgb
 
@@ -47,7 +47,11 @@ _LONGEST_REASON = 150
 _QUOTED = re.compile(r"(?<![A-Za-z])b?(['\"]).*?(\1|$)")  # of the file's content, which is not for messages
 
 Image.init()
-_OPENED = tuple(name for name in formats.DECODED if name in Image.OPEN)  # Pillow may have been built without some
+MORE_FORMATS = more_formats.register()
+"""Formats beyond Pillow's own that are decoded in this installation; part of an answer's fingerprint where there are any."""
+
+_OPENED = tuple(name for name in (*MORE_FORMATS, *formats.DECODED) if name in Image.OPEN)  # Pillow may have been built without some
+_SAID = {"JXL": "JPEG XL"}
 
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # what Pillow warns of is either harmless or fails below
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -108,7 +112,7 @@ def upright(image: Image.Image) -> NDArray[np.uint8]:
     """
     image.load()
     # After load: the tag may follow the pixels, and TIFFs are upright by now, with the tag removed.
-    turn = _TURNS.get(_orientation(image))
+    turn = None if more_formats.turns_itself(image) else _TURNS.get(_orientation(image))
     rgb = to_rgb(image)
     return np.asarray(rgb if turn is None else rgb.transpose(turn))
 
@@ -139,7 +143,8 @@ def _unidentified(data: bytes) -> ImageFailure:
     if format_ is None:
         return ImageFailure(ErrorCode.NOT_AN_IMAGE, "begins like no known image format")
     if format_ not in _OPENED:
-        return ImageFailure(ErrorCode.UNSUPPORTED, f"{format_} is not decoded here")
+        cure = ", which the extra masklake[formats] brings" if format_ in more_formats.FORMATS else ""
+        return ImageFailure(ErrorCode.UNSUPPORTED, f"{_SAID.get(format_, format_)} is not decoded here{cure}")
     factory: Callable[[io.BytesIO, str], object] = Image.OPEN[format_][0]
     try:
         factory(io.BytesIO(data), "")

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 
 from masklake.errors import ErrorCode
+from masklake.images.more_formats import jxl_size
 
 DECODED = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
 """Pillow's names. Left out: documents and vector formats (EPS would start Ghostscript), and those that lakes of photographs do not hold.
@@ -35,7 +36,7 @@ SUFFIXES = tuple(
             "pnm",
             "tga",
         ),
-        *("heic", "heif", "jxl"),  # known, and not decoded: better an error that says so than nothing
+        *("heic", "heif", "jxl"),  # decoded only with the extra `formats`: better an error that says so than nothing
     )
 )
 """How names of images end, where images lie among other things."""
@@ -55,10 +56,11 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # offset, bytes, name
     (4, b"ftypavis", "AVIF"),
     (0, b"\0\0\0\x0cjP  ", "JPEG2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG2000"),
-    # Known, and not decoded.
+    # Decoded where the extra `formats` is installed.
     *((4, b"ftyp" + brand, "HEIF") for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\0\0\0\x0cJXL ", "JXL"),
+    (0, b"\xff\x0a", "JXL"),
+    # Known, and not decoded.
     (0, b"8BPS", "Photoshop"),
     (0, b"%!PS", "PostScript"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript"),
@@ -107,7 +109,9 @@ def by_signature(data: bytes) -> str | None:
 
 
 def early_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of a WebP's canvas: its decoder allocates on opening, before Pillow knows the size. None for the rest."""
+    """(width, height) of a WebP's canvas, or a JPEG XL: decoders that allocate on opening, before Pillow knows it. None for the rest."""
+    if by_signature(data) == "JXL":
+        return jxl_size(data)
     if by_signature(data) != "WEBP" or len(data) < 30:
         return None
     kind = data[12:16]

@@ -25,11 +25,17 @@ def check_locations(named: Iterable[str], owner: str, allowed: Iterable[str]) ->
     """See that URIs in canonical form lie where `owner`, the input that names them, does, or below one of the `allowed` prefixes.
 
     Raises:
-        Refused: one lies elsewhere.
+        Refused: one lies elsewhere, or by a scheme of which no store is known here.
     """
+    known = set[str]()
     prefixes = (own_location(owner), *(storage.normalise(prefix).rstrip("/") + "/" for prefix in allowed))
     for uri in named:
-        if not uri.startswith(prefixes):
+        if uri.startswith(prefixes):
+            scheme = uri.partition("://")[0]
+            if scheme not in known:
+                storage.check_scheme(uri)
+                known.add(scheme)
+        else:
             raise Refused(
                 f"--input {owner}: it names {uri}, and may name what is below {prefixes[0]}: "
                 f"say --allow-location {own_location(uri)} if images there are meant"

@@ -83,10 +83,11 @@ def _labels(file: str) -> dict[int, str]:
 
 def fingerprint(config: SegmentConfig, description: ModelDescription, task: str) -> str:
     """32 hex digits of everything that changes this task's answer; batch size, actors and memory are not in it."""
+    more = {"formats": decode.MORE_FORMATS} if decode.MORE_FORMATS else {}
     facts: dict[str, Any] = {
         "answer": description.answer_settings(task),
         "precision": config.precision,
-        "decode": {"version": decode.DECODE_VERSION, "max_pixels": config.max_pixels, "max_bytes": config.max_image_bytes},
+        "decode": {"version": decode.DECODE_VERSION, "max_pixels": config.max_pixels, "max_bytes": config.max_image_bytes, **more},
     }
     if config.precision != "float32":
         facts["half_precision_version"] = HALF_PRECISION_VERSION

@@ -25,8 +25,9 @@ from urllib.parse import quote
 from fsspec import available_protocols
 
 from masklake.errors import ErrorCode, ImageFailure, Refused
-from masklake.storage import s3
+from masklake.storage import clouds, s3
 from masklake.storage.checks import refuse_unless
+from masklake.storage.clouds import AzureStore, CloudStore, azure_account
 from masklake.storage.connections import connection
 from masklake.storage.faults import StorageError, failure, with_retries
 from masklake.storage.files import PAGE, Span, StoredFile, cache_root
@@ -48,6 +49,7 @@ from masklake.storage.uris import (
     normalise,
     split_s3,
 )
+from masklake.storage.web import WebStore
 
 __all__ = [
     "CONCURRENCY",
@@ -63,6 +65,7 @@ __all__ = [
     "cached_folder",
     "check_input",
     "check_output",
+    "check_scheme",
     "delete_files",
     "delta_options",
     "delta_uri",
@@ -323,7 +326,7 @@ def check_input(uri: str, setting: str = "--input") -> None:
 
 
 def check_output(uri: str, setting: str = "--output") -> None:
-    """See within seconds whether files can be written below a URI: on S3 by writing an empty one and deleting it.
+    """See within seconds whether files can be written below a URI: in object storage by writing an empty one and deleting it.
 
     Raises:
         Refused: as `check_input`, or nothing may be written there; the message names the `setting`.
@@ -334,7 +337,18 @@ def check_output(uri: str, setting: str = "--output") -> None:
 def delta_options(uri: str) -> dict[str, str]:
     """What delta-rs needs to open a table at this URI with the endpoint and credentials used here; contains secrets, never log it."""
     name = normalise(uri)
-    return connection(place_of(name)).delta_options(split_s3(name)[0]) if name.startswith("s3://") else {}
+    if name.startswith("s3://"):
+        return connection(place_of(name)).delta_options(split_s3(name)[0])
+    return clouds.delta_options(name.partition("://")[0])
+
+
+def check_scheme(uri: str) -> None:
+    """See that there is a store by the scheme of a URI in canonical form.
+
+    Raises:
+        Refused: there is none, or its package is not installed.
+    """
+    _store(uri)
 
 
 def iceberg_options() -> dict[str, str]:
@@ -372,19 +386,25 @@ def _store(uri: str) -> Store:
         Refused: no installed package knows the scheme.
     """
     scheme = uri.partition("://")[0]
-    return s3.s3_store(place_of(uri)) if scheme == "s3" else _other_store(scheme)
+    if scheme == "s3":
+        return s3.s3_store(place_of(uri))
+    return _other_store(os.getpid(), scheme, azure_account(uri) if scheme == "abfs" else "")
 
 
 @lru_cache
-def _other_store(scheme: str) -> Store:
+def _other_store(_process: int, scheme: str, account: str) -> Store:
     if scheme == "file":
         return LocalStore()
+    if scheme in ("http", "https"):
+        return WebStore()
     if scheme not in available_protocols():
-        raise Refused(f"no storage is known by {scheme}://: use s3://, file://, a local path, or another scheme of fsspec")
+        raise Refused(f"no storage is known by {scheme}://: use s3://, gs://, abfs://, file://, a local path, or another scheme of fsspec")
     try:
-        return Store(scheme)
+        return AzureStore(account) if scheme == "abfs" else CloudStore(scheme) if scheme == "gs" else Store(scheme)
     except ImportError as error:
-        raise Refused(f"{scheme}:// needs a package that is not installed: {error}") from None
+        extra = {"gs": "gcs", "abfs": "azure"}.get(scheme)
+        cure = f"pip install 'masklake[{extra}]'" if extra else str(error)
+        raise Refused(f"{scheme}:// needs a package that is not installed: {cure}") from None
 
 
 def _pages(prefix: str) -> Iterator[list[StoredFile]]:

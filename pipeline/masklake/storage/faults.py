@@ -12,6 +12,7 @@ from typing import TypeVar
 import botocore.exceptions as boto
 from aiohttp import ClientError as AioHttpError
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError as WebError
 
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
 
@@ -30,7 +31,7 @@ _TRANSIENT_CODES = {
     "TooManyRequests",
 }
 _TRANSIENT_ERRORS = (
-    *(boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError, AioHttpError),
+    *(boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError, AioHttpError, WebError),
     *(ConnectionError, TimeoutError),
 )
 _TRANSIENT_ERRNOS = {errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
@@ -49,6 +50,8 @@ _CREDENTIAL_ERRORS = (
     *(boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError, boto.TokenRetrievalError),
     *(boto.SSOTokenLoadError, boto.UnauthorizedSSOTokenError),
 )
+# Of Google's and Azure's libraries, which are here only with their extras.
+_CREDENTIAL_NAMES = {"DefaultCredentialsError", "RefreshError", "ClientAuthenticationError", "CredentialUnavailableError"}
 _LONGEST_DETAIL = 200
 _DELTA_TROUBLE = re.compile(r"Generic (S3|GCS|MicrosoftAzure) error")  # of delta-rs: no answer, half a one, or a 5xx after its own retries
 _DELTA_ARROW = re.compile("(?:\x1b\\[[0-9;]*m)?\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS}(?:\x1b\\[[0-9;]*m)?")
@@ -69,6 +72,17 @@ class StorageError(MasklakeError):
 
 class CredentialsError(MasklakeError):
     """The store does not take the keys (any more): what is wrong is no image's fault."""
+
+
+class StatusError(OSError):
+    """The HTTP status that a server answered with, where it is no library's exception; 0 where something else is wrong."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[type[StatusError], tuple[int, str]]:
+        return type(self), (self.status, str(self))
 
 
 class ChangedError(Exception):
@@ -101,9 +115,11 @@ def with_retries(call: Callable[[], _T], attempts: int = ATTEMPTS) -> _T:
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
     answer = service_error(error)
-    if answer is not None:
-        status = http_status(answer)
-        return error_code(answer) in _TRANSIENT_CODES or status == 429 or (status >= 500 and status != 501)
+    status = _status(error)
+    if answer is not None and error_code(answer) in _TRANSIENT_CODES:
+        return True
+    if status:
+        return status in (408, 429) or (status >= 500 and status != 501)
     if isinstance(error, OSError) and _DELTA_TROUBLE.search(str(error)):
         return True
     return isinstance(error, _TRANSIENT_ERRORS) or (isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS)
@@ -127,6 +143,24 @@ def http_status(answer: boto.ClientError) -> int:
     return int(answer.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def _status(error: BaseException) -> int:
+    """The HTTP status behind an error of whichever library: of botocore, aiohttp, azure, gcsfs, or our own; 0 where it tells none."""
+    answer = service_error(error)
+    if answer is not None:
+        return http_status(answer)
+    for candidate in (error, error.__cause__):
+        for name in ("status", "status_code", "code"):
+            value = getattr(candidate, name, None)
+            if isinstance(value, int) and 400 <= value < 600:
+                return value
+    return 0
+
+
+def _is_about_credentials(error: BaseException) -> bool:
+    """Whether it is one of those that Google's and Azure's libraries raise where the keys are missing, wrong or expired."""
+    return any(type(each).__name__ in _CREDENTIAL_NAMES for each in (error, error.__cause__))
+
+
 def failure(error: Exception) -> ImageFailure:
     """An error on one object as the value that takes its place.
 
@@ -134,16 +168,16 @@ def failure(error: Exception) -> ImageFailure:
         CredentialsError: the keys have expired or are wrong, so that every object would fail.
     """
     answer = service_error(error)
-    if isinstance(error, _CREDENTIAL_ERRORS) or (answer and error_code(answer) in _CREDENTIAL_CODES):
+    if isinstance(error, _CREDENTIAL_ERRORS) or (answer and error_code(answer) in _CREDENTIAL_CODES) or _is_about_credentials(error):
         raise CredentialsError(
             f"the store no longer takes the credentials ({detail(error)}): renew them and run the same command to go on; "
             "what was committed stays"
         )
     if isinstance(error, TooLargeError):
         return ImageFailure(ErrorCode.TOO_LARGE, str(error))
-    status = http_status(answer) if answer else 0  # also for codes that s3fs does not know
-    if isinstance(error, (ChangedError, FileNotFoundError)) or status in (404, 416):  # 416: no such bytes, any more
-        changed = isinstance(error, ChangedError) or status == 416
+    status = _status(error)  # also for codes that s3fs does not know
+    if isinstance(error, (ChangedError, FileNotFoundError)) or status in (404, 410, 412, 416):  # 416: no such bytes, any more
+        changed = isinstance(error, ChangedError) or status in (412, 416)
         return (
             ImageFailure(ErrorCode.CHANGED, str(ChangedError()))
             if changed

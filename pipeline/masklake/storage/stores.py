@@ -24,8 +24,8 @@ _OPEN_BLOCK_BYTES = 1024 * 1024
 class Store:
     """The verbs on any store that fsspec opens. URIs are in canonical form; a folder's ends in a slash."""
 
-    def __init__(self, scheme: str) -> None:
-        self.fs = fsspec.filesystem(scheme, use_listings_cache=False)
+    def __init__(self, scheme: str, **options: Any) -> None:
+        self.fs = fsspec.filesystem(scheme, use_listings_cache=False, **options)
 
     def pages(self, prefix: str) -> Iterator[list[StoredFile]]:
         """Files whose URI begins with the prefix, a folder's or not."""
@@ -54,19 +54,24 @@ class Store:
 
     def _own(self, uri: str) -> str:
         """The URI as fsspec writes it for this store, which has a form of its own for some."""
-        plain: str = self.fs.unstrip_protocol(self.fs._strip_protocol(uri))
+        plain = self._uri(self.fs._strip_protocol(uri))
         return f"{plain.rstrip('/')}/" if uri.endswith("/") else plain
+
+    def _uri(self, name: str) -> str:
+        """The URI of what fsspec calls by a name."""
+        uri: str = self.fs.unstrip_protocol(name)
+        return uri
 
     def _entries(self, folder: str) -> Iterator[StoredFile | str]:
         for info in self.fs.ls(folder, detail=True):
-            yield f"{self.fs.unstrip_protocol(info['name'])}/" if info["type"] == "directory" else self._described(info)
+            yield f"{self._uri(info['name'])}/" if info["type"] == "directory" else self._described(info)
 
     def _described(self, info: dict[str, Any]) -> StoredFile:
         times = (info.get(name) for name in ("LastModified", "last_modified", "updated", "mtime", "modified", "created"))
         when = next((time for time in times if time is not None), None)
-        modified = datetime.fromtimestamp(when, UTC) if isinstance(when, (int, float)) else when if isinstance(when, datetime) else None
         etag = next((str(info[name]).strip('"') for name in ("ETag", "etag", "md5Hash", "content_md5") if info.get(name)), None)
-        return StoredFile(self.fs.unstrip_protocol(info["name"]), etag or f"{modified}-{info.get('size')}", info.get("size"), modified)
+        modified = _time(when)
+        return StoredFile(self._uri(info["name"]), etag or f"{modified}-{info.get('size')}", info.get("size"), modified)
 
     def stat(self, uri: str) -> StoredFile:
         info = self.fs.info(uri)
@@ -120,6 +125,15 @@ class Store:
         """Raise what is wrong with writing here."""
         if self.fs.isfile(uri):
             raise NotADirectoryError
+
+
+def _time(when: Any) -> datetime | None:
+    """A time as one of fsspec's drivers has it."""
+    if isinstance(when, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(when)
+        return None
+    return datetime.fromtimestamp(when, UTC) if isinstance(when, (int, float)) else when if isinstance(when, datetime) else None
 
 
 class LocalStore(Store):

@@ -18,10 +18,14 @@ _SIGNED = re.compile(
 )
 _MOST_ALTERNATIVES = 1000
 _S3_SCHEMES = ("s3", "s3a", "s3n")
+_ONE_SCHEME = {**dict.fromkeys(_S3_SCHEMES, "s3"), **dict.fromkeys(("az", "abfs", "abfss"), "abfs"), "gcs": "gs"}
+"""What several schemes of one store are in canonical form."""
 
 
 def normalise(uri: str) -> str:
     """The canonical form of a URI or local path: `s3://bucket/key` or `file:///absolute/path`; a trailing slash stays as given.
+
+    Of a store's several schemes it is one: `gs` of Google's, `abfs` of Azure's.
 
     Nothing is percent-decoded: `%`, `#`, `?` and spaces are part of a name, as they are for S3.
 
@@ -40,10 +44,8 @@ def normalise(uri: str) -> str:
             f"{scheme}://...: a URI must not carry a signature or token, it would be stored with every image: name the object itself, and "
             "put credentials into the environment"
         )
-    if scheme in _S3_SCHEMES:
-        return f"s3://{rest}"
     if scheme != "file":
-        return f"{scheme}://{rest}"
+        return f"{_ONE_SCHEME.get(scheme, scheme)}://{rest}"
     path = os.path.abspath(rest if match else os.path.expanduser(rest))  # noqa: PTH100, PTH111 - Path would follow no symlink either, but drops slashes
     return f"file://{path.rstrip('/')}/" if uri.endswith("/") else f"file://{path}"
 

@@ -152,13 +152,13 @@ def _asked(method: str, uri: str, headers: dict[str, str] | None = None) -> Iter
             preload_content=False,
             timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
         )
+        there = answer.get_redirect_location()
         try:
-            there = answer.get_redirect_location()
             if not there:
                 yield answer
                 return
         finally:
-            answer.close() if method == "HEAD" or not answer.isclosed() else answer.release_conn()
+            answer.drain_conn() if method == "HEAD" or there else answer.close()
         following = urljoin(target, there)
         if urlsplit(following).hostname != urlsplit(target).hostname:
             raise StatusError(403, f"it leads to another server, {urlsplit(following).hostname}: name the images there")

@@ -1,0 +1,115 @@
+"""Google's and Azure's stores: their names in one form, what is given to delta-rs, and what their errors are."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from masklake import storage
+from masklake.errors import ErrorCode, Refused
+from masklake.images.locations import check_locations
+from masklake.storage import clouds, faults
+from masklake.storage.faults import CredentialsError
+
+
+@pytest.mark.parametrize(
+    ("given", "canonical"),
+    [
+        ("gcs://lake/a b.jpg", "gs://lake/a b.jpg"),
+        ("GS://lake/a.jpg", "gs://lake/a.jpg"),
+        ("az://lake/a.jpg", "abfs://lake/a.jpg"),
+        ("abfss://lake@account.dfs.core.windows.net/a.jpg", "abfs://lake@account.dfs.core.windows.net/a.jpg"),
+    ],
+)
+def test_a_store_of_several_schemes_has_one(given: str, canonical: str) -> None:
+    assert storage.normalise(given) == canonical
+    assert storage.is_canonical(canonical)
+
+
+def test_a_uri_may_name_its_account() -> None:
+    assert clouds.azure_account("abfs://lake@account.dfs.core.windows.net/a.jpg") == "account"
+    assert clouds.azure_account("abfs://lake/a@b.jpg") == ""
+
+
+def test_a_listing_names_the_account_as_it_was_given() -> None:
+    pytest.importorskip("adlfs")
+    store = clouds.AzureStore("account")
+    root = "abfs://lake@account.dfs.core.windows.net"
+    assert store._own(f"{root}/images/") == f"{root}/images/"
+    assert store._uri("lake/images/a.jpg") == f"{root}/images/a.jpg"
+    assert store.fs.account_name == "account"
+
+
+def test_a_connection_string_is_told_to_delta_rs(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=b==;BlobEndpoint=http://127.0.0.1:1/a;"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+    assert clouds.delta_options("abfs") == {
+        "azure_storage_account_name": "a",
+        "azure_storage_account_key": "b==",
+        "azure_storage_endpoint": "http://127.0.0.1:1/a",
+        "azure_allow_http": "true",
+    }
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "DefaultEndpointsProtocol=https;AccountName=a;SharedAccessSignature=sv=1&sig=2")
+    assert clouds.delta_options("abfs") == {"azure_storage_account_name": "a", "azure_storage_sas_token": "sv=1&sig=2"}
+    monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING")
+    assert clouds.delta_options("abfs") == clouds.delta_options("gs") == clouds.delta_options("sftp") == {}
+
+
+def test_an_emulator_is_told_to_delta_rs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    assert json.loads(clouds.delta_options("gs")["google_service_account_key"])["gcs_base_url"] == "http://127.0.0.1:1"
+
+
+class HttpError(Exception):
+    """As gcsfs has it."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"no, {code}")
+        self.code = code
+
+
+class HttpResponseError(Exception):
+    """As azure has it."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__(f"no, {status_code}")
+        self.status_code = status_code
+
+
+class RefreshError(Exception):
+    """As google.auth has it."""
+
+
+@pytest.mark.parametrize("kind", [HttpError, HttpResponseError])
+def test_their_errors_are_those_of_any_store(kind: type[Exception]) -> None:
+    codes = {status: faults.failure(kind(status)).code for status in (401, 403, 404, 412, 429, 503)}
+    assert codes == {
+        401: ErrorCode.ACCESS_DENIED,
+        403: ErrorCode.ACCESS_DENIED,
+        404: ErrorCode.NOT_FOUND,
+        412: ErrorCode.CHANGED,
+        429: ErrorCode.UNREACHABLE,
+        503: ErrorCode.UNREACHABLE,
+    }
+    assert [status for status in codes if faults.is_transient(kind(status))] == [429, 503]
+
+
+def test_keys_that_ran_out_are_no_images_fault() -> None:
+    with pytest.raises(CredentialsError, match="renew them"):
+        faults.failure(RefreshError("the token has expired"))
+
+
+def test_a_list_that_names_a_store_which_is_not_known_is_refused_once() -> None:
+    names = [f"nonsense://bucket/{number}.jpg" for number in range(3)]
+    with pytest.raises(Refused, match=r"no storage is known by nonsense://"):
+        check_locations(names, "s3://lake/list.csv", ["nonsense://bucket/"])
+
+
+def test_a_driver_that_is_not_installed_is_named_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage._other_store.cache_clear()
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
+    with pytest.raises(Refused, match=r"gs:// needs a package that is not installed: pip install 'masklake\[gcs\]'"):
+        storage.check_scheme("gs://lake/a.jpg")
