@@ -13,7 +13,6 @@ from tests.faults.lake import Lake
 from tests.faults.log import data_commits
 from tests.faults.proxy import Request, Strike, broken
 
-
 _BUSY = ("could not start on this machine", "nothing came within")
 
 
