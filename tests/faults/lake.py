@@ -25,6 +25,8 @@ from tests.lakes import MODEL, ROOT
 TRAINED = "segformer"
 """The family of the model that trainings begin with, a tiny one."""
 DAYS = ("dt=2026-11-21", "dt=2026-11-22")
+WAYS = {"ray": ("--no-local",), "one process": ("--local",)}
+"""How a run may do its work, and the settings that say so."""
 _OTHERS = ("masks-of-others/part-20261101T000000-abcdef-00000000-0000-0000-0000-000000000000.parquet", "notes/masks.txt")
 
 
@@ -38,8 +40,8 @@ class Lake:
     environment: dict[str, str]
     folder: Path
     table: str = "masks"
-    way: Sequence[str] = ()
-    """How runs do their work: settings of `segment`."""
+    way: str = "one process"
+    """How runs do their work, one of `WAYS`."""
     expected: Expected = field(default_factory=Expected)
     jobs: list[Job] = field(default_factory=list)
 
@@ -138,7 +140,7 @@ class Lake:
 
     def segment(self, *arguments: str, days: str = "", environment: Mapping[str, str] | None = None) -> Job:
         """Start the real job."""
-        return self.start(*self._fixed, "--input", self.source + days, *self.way, *arguments, environment=environment)
+        return self.start(*self._fixed, "--input", self.source + days, *WAYS[self.way], *arguments, environment=environment)
 
     def compact(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Job:
         """Start the real compaction, a vacuum that keeps no past included."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from infra.cluster import LocalCluster
 from tests.faults.job import Job
-from tests.faults.lake import Lake
+from tests.faults.lake import WAYS, Lake
 from tests.faults.log import data_commits
 from tests.faults.proxy import Request, Strike, broken
 
@@ -36,6 +36,11 @@ class Trial:
     """What is to end with 0 after the fault: the same command again. None where the trial has seen a run end so."""
     lost: list[str] = field(default_factory=list)
     """What should be there that no table holds, such as a trained model."""
+
+    def other_way(self) -> None:
+        """Let further runs do their work by whichever way."""
+        self.lake.way = self.random.choices(sorted(WAYS), (4, 1))[0]
+        self.facts["second way"] = self.lake.way
 
     def ends(self, job: Job, *promised: int) -> int:
         """Wait for a job and compare its exit code with those promised; a job that ends by itself says so in JSON, without a stack.

@@ -15,6 +15,7 @@ def second_run(trial: Trial) -> None:
     """The same command again while the first is at work: the first ends with 4, the second with 0."""
     first = trial.lake.segment()
     trial.moment(first, begun=True)
+    trial.other_way()
     second = trial.lake.segment()
     trial.ends(second, 0)
     trial.struck = _was_fenced(trial, first, second)
@@ -28,6 +29,7 @@ def pause_run(trial: Trial) -> None:
     trial.facts["paused"] = "all of it" if stopped else "the driver"
     first.process.send_signal(signal.SIGSTOP)
     kill(stopped, signal.SIGSTOP)
+    trial.other_way()
     try:
         second = trial.lake.segment()
         trial.ends(second, 0)
@@ -47,7 +49,8 @@ def _was_fenced(trial: Trial, first: Job, second: Job) -> bool:
 
 def side_by_side(trial: Trial) -> None:
     """Two runs on the folders of two days, into one table, at once: both end with 0."""
-    runs = [trial.lake.segment("--actors", "1", days=f"{day}/") for day in DAYS]
+    more = ("--actors", "1") if trial.lake.way == "ray" else ()
+    runs = [trial.lake.segment(*more, days=f"{day}/") for day in DAYS]
     for run in runs:
         trial.ends(run, 0)
     orders = [commit.run_id for commit in trial.lake.log() if commit.run_id in {run.run_id for run in runs}]
