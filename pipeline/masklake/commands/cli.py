@@ -22,7 +22,7 @@ COMMANDS = {
     "segment": ("masklake.segment.settings", "segment a lake of images into a table of masks"),
     "compact": ("masklake.upkeep.compact_settings", "merge a table's small files, drop superseded rows if asked, and vacuum"),
     "erase": ("masklake.upkeep.erase_settings", "erase images from a table and its past, by URI or because the lake has them no more"),
-    "export": ("masklake.export.settings", "export a table of masks to COCO JSON, COCO panoptic, label maps or a flat Parquet"),
+    "export": ("masklake.export.settings", "export a table of masks to COCO, YOLO, CVAT, GeoJSON, label maps, pictures, ..."),
     "publish": ("masklake.export.iceberg.settings", "publish a table of masks to an Apache Iceberg catalog, without rewriting data"),
     "evaluate": ("masklake.evaluation.settings", "score a table of masks against ground truth: PQ, AP, mIoU"),
     "finetune": ("masklake.training.settings", "fine-tune a model, or train one, on ground truth or a table's own rows"),

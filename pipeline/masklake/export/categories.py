@@ -41,9 +41,9 @@ class Categories:
         """The labels met, by label id."""
         return {label_id: label for label_id, (label, _) in sorted(self._by_id.items())}
 
-    def written(self) -> Written:
+    def written(self, iou: Mapping[str, Mapping[str, float]] | None = None, remarks: tuple[str, ...] = ()) -> Written:
         """What was noted, in numbers and names."""
-        return Written(self._segments, frozenset(self.labels.values()))
+        return Written(self._segments, frozenset(self.labels.values()), iou or {}, remarks)
 
     def coco(self) -> list[dict[str, Any]]:
         """COCO's categories: `id, name, isthing, supercategory`, by id."""

@@ -7,7 +7,7 @@ that `--help` is quick; what writing needs they import when they write.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,10 @@ class Written:
 
     segments: int
     labels: frozenset[str]
+    iou: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of each label, how well polygons stand for masks, where the format has polygons."""
+    remarks: tuple[str, ...] = ()
+    """What the user should know, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -61,3 +65,9 @@ class Format:
     """Whether it needs numbers of the images."""
     named_files: bool = False
     """Whether it writes a file named after each image."""
+    background: bool = True
+    """Whether segments labelled "background" are written without being asked for: no object of anybody's is one."""
+    polygons: bool = False
+    """Whether masks become polygons, which --simplify is for."""
+    copies: bool = False
+    """Whether it has a place for the images themselves, which --copy-images is for."""

@@ -1,4 +1,4 @@
-"""PNG files, several at once, within a bound on memory."""
+"""Files named after images, several at once, within a bound on memory."""
 
 from __future__ import annotations
 
@@ -23,16 +23,32 @@ def store_each(rows: Iterable[Row], folder: str, draw: Callable[[Row], Image.Ima
         folder: ends in a slash.
         draw: the picture of a row.
     """
+    return store_files(rows, lambda row: [(folder + row["png"], as_png(draw(row)))])
+
+
+def store_files(rows: Iterable[Row], make: Callable[[Row], Iterable[tuple[str, bytes]]]) -> Iterator[Row]:
+    """Make each row's files, names and contents, and store them; gives the row on after that.
+
+    Args:
+        rows: with `width, height` and what `make` needs.
+        make: URIs and contents; called in several threads.
+    """
 
     def store(row: Row) -> Row:
-        file = io.BytesIO()
-        draw(row).save(file, "PNG")
-        storage.write_bytes(folder + row["png"], file.getvalue())
+        for uri, content in make(row):
+            storage.write_bytes(uri, content)
         return row
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pictures") as pool:
         for group in _groups(rows):
             yield from pool.map(store, group)
+
+
+def as_png(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -73,6 +73,8 @@ def _export(settings: ExportConfig, table: MaskTable, output: str, say: Callable
             selection.check_names()
         folder.clear(output)
         written = form.write(Job(selection, table, settings, output, Path(scratch), _info(selection, table, settings), official))
+        for line in (*written.remarks, *_likeness(written)):
+            say(line)
         for line in () if official is None else official.in_words(selection.rows, selection.asked):
             say(line)
         summary = _summary(selection, table, settings, written)
@@ -80,6 +82,15 @@ def _export(settings: ExportConfig, table: MaskTable, output: str, say: Callable
         say(f"--label {label}: no segment that was exported has it; is it spelt as in the table?")
     folder.finish(output, summary)
     return summary
+
+
+def _likeness(written: Written) -> Iterator[str]:
+    """How well polygons stand for masks, where there are some."""
+    if written.iou:
+        segments = sum(each["segments"] for each in written.iou.values())
+        mean = sum(each["mean"] * each["segments"] for each in written.iou.values()) / segments
+        label, least = min(written.iou.items(), key=lambda item: item[1]["least"])
+        yield f"IoU of polygons and masks: {mean:.4f} on average, at least {least['least']:.4f} ({label}); of each label in {folder.DONE}"
 
 
 def _info(selection: Selection, table: MaskTable, settings: ExportConfig) -> dict[str, Any]:
@@ -106,5 +117,7 @@ def _summary(selection: Selection, table: MaskTable, settings: ExportConfig, wri
         "rows": selection.rows,
         "segments": written.segments,
         "root": selection.root,
+        **({"simplify": settings.simplify, "polygon_iou": written.iou} if written.iou else {}),
+        **({"least_certain": settings.least_certain} if settings.least_certain else {}),
         "answers": [asdict(answers) for answers in selection.answers],
     }

@@ -15,11 +15,14 @@ import duckdb
 import pyarrow as pa
 
 from masklake.errors import MasklakeError, Refused
+from masklake.export.categories import Categories
+from masklake.export.doubt import keep_least_certain
 from masklake.export.format import Format
 from masklake.export.official import Official
 from masklake.export.settings import ExportConfig
 from masklake.schema import TABLE
 from masklake.table.keys import sql_text
+from masklake.table.masks import UNPAINTED
 from masklake.table.read import MaskTable
 from masklake.table.selection import Answers, check_condition
 from masklake.tasks import Task
@@ -54,6 +57,9 @@ class Selection:
         self._database.register("newest", table.newest_arrow(self.task, _KEYS, self._where))
         self._database.execute("CREATE TABLE picked AS FROM newest")
         self._database.unregister("newest")
+        if settings.least_certain is not None:
+            keep_least_certain(self._database, table, self.task, self._where, partition_columns(table), settings.least_certain)
+        self._rows = "rows" if settings.least_certain is None else "(FROM rows SEMI JOIN picked USING (image_uri)) AS rows"
         self.answers = self._answers()
         self.rows = self.asked = sum(answers.rows for answers in self.answers)
         self._official: Official | None = None
@@ -128,6 +134,26 @@ class Selection:
         for (uri,) in odd.fetchall():
             raise Refused(f"{uri}: no file can be named after this image ('.', '..' or nothing between slashes): leave it out by --where")
 
+    def check_stems(self, form: str) -> None:
+        """Raises Refused where two images differ by the ending of their name alone: `form` names files by what comes before."""
+        query = r"SELECT image_uri FROM images WHERE png = file_name || '.png' AND regexp_matches(file_name, '[^/]\.[^./]*$') LIMIT 1"
+        for (uri,) in self._database.execute(query).fetchall():
+            raise Refused(f"--format {form}: {uri} and another image differ by their ending alone, and would share files: see --where")
+
+    def labels(self) -> dict[int, str]:
+        """The labels of the segments that will be written, by label id: a reading of all of them.
+
+        Raises:
+            Refused: a label id means two things.
+        """
+        segments = f"SELECT image_uri, unnest({self._kept()}) AS s FROM {self._rows}"  # noqa: S608
+        of_kind = "SELECT s.label_id, s.label, s.isthing, any_value(image_uri) AS uri"
+        found = self._stream(f"{of_kind} FROM ({segments}) GROUP BY ALL ORDER BY ALL", ()).read_all().to_pylist()
+        categories = Categories()
+        for row in found:
+            categories.note(row, row["uri"])
+        return categories.labels
+
     def images(self) -> Iterator[Row]:
         """`id, image_uri, file_name, width, height` of each image, by id. To be read to its end before `numbered_rows`."""
         query = self._database.sql("SELECT id, image_uri, file_name, width, height FROM images ORDER BY id")
@@ -157,7 +183,8 @@ class Selection:
         Raises:
             MasklakeError: the table holds a row twice, or lost one while it was read.
         """
-        columns = f"images.id, images.png, rows.image_uri, rows.width, rows.height, {self._kept()} AS segments"
+        named = "images.id, images.png, images.png[:-5] AS stem, images.file_name"
+        columns = f"{named}, rows.image_uri, rows.width, rows.height, {self._kept()} AS segments"
         reader = self._stream(f"SELECT {columns} FROM rows JOIN images ON rows.image_uri = images.image_uri", ())  # noqa: S608
         seen = 0
         for batch in reader:
@@ -174,7 +201,7 @@ class Selection:
         """One row per segment: `columns` of its row, then the struct `segment`."""
         chosen = ", ".join(f'"{name}"' for name in columns)
         seen = 0
-        for batch in self._stream(f"SELECT {chosen}, unnest({self._kept()}) AS segment FROM rows", columns, batch_rows):  # noqa: S608
+        for batch in self._stream(f"SELECT {chosen}, unnest({self._kept()}) AS segment FROM {self._rows}", columns, batch_rows):  # noqa: S608
             seen += batch.num_rows
             self._progress(f"{seen} segments")
             yield batch
@@ -187,6 +214,8 @@ class Selection:
     def _kept(self) -> str:
         """The segments that the filters leave, as SQL."""
         conditions = []
+        if not (self._settings.chosen_format.background or UNPAINTED in self._settings.label):
+            conditions.append(f"s.label <> {sql_text(UNPAINTED)}")
         if self._settings.label:
             conditions.append(f"s.label IN ({', '.join(map(sql_text, self._settings.label))})")
         if self._settings.min_score is not None:

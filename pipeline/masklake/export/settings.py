@@ -36,6 +36,14 @@ ids:
   An annotation's id is its image's id times 100,000 plus its segment_id. In panoptic JSON a segment's id is its segment_id.
   A PNG is named as its image, with .png for the ending; where that would be one name for two images, .png is added to the whole name.
 
+polygons:
+  An outline runs along the edges of the mask's pixels, so that with --simplify 0 a polygon is its mask exactly: a pixel is in it where its
+  centre is. Otherwise corners are left out while no part of it moves further than --simplify pixels. GeoJSON has parts and holes; YOLO and
+  Label Studio have one closed line an object, in which parts and holes are strung together by cuts of no width. The job says how well
+  polygons stand for masks, and _export.json has the IoU of each label. CVAT, FiftyOne, VOC and COCO get the masks themselves.
+  Segments labelled "background" are left out of formats of objects (yolo-seg, geojson, label-studio, cvat, fiftyone, cutouts) unless
+  --label asks for them.
+
 An image of which no segment is left by --label and --min-score stays in the images, without annotations or all void. Annotations come in
 no particular order. Memory is bounded; the temporary folder (TMPDIR) needs space for the JSON and, of millions of images, for sorting.
 Files appear whole or not at all, and _export.json last: a folder without it holds no complete export.
@@ -54,6 +62,9 @@ class RowsConfig(ChoiceConfig):
         description=f"whose rows (default: {_DEFAULTS}; where the table has none of these, the only ones that the format can hold)",
     )
     label: Annotated[Texts, Shown("LABEL")] = Field((), description="segments of this label only; may be given several times")
+    least_certain: Annotated[int | None, Shown("IMAGES")] = Field(
+        None, ge=1, description="so many images alone: those of which the model is least certain, spread over classes and partitions"
+    )
     min_score: Annotated[Share | None, Shown("SCORE")] = Field(None, description="segments that score at least this")
 
 
@@ -71,6 +82,10 @@ class FilesConfig(BaseModel):
     categories_of: File | None = Field(
         None, description="coco: a COCO JSON, such as panoptic_val2017.json, whose categories' and images' ids are written"
     )
+    simplify: Annotated[float, Shown("PIXELS")] = Field(
+        1.0, ge=0, le=100, description="polygons: leave out corners as long as no outline moves further than this; 0: exact"
+    )
+    copy_images: bool = Field(False, description="yolo-seg, voc, cvat, fiftyone: put copies of the images beside the labels")
     overwrite: bool = Field(False, description="replace an earlier export in the folder, complete or not")
 
     @property
@@ -104,6 +119,10 @@ class ExportConfig(RowsConfig, FilesConfig):
             )
         if self.categories_of is not None and not self.format.startswith("coco-"):
             raise ValueError(f"--categories-of {self.categories_of}: is for COCO's formats, and not for {self.format}")
+        if self.copy_images and not self.chosen_format.copies:
+            raise ValueError(f"--copy-images: {self.format} has no place for images: leave it out")
+        if "simplify" in self.model_fields_set and not self.chosen_format.polygons:
+            raise ValueError(f"--simplify {self.simplify:g}: {self.format} has no polygons: leave it out")
         if not 0 <= self.void_value < 2**self.bits:
             raise ValueError(f"--void {self.void}: does not fit {self.bits} bits: use 0 to {2**self.bits - 1}")
         return self
@@ -125,6 +144,7 @@ PROGRAM = Program(
         "masklake export --table s3://lake/masks --format coco-panoptic --output s3://lake/coco": "COCO panoptic, of the newest answers",
         "masklake export --table s3://lake/masks --format coco-instances --task panoptic --label person --label dog --min-score 0.5 "
         "--output persons": "confident persons and dogs of panoptic answers",
+        "masklake export --table masks --format cvat --least-certain 200 --output to-correct": "the 200 images most worth correcting",
         "masklake export --table masks --format segments --where \"dt = '2026-11-22'\" --output segments": "one day, a row per segment",
     },
     rules=_RULES,

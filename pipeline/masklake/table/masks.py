@@ -15,7 +15,9 @@ RGB = tuple[int, int, int]
 SegmentRow = Mapping[str, Any]
 """One segment as it is read from the table: a mapping with the fields of `masklake.schema.SEGMENT`."""
 
-_UNPAINTED = "background"  # VOC's name for everything else: a colour over it would only hide the picture
+UNPAINTED = "background"
+"""VOC's name for everything else: a colour over it would only hide the picture."""
+
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))  # successive hues as far as can be from all before them
 _TONES = ((0.72, 0.155), (0.60, 0.165), (0.81, 0.12), (0.66, 0.09))  # OKLCH lightness, chroma: near hues differ in tone
 _SHADES = (0.0, -0.09, 0.08, -0.045, 0.045)  # lightness of the first, second, ... instance of a label
@@ -96,7 +98,7 @@ def painting(segments: Sequence[SegmentRow], ids: NDArray[np.int32], alpha: floa
 
 def is_painted(label: str) -> bool:
     """Whether segments of this label are painted over a picture."""
-    return label != _UNPAINTED
+    return label != UNPAINTED
 
 
 def _tint(colour: RGB, towards: int, share: float) -> RGB:
