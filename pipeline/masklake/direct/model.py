@@ -1,7 +1,8 @@
 """`masklake.load`: a checkpoint as something to call with images.
 
-Each answer is the row that `masklake segment` would write: the same decoding, resizing, batches and post-processing, and on CPUs the same
-one thread, since the number of threads moves the last bit of a logit, and with it a pixel now and then.
+Each answer is the row that `masklake segment` would write on this machine: the same decoding, resizing, batches and post-processing, and
+the same number of threads, which on CPUs moves the last bit of a logit, and with it a pixel now and then: without Ray that is all cores,
+with Ray one of each actor's CPUs.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from masklake.inference.devices import chosen_device, threads
 from masklake.inference.families import SEMANTIC
 from masklake.inference.segmenter import Answers, ModelInput, Segmenter
 from masklake.results import Result, Unusable
+from masklake.segment.machine import cores
 from masklake.segment.model import RunModel, fingerprint, options
 from masklake.segment.settings import Device, SegmentConfig
 from masklake.table.rows import RunStamp, build_rows
@@ -43,7 +45,9 @@ class _HereConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     device: Device = Field("auto", description="where the model runs: auto (a GPU of NVIDIA's where there is one), cpu, cuda or mps")
-    threads: Annotated[int, Shown("THREADS")] = Field(1, ge=1, description="of the CPU; more are faster, and move the last bit of a logit")
+    threads: Annotated[int | None, Shown("THREADS")] = Field(
+        None, ge=1, description="of the CPU (default: all cores, as the job without Ray; actors on Ray have --cpus-per-actor, 1)"
+    )
     batch_size: int | None = Field(None, ge=1, description="images of a forward pass (default: chosen by device and input size)")
     max_decode_seconds: float = Field(120.0, gt=0, description="an image that takes more CPU to decode is an error")
 
@@ -63,7 +67,7 @@ def load(model: str | os.PathLike[str], *, say: Say = unsaid, **settings: Any) -
     Args:
         model: hub id with optional `@revision`, or a folder, local or in object storage, with a checkpoint.
         say: takes a sentence on what is found out on the way: what is downloaded, where things are known from.
-        **settings: `device` (auto, cpu, cuda, mps), `threads` (of the CPU; 1, as the job has it), `batch_size`, `max_decode_seconds`, and
+        **settings: `device` (auto, cpu, cuda, mps), `threads` (of the CPU; all cores, as the job has without Ray), `batch_size`, `max_decode_seconds`, and
             those of `masklake segment` that change answers: `precision`, `resolution`, `postprocess`, `object_threshold`,
             `overlap_threshold`, `score_threshold`, `max_instances`, `thing_labels`, `labels`, `max_pixels`, `max_image_bytes`.
 
@@ -184,7 +188,7 @@ class Model:
             yield from self._rows(waiting, task)
 
     def _rows(self, items: Sequence[tuple[Named, Decoded | ImageFailure, ModelInput | None]], task: str) -> Iterator[Result]:
-        with threads(self._config.threads):
+        with threads(self._config.threads or cores()):
             answers: Iterator[Answers] = iter(self._segmenter.segment([given for _, _, given in items if given is not None]))
         by_image = [{task: found} if isinstance(found, ImageFailure) else dict(next(answers)) for _, found, _ in items]
         sizes = [(None, None, None) if isinstance(found, ImageFailure) else (*found.size, found.format) for _, found, _ in items]
