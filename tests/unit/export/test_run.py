@@ -105,7 +105,9 @@ def test_no_table_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wanted", FORMATS)
 def test_an_earlier_export_is_replaced_only_if_asked_and_completely(table: str, tmp_path: Path, wanted: str) -> None:
-    rest = {"where": "image_uri NOT LIKE '%/b.png'"} if wanted in ("voc", "yolo-seg") else {}  # its name would be one with b.jpg's
+    rest: dict[str, Any] = (
+        {"where": "image_uri NOT LIKE '%/b.png'"} if wanted in ("voc", "yolo-seg") else {}
+    )  # its name would be one with b.jpg's
     export(table, tmp_path, wanted, **rest)
     (tmp_path / "segments-00007.parquet").write_bytes(b"of a larger export")
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
