@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from masklake.evaluation.pairs import Pairing
 from masklake.evaluation.scoring import Scoring, Tally
@@ -33,38 +33,13 @@ _NAMED = 5  # images or labels that a sentence names
 def report(settings: EvaluateConfig, truth: Truth, scoring: Scoring, pairing: Pairing, tally: Tally) -> Report:
     """Everything that is known at the end."""
     scores, by_class = _figures(scoring, tally)
-    judged = scoring.classes.judged
-    segments: Counter[int] = Counter()
-    for label, count in tally.labels.items():
-        if (index := scoring.classes.of_label(label)) is not None:
-            segments[index] += count
-    true, predicted = tally.true, segments
-    if scoring.task is Task.SEMANTIC:
-        matrix = tally.confusion.confusion
-        true, predicted = Counter(dict(enumerate(matrix.sum(1).tolist()))), Counter(dict(enumerate(matrix.sum(0).tolist())))
-    classes = [
-        {
-            "label": each.label,
-            "truth": list(each.categories),
-            "isthing": each.isthing,
-            **by_class.get(index, {}),
-            "true": true[index],
-            "predicted": predicted[index],
-        }
-        for index, each in enumerate(judged)
-    ]
+    counts = _counts(scoring, tally)
     found: Report = _plain(
         {
             "outcome": "done",
             "task": scoring.task,
             "scores": scores,
-            "images": {
-                "truth": len(truth.images),
-                "scored": tally.images - len(tally.misses),
-                "missed": len(tally.misses),
-                "table_only": pairing.without_truth,
-                "matched_by_file_name_alone": pairing.by_name_alone,
-            },
+            "images": _images(truth, pairing, tally),
             "table": settings.table_uri,
             "truth": truth.uri,
             "truth_format": truth.format,
@@ -73,25 +48,9 @@ def report(settings: EvaluateConfig, truth: Truth, scoring: Scoring, pairing: Pa
             "images_with_more_detections": tally.stats.cut if isinstance(tally.stats, InstanceStats) else 0,
             "answers": [asdict(each) for each in pairing.answers],
             "unit": UNITS[scoring.task],
-            "classes": classes,
-            "unmatched": {
-                "truth": [
-                    {"label": each.label, "truth": list(each.categories), "true": true[index]}
-                    for index, each in sorted(enumerate(judged), key=lambda item: -true[item[0]])
-                    if not segments[index]
-                ],
-                "table": [
-                    {"label": label, "segments": count}
-                    for label, count in tally.labels.most_common()
-                    if scoring.classes.of_label(label) is None
-                ],
-                "not_judged": list(scoring.classes.not_judged),
-            },
-            "other_names": [
-                {"label": label, "truth": judged[index].label}
-                for label in sorted(tally.labels)
-                if (index := scoring.classes.of_label(label)) is not None and judged[index].label.casefold() != label.casefold()
-            ],
+            "classes": _classes(scoring, by_class, counts),
+            "unmatched": _unmatched(scoring, tally, counts),
+            "other_names": _other_names(scoring, tally),
             "missed": [{"image": miss.name, "reason": miss.reason} for miss in tally.misses],
             "worst": [{"image": judged.name, "image_uri": judged.uri, "score": judged.score} for judged in tally.worst],
             "confusion": {
@@ -101,6 +60,77 @@ def report(settings: EvaluateConfig, truth: Truth, scoring: Scoring, pairing: Pa
         }
     )
     return found
+
+
+class _Counts(NamedTuple):
+    """Of each judged class, by its index."""
+
+    segments: Counter[int]
+    """The table's, whatever the task."""
+    true: Counter[int]
+    """In `UNITS` of the task."""
+    predicted: Counter[int]
+
+
+def _counts(scoring: Scoring, tally: Tally) -> _Counts:
+    segments: Counter[int] = Counter()
+    for label, count in tally.labels.items():
+        if (index := scoring.classes.of_label(label)) is not None:
+            segments[index] += count
+    if scoring.task is not Task.SEMANTIC:
+        return _Counts(segments, tally.true, segments)
+    matrix = tally.confusion.confusion
+    return _Counts(segments, Counter(dict(enumerate(matrix.sum(1).tolist()))), Counter(dict(enumerate(matrix.sum(0).tolist()))))
+
+
+def _images(truth: Truth, pairing: Pairing, tally: Tally) -> dict[str, int]:
+    return {
+        "truth": len(truth.images),
+        "scored": tally.images - len(tally.misses),
+        "missed": len(tally.misses),
+        "table_only": pairing.without_truth,
+        "matched_by_file_name_alone": pairing.by_name_alone,
+    }
+
+
+def _classes(scoring: Scoring, by_class: dict[int, dict[str, float]], counts: _Counts) -> list[Report]:
+    return [
+        {
+            "label": each.label,
+            "truth": list(each.categories),
+            "isthing": each.isthing,
+            **by_class.get(index, {}),
+            "true": counts.true[index],
+            "predicted": counts.predicted[index],
+        }
+        for index, each in enumerate(scoring.classes.judged)
+    ]
+
+
+def _unmatched(scoring: Scoring, tally: Tally, counts: _Counts) -> Report:
+    """Classes that only one side knows, the most frequent first, and those that are not judged."""
+    of_truth = sorted(enumerate(scoring.classes.judged), key=lambda item: -counts.true[item[0]])
+    return {
+        "truth": [
+            {"label": each.label, "truth": list(each.categories), "true": counts.true[index]}
+            for index, each in of_truth
+            if not counts.segments[index]
+        ],
+        "table": [
+            {"label": label, "segments": count} for label, count in tally.labels.most_common() if scoring.classes.of_label(label) is None
+        ],
+        "not_judged": list(scoring.classes.not_judged),
+    }
+
+
+def _other_names(scoring: Scoring, tally: Tally) -> list[dict[str, str]]:
+    """Labels of the table that the ground truth calls otherwise."""
+    judged = scoring.classes.judged
+    return [
+        {"label": label, "truth": judged[index].label}
+        for label in sorted(tally.labels)
+        if (index := scoring.classes.of_label(label)) is not None and judged[index].label.casefold() != label.casefold()
+    ]
 
 
 def _figures(scoring: Scoring, tally: Tally) -> tuple[dict[str, Any], dict[int, dict[str, float]]]:
