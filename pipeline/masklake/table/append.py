@@ -1,51 +1,40 @@
-"""The Delta table: opening it, and appending files that workers wrote, fenced against newer runs on the same input.
+"""The Delta table that a run appends to: beginning a run, committing files that workers wrote, and what the table holds of an input.
 
-How the fence works. Every commit of this module carries the same Delta application transaction, so a commit fails if any other one
-was made since the last version that this writer has looked at. It then reads the log entries in between: a commit that *began* a run on
-overlapping input ends this one (`Fenced`); anything else, such as the files of a run on other input or a compaction, is passed over,
-and the commit is tried again. Nothing is ever committed on top of a version that was not looked at.
+Runs are fenced against newer ones on the same input by way of `commits`: a commit that *began* a run on overlapping input, read in the log
+before ours is made, ends this one (`Fenced`).
 """
 
 from __future__ import annotations
 
 import random
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Field, Transaction
+from deltalake import DeltaTable, Field
 from deltalake.exceptions import DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, RemoveAction
 
 from masklake import storage
 from masklake.errors import Fenced, MasklakeError, first_line
 from masklake.schema import NOTHING_CARRIED, SCHEMA_VERSION, VERSION_PROPERTY
-from masklake.storage.faults import with_retries
-from masklake.table import damage, log, runs
+from masklake.table import log, runs
+from masklake.table.commits import TROUBLES, WatchedTable, add_action
 from masklake.table.damage import open_delta
-from masklake.table.definition import check, check_carried, check_rules, create, missing_columns, schema_version, table_id
+from masklake.table.definition import check, check_carried, check_rules, create, missing_columns, schema_version
 from masklake.table.keys import KEYS, KeyFile, Wanted, key_files, sql_condition, sql_text
 from masklake.table.runs import Heartbeat, Marker
-from masklake.table.write import FileRecord, NewFile
-
-_TRANSACTION = Transaction("masklake", 1)
-_TROUBLES = 5  # attempts of a commit that fail although nobody else committed, each after object storage's own retries
+from masklake.table.write import FileRecord
 
 
-class Table:
+class Table(WatchedTable):
     """A table of masks that this process may append to. Not for use from several threads at once."""
 
     def __init__(self, uri: str, delta: DeltaTable) -> None:
-        self.uri = uri
-        self._delta = delta
-        self._seen = int(delta.version())
-        self._last_entry = log.digest(uri, self._seen)  # by which this log is known again
-        self._replaced = False
+        super().__init__(uri, delta)
         self._run: Marker | None = None
         self._polite = False
         self._heartbeat: Heartbeat | None = None
@@ -86,7 +75,7 @@ class Table:
             Refused: see `open`.
         """
         trouble: Exception | None = None
-        for attempt in range(_TROUBLES):
+        for attempt in range(TROUBLES):
             if table := cls.open(uri, partition_by, carried):
                 return table
             time.sleep(random.uniform(0.01, 0.05 * 2**attempt) if attempt else 0)
@@ -98,21 +87,6 @@ class Table:
             return table
         reason = first_line(trouble) if trouble else "the store took its first commit and does not show it"
         raise MasklakeError(f"the table {uri} cannot be created: {reason}") from trouble
-
-    @property
-    def version(self) -> int:
-        """The Delta version that was last looked at."""
-        return self._seen
-
-    @property
-    def table_id(self) -> str:
-        """What tells this table from any other, also from one that was or will be at the same place."""
-        return str(self._delta.metadata().id)
-
-    @property
-    def partition_by(self) -> list[str]:
-        """The columns of the partitioning, in order."""
-        return list(self._delta.metadata().partition_columns)
 
     @property
     def run_order(self) -> int:
@@ -289,24 +263,6 @@ class Table:
         known = pc.max(files["max.run_order"]).as_py() if "max.run_order" in files.column_names else None
         return -1 if known is None else int(known)
 
-    def telling_damage(self) -> AbstractContextManager[None]:
-        """While files of the table are read otherwise: see `damage.named`."""
-        return damage.named(self.uri, self._delta)
-
-    def _scan(self, columns: Sequence[str], predicate: str) -> Iterator[pa.RecordBatch]:
-        self._catch_up()
-        with damage.named(self.uri, self._delta):
-            yield from pa.RecordBatchReader.from_stream(self._delta.scan(columns=list(columns), predicate=predicate))
-
-    def _append(self, actions: list[AddAction | RemoveAction], event: dict[str, Any], unless: Callable[[], bool] = lambda: False) -> bool:
-        """Commit actions; see `_commit`."""
-
-        def append(properties: CommitProperties) -> None:
-            schema, partition_by = self._delta.schema(), list(self._delta.metadata().partition_columns)
-            self._delta.create_write_transaction(actions, "append", schema, partition_by, commit_properties=properties)
-
-        return self._commit(append, event, unless)
-
     def _extend(self) -> None:
         """Give the table the columns to carry that it lacks; one of an older schema version those that it lacks, and the version."""
         partition_by = list(self._delta.metadata().partition_columns)
@@ -330,71 +286,6 @@ class Table:
                 {"event": "extend"},
                 lambda: not outdated(),
             )
-
-    def _commit(self, make: Callable[[CommitProperties], None], event: dict[str, Any], unless: Callable[[], bool] = lambda: False) -> bool:
-        """Commit, or find out why not. An attempt whose outcome is unknown is looked up by its token, so nothing is committed twice.
-
-        Returns:
-            False where `unless` said, of the version on top of which this was to be committed, that it must not be.
-        """
-        token = uuid.uuid4().hex
-        # With retries of its own, delta-rs would pass over a commit of another program that it takes for harmless, such as a compaction.
-        properties = CommitProperties({log.EVENT: {**event, "commit": token}}, max_commit_retries=0, app_transactions=[_TRANSACTION])
-        troubles = 0
-        while True:
-            before = self._seen
-            try:
-                if token in self._catch_up():
-                    return True
-                self._refuse_if_fenced()
-                if unless():
-                    return False
-                make(properties)
-            except (DeltaError, OSError) as error:
-                # Where the version moved on, others were faster: that is progress. Where it did not, the store is in trouble.
-                troubles = 0 if self._seen > before else troubles + 1
-                if troubles > _TROUBLES:
-                    raise MasklakeError(f"the table {self.uri} cannot be committed to: {error}") from error
-                time.sleep(random.uniform(0.01, 0.05 * 2**troubles))
-            else:
-                return True
-
-    def _catch_up(self) -> set[str]:
-        """Look at every commit since the last time; returns their tokens.
-
-        Raises:
-            MasklakeError: the log is not the one that was looked at before.
-        """
-        try:
-            with_retries(self._delta.update_incremental)
-        except (DeltaError, OSError):
-            self._refuse_if_replaced()
-            raise
-        self._refuse_if_replaced()
-        tokens = set()
-        for version, actions in log.entries(self.uri, range(self._seen + 1, int(self._delta.version()) + 1)):
-            event = log.event(actions)
-            if event is not None:
-                tokens.add(event["commit"])
-                self._notice(version, event)
-            self._note_files(actions)
-            self._seen, self._last_entry = version, log.digest_of(actions)
-        return tokens
-
-    def _refuse_if_replaced(self) -> None:
-        """See that the log is still that of the table which was opened: no other has the entry that was looked at last."""
-        found = log.digest(self.uri, self._seen)
-        if found != self._last_entry or found is None:
-            # Delta may have dropped the entry as old, of a job that was paused for a month; then the table's id tells.
-            self._replaced = bool(found and self._last_entry) or table_id(self.uri) != self.table_id
-        if self._replaced:
-            raise MasklakeError(
-                f"the table {self.uri} was deleted, and perhaps made anew, while this job was at work: "
-                "it commits nothing more; start it again"
-            )
-
-    def _note_files(self, actions: log.Actions) -> None:
-        """For those who must know what became of each file."""
 
     def _refuse_if_fenced(self) -> None:
         if self._fenced_by is not None:
@@ -450,12 +341,6 @@ class Table:
                 return []  # log entries so old that they are gone: without them, no file can be called uncommitted
             runs.delete_uncommitted(self.uri, self.partition_by, [marker.run_id for marker in fenced], committed)
         return [marker.run_id for marker in fenced]
-
-
-def add_action(file: NewFile, changes: bool = True) -> AddAction | RemoveAction:
-    """What a commit says of a new file; `changes` is False where its rows were in the table before."""
-    modified = round(file.modified.timestamp() * 1000)
-    return AddAction(file.path, file.size, dict(file.partition_values), modified, changes, file.stats)
 
 
 def _as_keys(batch: pa.RecordBatch) -> pa.RecordBatch:

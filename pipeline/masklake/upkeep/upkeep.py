@@ -21,7 +21,8 @@ from masklake import storage
 from masklake.errors import MasklakeError, Refused
 from masklake.schema import TABLE, aligned
 from masklake.table import log, runs
-from masklake.table.append import Table, add_action
+from masklake.table.append import Table
+from masklake.table.commits import add_action
 from masklake.table.runs import Heartbeat, Marker
 from masklake.table.write import NewFile
 
