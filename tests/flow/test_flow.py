@@ -26,6 +26,8 @@ from masklake.inference.source import ModelSource
 from masklake.schema import NOTHING_CARRIED
 from masklake.segment import flow, machine
 from masklake.segment.engine import Resources
+from masklake.segment.patience import Cluster
+from masklake.segment.placement import Node
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
 from masklake.storage import StorageError
@@ -33,24 +35,28 @@ from masklake.table.rows import RunStamp
 from tests.lakes import MODEL
 
 
-def choose(cluster: dict[str, float], **settings: Any) -> Resources:
+def there(cpus: float, gpus: float = 0) -> Cluster:
+    return Cluster([Node("one", cpus, gpus)], None, grows=False)
+
+
+def choose(cluster: Cluster, **settings: Any) -> Resources:
     return flow.choose_resources(RunConfig(input="a", output="b", **settings), cluster, group_rows=32, rows_per_file=320)
 
 
 def test_one_actor_per_gpu_where_there_are_gpus() -> None:
-    assert choose({"CPU": 32, "GPU": 4}).actors == 4
-    assert choose({"CPU": 32, "GPU": 4}).gpus_per_actor == 1
-    assert choose({"CPU": 32, "GPU": 4}).calls_at_once == 2
+    assert choose(there(32, 4)).actors == 4
+    assert choose(there(32, 4)).gpus_per_actor == 1
+    assert choose(there(32, 4)).calls_at_once == 2
 
 
 def test_a_call_of_an_actor_with_a_gpu_fills_batches_and_small_runs_have_small_calls() -> None:
     def rows_per_call(rows_per_file: int, **settings: Any) -> int:
         config = RunConfig(input="a", output="b", **settings)
-        return flow.choose_resources(config, {"CPU": 8, "GPU": 1}, group_rows=32, rows_per_file=rows_per_file).rows_per_call
+        return flow.choose_resources(config, there(8, 1), group_rows=32, rows_per_file=rows_per_file).rows_per_call
 
     assert (rows_per_call(1024), rows_per_call(64)) == (256, 64)
     assert rows_per_call(1024, batch_size=300) == 300
-    assert choose({"CPU": 8, "GPU": 1}, gpus_per_actor=0.5).actors == 2
+    assert choose(there(8, 1), gpus_per_actor=0.5).actors == 2
 
 
 def test_gpus_are_as_asked_for_else_as_this_machine_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -68,41 +74,43 @@ def test_gpus_are_as_asked_for_else_as_this_machine_has_them(monkeypatch: pytest
     assert has_gpus(gpus_per_actor=0.5)
 
 
+def test_a_cluster_of_gpu_nodes_is_never_taken_for_one_of_cpus() -> None:
+    def has_gpus(cluster: Cluster, **settings: Any) -> bool:
+        return flow.has_gpus(RunConfig(input="a", output="b", **settings), cluster)
+
+    head = [Node("head", 0)]
+    assert has_gpus(there(8, 1))
+    assert not has_gpus(there(8))
+    assert has_gpus(Cluster(head, [*head, Node("gpu", 8, 1, count=4)], grows=True))  # the group is at zero
+    with pytest.raises(Refused, match="with --gpus-per-actor 1 the run waits for GPUs, with --device cpu it runs without"):
+        has_gpus(Cluster(head, None, grows=True))
+    assert has_gpus(Cluster(head, None, grows=True), gpus_per_actor=1)
+    assert not has_gpus(Cluster(head, None, grows=True), device="cpu")
+
+
+def test_a_pool_starts_with_what_is_there_and_grows_to_what_is_asked() -> None:
+    found = choose(there(8, 1), actors="1:3", cpus_per_actor=2)
+    assert (found.least, found.first, found.actors) == (1, 1, 3)
+    found = choose(there(8, 2), actors="1:3", cpus_per_actor=2)
+    assert (found.least, found.first, found.actors) == (1, 2, 3)
+    found = choose(Cluster([Node("head", 0)], [Node("gpu", 8, 1, count=4)], grows=True))
+    assert (found.least, found.first, found.actors, found.gpus_per_actor) == (1, 1, 4, 1)
+
+
 def test_one_actor_per_cpu_beside_the_loading_where_there_are_none() -> None:
-    assert choose({"CPU": 2}) == Resources(
-        actors=2, cpus_per_actor=0.5, gpus_per_actor=0, rows_per_call=32, calls_at_once=1, packets_per_write=10
+    assert choose(there(2)) == Resources(
+        actors=2,
+        cpus_per_actor=0.5,
+        gpus_per_actor=0,
+        rows_per_call=32,
+        calls_at_once=1,
+        packets_per_write=10,
+        least=2,
+        first=2,
+        load_cpus=0.9,
     )
-    assert choose({"CPU": 16}).actors == 16
-    assert choose({"CPU": 16}, cpus_per_actor=4).actors == 3
-
-
-@pytest.mark.parametrize(
-    ("nodes", "actors", "cpus_per_actor", "expected"),
-    [
-        ([2], 2, 0.5, 0.9),  # one machine
-        ([16] * 8, 64, 1, 0.9),  # of 16 CPUs, 7 nodes hold 64 actors, and 15 on each of them leave one CPU
-        ([1, 1, 1], 2, 0.5, 0.4),  # one node is lost, and an actor of half a CPU is on each of the others
-        ([1, 1], 2, 0.5, 0.4),  # no node can be spared, but an actor on each must leave room
-        ([4, 4], 4, 0.9, 0.4),  # 4 actors of 0.9 leave 0.4 on the node that stays
-        ([2, 2], 1, 0.9, 0.89),  # an actor's own number would put loading into the actors
-    ],
-)
-def test_a_load_task_has_room_wherever_actors_go(nodes: list[float], actors: int, cpus_per_actor: float, expected: float) -> None:
-    resources = Resources(actors, cpus_per_actor, 0, rows_per_call=32, calls_at_once=1, packets_per_write=1)
-    assert flow.load_cpus(resources, nodes) == expected
-
-
-@pytest.mark.parametrize(
-    ("cluster", "settings", "message"),
-    [
-        ({"CPU": 2}, {"actors": 2, "cpus_per_actor": 1}, "--actors 2 and --cpus-per-actor 1 need 3 CPUs"),
-        ({"CPU": 8}, {"gpus_per_actor": 1}, "--gpus-per-actor 1 need 1 GPUs; the cluster has 0"),
-    ],
-)
-def test_more_than_the_cluster_has_is_refused(cluster: dict[str, float], settings: dict[str, object], message: str) -> None:
-    with pytest.raises(Refused) as refusal:
-        choose(cluster, **settings)
-    assert message in str(refusal.value)
+    assert choose(there(16)).actors == 16
+    assert choose(there(16), cpus_per_actor=4).actors == 3
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -125,7 +133,7 @@ def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_pa
         device="cpu",
     )
     with cluster.cluster("local") as resources:
-        dataset = flow.build(work, flow.choose_resources(RunConfig(input="a", output="b"), resources, 32, 64))
+        dataset = flow.build(work, flow.choose_resources(RunConfig(input="a", output="b"), there(resources["CPU"]), 32, 64))
         dag = get_execution_plan(dataset._logical_plan)[0].dag
     stages: list[str] = []
     retries: list[int] = []

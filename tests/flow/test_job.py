@@ -19,6 +19,7 @@ from masklake.commands import cli
 from masklake.demo.lake import broken_files
 from masklake.segment import flow
 from masklake.segment.engine import Resources
+from masklake.segment.patience import Cluster
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
 from tests.hostile import CRASHING, crashing_decoder
@@ -110,8 +111,8 @@ def test_on_ray_an_actor_of_two_calls_at_once_gives_the_answers_that_this_proces
 ) -> None:
     choose = flow.choose_resources
 
-    def as_on_a_gpu(config: RunConfig, cluster: dict[str, float], group_rows: int, rows_per_file: int) -> Resources:
-        return replace(choose(config, cluster, group_rows, rows_per_file), actors=1, rows_per_call=2, calls_at_once=2)
+    def as_on_a_gpu(config: RunConfig, cluster: Cluster, group_rows: int, rows_per_file: int) -> Resources:
+        return replace(choose(config, cluster, group_rows, rows_per_file), actors=1, least=1, first=1, rows_per_call=2, calls_at_once=2)
 
     monkeypatch.setattr(flow, "choose_resources", as_on_a_gpu)
     code, _, _ = run(lake, capsys, "--no-local", "--tasks", "panoptic,semantic", "--output", str(tmp_path / "masks"))
@@ -225,7 +226,7 @@ def test_a_changed_setting_is_new_work_and_a_task_the_model_cannot_do_is_refused
         (["--model", "no/such-folder-or-model@x"], "no/such-folder-or-model"),
         (["--model", "./absent"], "no such folder"),
         (["--input", "/absent/images"], "/absent/images"),
-        (["--actors", "99", "--limit", "1", "--retry-errors"], "the cluster has"),
+        (["--actors", "99", "--limit", "1", "--retry-errors"], "--actors 99 of 0.5 CPU each"),
         (["--partition-by", "task"], "is partitioned by dt,task"),
     ],
 )

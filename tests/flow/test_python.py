@@ -51,12 +51,20 @@ def test_a_wrong_setting_is_refused_by_name() -> None:
 
 
 def test_no_gpu_is_said_before_an_image_is_read(tmp_path: Path) -> None:
-    from masklake.segment.flow import choose_resources
+    from masklake.segment.flow import choose_resources, room_for_actors
+    from masklake.segment.patience import Cluster
+    from masklake.segment.placement import Node
     from masklake.segment.settings import Config
 
+    def there(cpus: float, gpus: float = 0) -> Cluster:
+        return Cluster([Node("one", cpus, gpus)], None, grows=False)
+
     config = Config(input=normalise(str(tmp_path)), output="out", model=str(MODEL), device="cuda")
-    with pytest.raises(masklake.Refused, match="--device cuda: the cluster has no GPU"):
-        choose_resources(config, {"CPU": 4.0}, 32, 64)
-    on_a_mac = choose_resources(config.model_copy(update={"device": "mps"}), {"CPU": 8.0, "GPU": 1.0}, 32, 64)
+    with (
+        pytest.raises(masklake.Refused, match="--device cuda: the cluster has no GPU"),
+        room_for_actors(config, lambda: there(4), print, 32, 64),
+    ):
+        pass
+    on_a_mac = choose_resources(config.model_copy(update={"device": "mps"}), there(8, 1), 32, 64)
     assert (on_a_mac.actors, on_a_mac.gpus_per_actor) == (1, 0)
-    assert choose_resources(config.model_copy(update={"device": "cpu"}), {"CPU": 8.0, "GPU": 2.0}, 32, 64).gpus_per_actor == 0
+    assert choose_resources(config.model_copy(update={"device": "cpu"}), there(8, 2), 32, 64).gpus_per_actor == 0

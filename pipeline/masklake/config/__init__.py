@@ -6,6 +6,7 @@ Needs pydantic, and yaml where a file is named: `--help` and refusals must be qu
 from masklake.config.kinds import (
     Also,
     Condition,
+    Counts,
     File,
     Folder,
     Model,
@@ -31,6 +32,7 @@ __all__ = [
     "ENV_PREFIX",
     "Also",
     "Condition",
+    "Counts",
     "File",
     "Folder",
     "Model",

@@ -163,12 +163,37 @@ def _known_time(text: str) -> str:
     return text
 
 
+@dataclass(frozen=True)
+class Range:
+    """Two whole numbers, the second not smaller; written `N` where they are one."""
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        """As it is written."""
+        return f"{self.least}" if self.least == self.most else f"{self.least}:{self.most}"
+
+
+def _range(value: object) -> object:
+    """Accept a number, `N` and `MIN:MAX` wherever a range is meant."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*(\d+)\s*(?::\s*(\d+)\s*)?", value)
+    if found is None or int(found[1]) < 1 or int(found[2] or found[1]) < int(found[1]):
+        raise ValueError("must be a whole number of 1 or more, or two such as 1:8, of which the second is not smaller")
+    return Range(int(found[1]), int(found[2] or found[1]))
+
+
 Uri = Annotated[str, Field(min_length=1), Shown("URI")]
 File = Annotated[str, Field(min_length=1), Shown("FILE")]
 Folder = Annotated[str, Field(min_length=1), Shown("FOLDER")]
 Model = Annotated[str, Field(min_length=1), Shown("MODEL")]
 Condition = Annotated[str, Field(min_length=1), Shown("SQL")]
 Time = Annotated[str, AfterValidator(_known_time), Shown("TIME")]
+Counts = Annotated[Range, BeforeValidator(_range)]
 Share = Annotated[float, Field(ge=0, le=1), Shown("SHARE")]
 Names = Annotated[tuple[str, ...], BeforeValidator(split), AfterValidator(distinct), Shown("NAME")]
 Texts = Annotated[tuple[str, ...], BeforeValidator(split), Verbatim(), Shown("TEXT")]

@@ -21,14 +21,26 @@ class Resources:
     rows_per_call: int
     calls_at_once: int
     packets_per_write: int
+    least: int = 1
+    """Actors with which the work begins; they become up to `actors` as nodes join."""
+    first: int = 1
+    """Actors for which there is room at the start."""
+    load_cpus: float = 0.9
+    """What a load task asks for."""
 
 
 @dataclass(frozen=True)
 class Flowing:
-    """Work under way: each write as it happens, and what to call every second or so, which raises where the engine is gone."""
+    """Work under way."""
 
     written: Iterator[Written]
+    """Each write as it happens."""
     check: Callable[[], None]
+    """To be called every second or so; raises where the engine is gone."""
+    sign: Callable[[], object]
+    """Answers another value whenever something has happened."""
+    diagnose: Callable[[float], str]
+    """What to say of work in which nothing has happened for so many seconds."""
 
 
 class Engine(Protocol):
@@ -45,6 +57,7 @@ class Engine(Protocol):
 
         Raises:
             Refused: less than the settings ask for.
+            Stalled: what was waited for did not come.
         """
 
     def machine(self, work: Work, resources: Resources) -> Machine:

@@ -8,67 +8,118 @@ The three map stages ask for different resources, so that Ray Data fuses none of
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from masklake.cluster import batches, quiet
-from masklake.errors import DeviceLost, Refused
+from masklake.errors import DeviceLost, Refused, Say
+from masklake.segment import placement
 from masklake.segment.digests import DIGESTS
 from masklake.segment.engine import Resources
+from masklake.segment.nodes import asked_for
+from masklake.segment.patience import Cluster, StageSign, refuse_what_can_never_be, wait_for_nodes
+from masklake.segment.placement import Node, Pool
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work, Written, digest_files, load_group, open_segmenter, segment_rows, write_packets
 from masklake.table.keys import KeyFile, Wanted
 
-LOAD_CPUS = (0.9, 0.4, 0.2, 0.1)  # different from an actor's, which keeps the stages apart; fewer where nodes are small
 WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be preferred until everything is loaded
 RETRIES = 20
 """Of a task or call whose worker or node was lost: by default Ray would start the next worker for ever. An error is never retried."""
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _SHARE_ROWS = 1_000_000  # of the table, read by one task: about a second's work, so that the cluster ends together
+_LATER_SECONDS = 600.0  # by which Ray Data's own limit is later than the run's
+_SIGNS: dict[str, tuple[StageSign, ...]] = {}
 _LOST_DEVICE = 75  # exit code of an actor's process whose GPU answers no more
 _GPU_ROWS = 256  # of a call: a model of small images takes them in a few batches, one of sizes that keep the aspect fills some at least
 
 
-def choose_resources(config: RunConfig, cluster_resources: dict[str, float], group_rows: int, rows_per_file: int) -> Resources:
-    """Fill in what the user left open.
+def has_gpus(config: RunConfig, there: Cluster) -> bool:
+    """Whether the model's actors will get GPUs: as asked for, else as the cluster has or may get them.
 
     Raises:
-        Refused: the cluster cannot hold the actors that were asked for, and a CPU beside them for loading.
+        Refused: the cluster has none just now and may grow, nobody knows by what.
     """
-    cpus, gpus = cluster_resources.get("CPU", 0.0), cluster_resources.get("GPU", 0.0)
-    if config.device == "cuda" and not gpus:
-        raise Refused("--device cuda: the cluster has no GPU that Ray knows of: use --device cpu")
-    on_gpus = gpus > 0 if config.device == "auto" else config.device == "cuda"
-    gpus_per_actor = config.gpus_per_actor if config.gpus_per_actor is not None else float(on_gpus)
-    # Without GPUs, an actor for every CPU beside the load tasks of the other half: the system shares out the cores as work comes.
-    cpus_per_actor = config.cpus_per_actor or (1.0 if gpus_per_actor else 0.5)
-    if config.actors:
-        actors = config.actors
-    elif gpus_per_actor:
-        actors = max(1, int(gpus / gpus_per_actor))
-    elif config.device == "mps":
-        actors = 1
-    else:
-        actors = max(1, min(int(cpus), int((cpus - 1) / cpus_per_actor)))
-    wants = (
-        ("GPUs", "--gpus-per-actor", gpus_per_actor, actors * gpus_per_actor, gpus),
-        ("CPUs, one of them for loading", "--cpus-per-actor", cpus_per_actor, actors * cpus_per_actor + 1, cpus),
-    )
-    for what, flag, each, need, have in wants:
-        if need > have + 1e-6:
-            raise Refused(f"--actors {actors} and {flag} {each:g} need {need:g} {what}; the cluster has {have:g}: ask for fewer")
+    if config.gpus_per_actor is not None:
+        return config.gpus_per_actor > 0
+    if config.device != "auto":
+        return config.device == "cuda"
+    if there.grows and there.kinds is None and not any(node.gpus for node in there.nodes):
+        raise Refused(
+            "the cluster has no GPU just now, and an autoscaler that does not say what it can bring: "
+            "with --gpus-per-actor 1 the run waits for GPUs, with --device cpu it runs without"
+        )
+    return any(node.gpus for node in _possible(there))
+
+
+def refuse_at_once(config: RunConfig, there: Cluster) -> None:
+    """Before anything is listed.
+
+    Raises:
+        Refused: the actors that are asked for can never be on the nodes that are there or may come.
+    """
+    refuse_what_can_never_be(there, pool_of(config, there), config.wait_for_nodes)
+
+
+@contextmanager
+def room_for_actors(config: RunConfig, look: Callable[[], Cluster], say: Say, group_rows: int, rows_per_file: int) -> Iterator[Resources]:
+    """What the user left open filled in, once the nodes are there; an autoscaler is asked for them within.
+
+    Raises:
+        Refused: the actors can never be there.
+        Stalled: they did not come in time.
+    """
+    there = look()
+    if config.device == "cuda" and config.gpus_per_actor is None and not any(node.gpus for node in _possible(there)):
+        raise Refused("--device cuda: the cluster has no GPU that Ray knows of: use --device cpu, or --gpus-per-actor 1 to wait for one")
+    pool = pool_of(config, there)
+    with asked_for(pool, there):
+        there = wait_for_nodes(look, pool, config.wait_for_nodes, say)
+        yield choose_resources(config, there, group_rows, rows_per_file)
+
+
+def choose_resources(config: RunConfig, there: Cluster, group_rows: int, rows_per_file: int) -> Resources:
+    """Fill in what the user left open."""
+    pool = pool_of(config, there)
     # On a GPU: enough to fill batches, less where the run is small; the next call begins its forward beside this one's last segments.
-    rows_per_call = max(config.batch_size or 0, min(rows_per_file, _GPU_ROWS) if gpus_per_actor else min(group_rows, 64))
-    calls_at_once = 2 if gpus_per_actor else 1
-    return Resources(actors, cpus_per_actor, gpus_per_actor, rows_per_call, calls_at_once, max(1, round(rows_per_file / rows_per_call)))
+    rows_per_call = max(config.batch_size or 0, min(rows_per_file, _GPU_ROWS) if pool.gpus else min(group_rows, 64))
+    return Resources(
+        actors=pool.most,
+        cpus_per_actor=pool.cpus,
+        gpus_per_actor=pool.gpus,
+        rows_per_call=rows_per_call,
+        calls_at_once=2 if pool.gpus else 1,
+        packets_per_write=max(1, round(rows_per_file / rows_per_call)),
+        least=pool.least,
+        first=min(pool.most, max(pool.least, placement.capacity(there.nodes, pool))),
+        load_cpus=placement.load_cpus(there.nodes, pool),
+    )
+
+
+def pool_of(config: RunConfig, there: Cluster) -> Pool:
+    """The actors that are wanted, as the settings say or as the nodes, present and possible ones, suggest."""
+    nodes = _possible(there)
+    on_gpus = any(node.gpus for node in nodes) if config.device == "auto" else config.device == "cuda"
+    gpus = config.gpus_per_actor if config.gpus_per_actor is not None else float(on_gpus)
+    cpus = config.cpus_per_actor or placement.cpus_of_an_actor(nodes, gpus)
+    if config.actors:
+        return Pool(config.actors.least, config.actors.most, cpus, gpus)
+    most = 1 if config.device == "mps" else placement.most_by_default(nodes, cpus, gpus)
+    return Pool(1 if there.grows else most, most, cpus, gpus)
+
+
+def _possible(there: Cluster) -> Sequence[Node]:
+    """The nodes that there can be, as far as is known."""
+    return there.nodes if there.kinds is None else there.kinds
 
 
 def done_digests(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> Iterator[pa.RecordBatch]:
@@ -107,9 +158,18 @@ def _by_rows(files: Sequence[KeyFile]) -> Iterator[list[KeyFile]]:
         yield share
 
 
-def build(work: Work, resources: Resources) -> Dataset:
-    """The dataset of file records: nothing runs until it is read."""
+def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Dataset:
+    """The dataset of file records: nothing runs until it is read.
+
+    Args:
+        work: what is to be done.
+        resources: what there is for it.
+        stall_seconds: after which the run itself ends work that stands still; Ray Data's own limit is set above it.
+    """
     quiet()
+    context = DataContext.get_current()
+    context.execution_no_progress_timeout_s = stall_seconds + _LATER_SECONDS
+    context.custom_execution_callback_classes = _watched()
 
     def load(batch: pa.Table) -> Iterator[pa.Table]:
         for share in batch.to_pylist():
@@ -126,7 +186,7 @@ def build(work: Work, resources: Resources) -> Dataset:
             load,
             batch_size=1,
             batch_format="pyarrow",
-            num_cpus=load_cpus(resources, _cpus_of_nodes()),
+            num_cpus=resources.load_cpus,
             ray_remote_args_fn=_task_options,
         )
         .map_batches(
@@ -135,7 +195,9 @@ def build(work: Work, resources: Resources) -> Dataset:
             batch_size=resources.rows_per_call,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                size=actors_of(work, resources),
+                min_size=min(resources.least, actors_of(work, resources)),
+                initial_size=min(resources.first, actors_of(work, resources)),
+                max_size=actors_of(work, resources),
                 max_concurrent_calls_per_actor=resources.calls_at_once,
                 enable_true_multi_threading=True,
             ),
@@ -153,6 +215,41 @@ def build(work: Work, resources: Resources) -> Dataset:
     )
 
 
+def signs() -> tuple[StageSign, ...]:
+    """How far each stage of the flow under way is; another value whenever something has happened."""
+    return _SIGNS.get("", ())
+
+
+def _watched() -> list[type]:
+    """A callback that keeps `signs`; none where Ray has moved its private name: then commits alone are signs of life."""
+    try:
+        from ray.data._internal.execution.execution_callback import ExecutionCallback
+    except ImportError:
+        return []
+
+    class Watch(ExecutionCallback):
+        """Looks at the stages after each round of Ray Data's loop, in this process."""
+
+        def on_execution_step(self, executor: Any) -> None:
+            """Called by Ray after each round."""
+            with suppress(AttributeError):
+                _SIGNS[""] = tuple(_sign(stage, state) for stage, state in executor._topology.items())
+
+    return [Watch]
+
+
+def _sign(stage: Any, state: Any) -> StageSign:
+    pools = stage.get_autoscaling_actor_pools()
+    return StageSign(
+        stage.name,
+        stage.num_active_tasks(),
+        stage.metrics.num_tasks_finished,
+        state.total_enqueued_input_blocks(),
+        sum(pool.num_running_actors() for pool in pools),
+        sum(pool.num_pending_actors() for pool in pools),
+    )
+
+
 def _task_options() -> dict[str, int]:
     return {"max_retries": RETRIES}
 
@@ -160,33 +257,6 @@ def _task_options() -> dict[str, int]:
 def actors_of(work: Work, resources: Resources) -> int:
     """How many models are started: a small run starts fewer."""
     return min(resources.actors, work.groups)
-
-
-def load_cpus(resources: Resources, nodes: Sequence[float]) -> float:
-    """What a load task asks for, so that there is room for one wherever the actors go, also when the node that matters most is lost.
-
-    Args:
-        nodes: the CPUs of each node. Actors are put anywhere, and nothing moves them: on nodes of one CPU, an actor of half a CPU on each
-            would leave no node with 0.9, and the run would wait for ever.
-    """
-    actor = resources.cpus_per_actor
-    choices = [cpus if abs(cpus - actor) > 1e-9 else cpus - 0.01 for cpus in LOAD_CPUS]
-
-    def to_block(node: float, cpus: float) -> float:
-        """How many actors on a node leave no room for a load task."""
-        actors = int((node - cpus) / actor + 1e-9) + 1 if node >= cpus else 0
-        return actors if actors * actor <= node + 1e-9 else math.inf
-
-    for lost in (1, 0):
-        for cpus in choices:
-            blocked = sorted(to_block(node, cpus) for node in nodes)
-            if sum(blocked[: len(blocked) - lost]) > resources.actors:
-                return cpus
-    return choices[0]
-
-
-def _cpus_of_nodes() -> list[float]:
-    return [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _shares(groups: int) -> Iterator[tuple[int, int]]:

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from masklake.segment import patience
 from masklake.segment.engine import Flowing, Resources
 from masklake.segment.machine import Machine, cores, has_gpus, machine
 from masklake.segment.settings import RunConfig
@@ -74,7 +75,7 @@ class Local:
         """Start loading at once; the model is loaded beside it."""
         loading = _Loading(work, min(cores(), work.groups, _MOST_LOADERS))
         try:
-            yield Flowing(_written(work, resources, loading), lambda: None)
+            yield Flowing(_written(work, resources, loading), lambda: None, lambda: loading.taken, patience.diagnosis_here)
         finally:
             loading.over.set()
 
@@ -88,6 +89,7 @@ class _Loading:
 
     def __init__(self, work: Work, threads: int) -> None:
         self.over = threading.Event()
+        self.taken = 0  # tables
         self._work, self._groups, self._lock = work, iter(range(work.groups)), threading.Lock()
         self._loaded: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=2 * threads)
         self._working = threads
@@ -117,6 +119,7 @@ class _Loading:
                 found = self._loaded.get(timeout=_WAKE_SECONDS)
                 if isinstance(found, BaseException):
                     raise found
+                self.taken += 1
                 return found
         return None
 

@@ -52,20 +52,11 @@ def cluster_address(config: RunConfig) -> str | None:
 
 
 def has_gpus(config: RunConfig) -> bool:
-    """Whether the model will run on GPUs: as asked for, else as the cluster has them, else this machine; starts nothing.
-
-    Raises:
-        Refused: there is no cluster at the address.
-    """
+    """Whether the model will run on GPUs: as asked for, else as this machine has them; starts nothing."""
     if config.gpus_per_actor is not None:
         return config.gpus_per_actor > 0
     if config.device != "auto":
         return config.device == "cuda"
-    if address := cluster_address(config):
-        from masklake.cluster import cluster  # Ray
-
-        with cluster(address) as resources:
-            return resources.get("GPU", 0.0) > 0
     # As NVIDIA's driver says: asking torch would take seconds, and a run that finds nothing to do takes hardly more.
     return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and any(_NVIDIA_GPUS.glob("*"))
 

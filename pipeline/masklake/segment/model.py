@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class RunModel:
     revision: str
     precision: str
     fingerprints: dict[str, str]
+    facts: dict[str, dict[str, Any]]
+    """Of each task, what its fingerprint covers."""
 
     @classmethod
     def resolve(cls, config: SegmentConfig, say: Say) -> RunModel:
@@ -43,8 +45,13 @@ class RunModel:
         folder = source.fetch(say)
         description = checkpoint.describe(folder, options(config), config.model)
         revision = source.revision or f"sha256:{description.digest[:32]}"
-        fingerprints = {str(task): fingerprint(config, description, task) for task in config.tasks}
-        return cls(source, folder, description, revision, config.precision, fingerprints)
+        return cls(source, folder, description, revision, "", {}, {}).asked(config)
+
+    def asked(self, config: SegmentConfig) -> RunModel:
+        """The same checkpoint, asked for this."""
+        told = {str(task): facts(config, self.description, task) for task in config.tasks}
+        fingerprints = {task: digest_of(found) for task, found in told.items()}
+        return replace(self, precision=config.precision, fingerprints=fingerprints, facts=told)
 
     def say(self) -> Iterator[str]:
         """What the user should know of the model before it answers."""
@@ -83,12 +90,22 @@ def _labels(file: str) -> dict[int, str]:
 
 def fingerprint(config: SegmentConfig, description: ModelDescription, task: str) -> str:
     """32 hex digits of everything that changes this task's answer; batch size, actors and memory are not in it."""
+    return digest_of(facts(config, description, task))
+
+
+def facts(config: SegmentConfig, description: ModelDescription, task: str) -> dict[str, Any]:
+    """Everything that changes this task's answer, as JSON."""
     more = {"formats": decode.MORE_FORMATS} if decode.MORE_FORMATS else {}
-    facts: dict[str, Any] = {
+    found: dict[str, Any] = {
         "answer": description.answer_settings(task),
         "precision": config.precision,
         "decode": {"version": decode.DECODE_VERSION, "max_pixels": config.max_pixels, "max_bytes": config.max_image_bytes, **more},
     }
     if config.precision != "float32":
-        facts["half_precision_version"] = HALF_PRECISION_VERSION
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        found["half_precision_version"] = HALF_PRECISION_VERSION
+    return found
+
+
+def digest_of(found: Mapping[str, Any]) -> str:
+    """The fingerprint of such facts."""
+    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:32]

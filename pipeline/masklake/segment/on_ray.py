@@ -7,10 +7,12 @@ from contextlib import ExitStack, contextmanager
 
 import pyarrow as pa
 
-from masklake.cluster import Pulse, cluster_when_asked
-from masklake.segment import flow
+from masklake.cluster import Pulse, cluster_when_asked, target_of
+from masklake.errors import Say
+from masklake.segment import flow, nodes, patience
 from masklake.segment.engine import Flowing, Resources
 from masklake.segment.machine import Machine, machine
+from masklake.segment.placement import Pool
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
 from masklake.table.keys import KeyFile, Wanted
@@ -21,13 +23,25 @@ class OnRay:
 
     starting = "starting Ray"
 
-    def __init__(self, config: RunConfig, opened: ExitStack) -> None:
-        self._config = config
+    def __init__(self, config: RunConfig, opened: ExitStack, say: Say) -> None:
+        self._config, self._opened, self._say = config, opened, say
         self._cluster = opened.enter_context(cluster_when_asked(config.ray_address))
 
     def start(self) -> None:
         """Start Ray, or join the cluster."""
         self._cluster()
+
+    def refuse_at_once(self) -> None:
+        """Before anything is listed: see `flow.refuse_at_once`."""
+        flow.refuse_at_once(self._config, self._look())
+
+    def has_gpus(self) -> bool:
+        """Whether the model will run on GPUs: see `flow.has_gpus`."""
+        return flow.has_gpus(self._config, self._look())
+
+    def _look(self) -> patience.Cluster:
+        self.start()
+        return nodes.look(local=target_of(self._config.ray_address) == "local")
 
     def done_digests(self, table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> Iterator[pa.RecordBatch]:
         """What the table holds, read all over the cluster; see `flow.done_digests`."""
@@ -35,8 +49,8 @@ class OnRay:
         return flow.done_digests(table_uri, wanted, files)
 
     def resources(self, group_rows: int, rows_per_file: int) -> Resources:
-        """What the cluster has for the models; see `flow.choose_resources`."""
-        return flow.choose_resources(self._config, self._cluster(), group_rows, rows_per_file)
+        """What the cluster has for the models, once it is there; see `flow.room_for_actors`."""
+        return self._opened.enter_context(flow.room_for_actors(self._config, self._look, self._say, group_rows, rows_per_file))
 
     def machine(self, work: Work, resources: Resources) -> Machine:
         """The cluster."""
@@ -46,6 +60,11 @@ class OnRay:
     @contextmanager
     def flowing(self, work: Work, resources: Resources) -> Iterator[Flowing]:
         """Run the dataset of `flow.build`."""
-        dataset = flow.build(work, resources)
+        dataset = flow.build(work, resources, 60 * self._config.stall_minutes)
+        pool = Pool(resources.least, resources.actors, resources.cpus_per_actor, resources.gpus_per_actor)
+
+        def diagnose(still: float) -> str:
+            return patience.diagnosis(still, flow.signs(), nodes.look(), pool, nodes.last_death())
+
         with Pulse() as pulse:
-            yield Flowing(flow.stream(dataset), pulse.check)
+            yield Flowing(flow.stream(dataset), pulse.check, flow.signs, diagnose)

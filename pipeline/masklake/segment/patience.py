@@ -98,5 +98,54 @@ class Watchdog:
         return self._still if self._still >= self.patience else None
 
 
+@dataclass(frozen=True)
+class StageSign:
+    """How far a stage of the flow is, and what it is about."""
+
+    name: str
+    at_work: int
+    finished: int
+    """Calls."""
+    waiting: int
+    """Blocks before it."""
+    actors: int = 0
+    pending_actors: int = 0
+
+    def __str__(self) -> str:
+        """In words."""
+        text = f"{self.name}: {self.at_work} calls at work, {self.finished} finished, {self.waiting} blocks before it"
+        return text + (f", {self.actors} actors alive and {self.pending_actors} not yet" if self.actors or self.pending_actors else "")
+
+
+def diagnosis(still: float, stages: Sequence[StageSign], cluster: Cluster, pool: Pool, error: str) -> str:
+    """Where a run stands in which nothing happens any more, as one sentence.
+
+    Args:
+        still: seconds.
+        stages: in the order of the flow.
+        cluster: the nodes that are there.
+        pool: the actors that are wanted.
+        error: what the worker that died last died of; empty where none did.
+    """
+    nodes = ", ".join(f"{node.name} ({node.cpus:g} CPUs, {node.gpus:g} GPUs)" for node in cluster.nodes)
+    room = placement.capacity(cluster.nodes, pool)
+    parts = [
+        f"nothing has happened for {_span(still)} (--stall-minutes)",
+        *map(str, stages),
+        f"{pool.least} to {pool.most} actors of {pool.of_one()} each are wanted; the nodes {nodes or '(none)'} have room for {room}",
+        *([f"the last worker that died: {error}"] if error else []),
+        "what was committed stays, run the same command to go on",
+    ]
+    return "; ".join(parts)
+
+
+def diagnosis_here(still: float) -> str:
+    """The same of work in this process."""
+    return (
+        f"nothing has happened for {_span(still)} (--stall-minutes): no image was loaded and the model answered nothing; "
+        "what was committed stays, run the same command to go on"
+    )
+
+
 def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

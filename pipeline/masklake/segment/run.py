@@ -18,12 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from masklake import stopping, storage
-from masklake.errors import ImageFailure, MasklakeError, Refused
+from masklake.errors import ImageFailure, MasklakeError, Refused, Stalled
 from masklake.images import conditions
 from masklake.images.conditions import Condition
 from masklake.images.decode import Decoded
@@ -33,7 +34,7 @@ from masklake.inference import checkpoint
 from masklake.inference.files import weight_files
 from masklake.pages.cards import Card, card_from
 from masklake.schema import TABLE, Status
-from masklake.segment import gallery, images, report
+from masklake.segment import gallery, images, precision, report
 from masklake.segment.choice import choose, seconds_here
 from masklake.segment.digests import digest
 from masklake.segment.engine import Engine, Flowing, Resources
@@ -42,6 +43,7 @@ from masklake.segment.images import Images
 from masklake.segment.local import Local
 from masklake.segment.machine import Machine, cluster_address, cores, has_gpus
 from masklake.segment.model import RunModel
+from masklake.segment.patience import Watchdog
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
 from masklake.segment.progress import Listener, State
 from masklake.segment.report import RunFacts, RunTotals
@@ -85,10 +87,12 @@ def segment(config: Config, listener: Listener) -> Summary:
     storage.check_output(config.output)
     check_table_place(config.output, config.input)
     check_log(config.output)
-    if config.precision == "auto":  # settled before the plan, since it is part of the fingerprint
-        config = config.model_copy(update={"precision": "bfloat16" if has_gpus(config) else "float32"})
     with ExitStack() as afterwards, ExitStack() as opened:
-        run = _Run(config, where, RunModel.resolve(config, listener.say), listener, opened)
+        ray = _joined(config, opened, listener) if cluster_address(config) else None
+        on_gpus = ray.has_gpus if ray else partial(has_gpus, config)
+        # Settled before the plan, since it is part of the fingerprint.
+        config, model = precision.settle(config, RunModel.resolve(config, listener.say), on_gpus, listener.say)
+        run = _Run(config, where, model, listener, opened, ray)
         table = Table.open(config.output, config.partition_by, run.carried.schema)
         if table and not config.dry_run and not run.may_go_on(table):
             return run.end_without_work("skipped")
@@ -113,12 +117,24 @@ def segment(config: Config, listener: Listener) -> Summary:
         return run.work(*begun, engine, resources) if begun else run.end_without_work("skipped")
 
 
+def _joined(config: Config, opened: ExitStack, listener: Listener) -> OnRay:
+    """The cluster that is named; what it can never hold is refused before anything is listed."""
+    from masklake.segment.on_ray import OnRay  # which takes seconds to be imported
+
+    ray = OnRay(config, opened, listener.say)
+    listener.update(State(ray.starting))
+    ray.refuse_at_once()
+    return ray
+
+
 class _Run:
     """One run's identity, and its steps in order."""
 
-    def __init__(self, config: Config, where: Condition | None, model: RunModel, listener: Listener, opened: ExitStack) -> None:
+    def __init__(
+        self, config: Config, where: Condition | None, model: RunModel, listener: Listener, opened: ExitStack, ray: OnRay | None
+    ) -> None:
         self.config, self.model, self.listener, self._opened = config, model, listener, opened
-        self._ray: OnRay | None = None
+        self._ray = ray
         self.started_at, self._started = datetime.now(UTC), time.monotonic()
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         self.table_uri = storage.normalise(config.output).rstrip("/")
@@ -134,6 +150,7 @@ class _Run:
         self._machine: Machine | None = None
         self._table: Table | None = None
         self._stopped = False
+        self._watchdog = Watchdog(60 * config.stall_minutes)
         for line in (f"run {self.run_id}", *model.say()):
             listener.say(line)
 
@@ -154,6 +171,9 @@ class _Run:
         self.totals = self.totals.spend("plan", time.monotonic() - started)
         planned = self._images.counted(planned)
         self.listener.say(self._images.describe(planned))
+        if table and planned.todo_images:
+            for near in precision.nearest(table, self.model):
+                self.listener.say(str(near))
         return planned
 
     def _done(self, table: Table, wanted: Wanted) -> Iterator[pa.RecordBatch]:
@@ -178,7 +198,7 @@ class _Run:
     def _on_ray(self) -> OnRay:
         from masklake.segment.on_ray import OnRay  # which takes seconds to be imported
 
-        self._ray = self._ray or OnRay(self.config, self._opened)
+        self._ray = self._ray or OnRay(self.config, self._opened, self.listener.say)
         return self._ray
 
     def end_without_work(self, outcome: str, planned: Plan | None = None) -> Summary:
@@ -215,6 +235,7 @@ class _Run:
         polite = self.config.on_overlap != "takeover"
         while self.may_go_on(table):
             if table.begin_run(self.scope, self.run_id, polite):
+                precision.remember(table, self.model)
                 return table, planned if table.version == known + table.extensions + 1 else self.plan(table)
         return None
 
@@ -287,6 +308,8 @@ class _Run:
                 break
             flowing.check()
             now = time.monotonic()
+            if still := self._watchdog.check(object() if part is not None else flowing.sign(), now):
+                raise Stalled(flowing.diagnose(still))
             if now - committed_at >= self.config.commit_seconds:
                 if pending:
                     self._commit(table, pending)

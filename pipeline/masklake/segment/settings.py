@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from masklake.config import Condition, Model, Names, Program, Share, Shown, Tasks, Time, Uri
+from masklake.config import Condition, Counts, Model, Names, Program, Share, Shown, Tasks, Time, Uri
 from masklake.tasks import Task
 
 
@@ -177,14 +177,23 @@ class RunConfig(BaseModel):
         "auto",
         description="where the model runs; auto: cuda (NVIDIA) where the cluster has GPUs, else cpu. mps: a Mac's GPU, on one machine",
     )
-    actors: Annotated[int | None, Shown("ACTORS")] = Field(
-        None, ge=1, description="model actors (default: one per GPU; without GPUs, one per CPU)"
+    actors: Annotated[Counts | None, Shown("N|MIN:MAX")] = Field(
+        None,
+        description="model actors; MIN:MAX: the run starts with MIN and grows as nodes join (default: one per GPU; without, one per CPU)",
     )
     gpus_per_actor: Annotated[float | None, Shown("GPUS")] = Field(
-        None, ge=0, description="GPUs of an actor (default: 1 where the cluster has GPUs, else 0)"
+        None, ge=0, description="GPUs of an actor, or a share of one (default: 1 where the cluster has GPUs, else 0)"
     )
     cpus_per_actor: Annotated[float | None, Shown("CPUS")] = Field(
         None, gt=0, description="CPUs, and so threads, of an actor (default: 1; 0.5 without GPUs)"
+    )
+    wait_for_nodes: Annotated[float | None, Shown("SECONDS")] = Field(
+        None,
+        ge=0,
+        description="wait so long for nodes that hold the actors (default: an hour where an autoscaler is there, else 5 minutes)",
+    )
+    stall_minutes: Annotated[float, Shown("MINUTES")] = Field(
+        30.0, gt=0, description="end a run, with exit code 5 and a diagnosis, in which nothing has happened for so long"
     )
     rows_per_file: Annotated[int | None, Shown("ROWS")] = Field(
         None, ge=1, description="rows per Parquet file before partitioning (default: 64 to 1024 by the size of the run)"
@@ -259,6 +268,12 @@ class Config(SegmentConfig, RunConfig, StoresConfig):
             if self.local and value is not None:
                 flag = f"--{name.replace('_', '-')} {value:g}" if isinstance(value, float) else f"--{name.replace('_', '-')} {value}"
                 raise ValueError(f"--local and {flag}: without Ray there is one model, which has the whole machine: leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Config:
+        if (gpus := self.gpus_per_actor) and gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"--gpus-per-actor {gpus:g}: must be a whole number, or a share of one GPU below 1")
         return self
 
     @model_validator(mode="after")

@@ -64,8 +64,8 @@ def test_the_workers_have_what_the_actors_ask_for_and_cpus_left_to_load(spec: di
     assert found.actors is not None
     assert found.gpus_per_actor is not None
     assert found.cpus_per_actor is not None
-    assert found.actors * found.gpus_per_actor == group["replicas"] * int(limits["nvidia.com/gpu"])
-    assert found.actors * found.cpus_per_actor <= group["replicas"] * (int(limits["cpu"]) - 1)
+    assert found.actors.most * found.gpus_per_actor == group["replicas"] * int(limits["nvidia.com/gpu"])
+    assert found.actors.most * found.cpus_per_actor <= group["replicas"] * (int(limits["cpu"]) - 1)
 
 
 def test_the_head_runs_no_tasks(spec: dict[str, Any]) -> None:

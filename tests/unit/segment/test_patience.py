@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from masklake.errors import Refused, Stalled
-from masklake.segment.patience import Cluster, Watchdog, wait_for_nodes
+from masklake.segment.patience import Cluster, StageSign, Watchdog, diagnosis, wait_for_nodes
 from masklake.segment.placement import Node, Pool
 
 HEAD, WORKER = Node("head", 0), Node("worker", 8, 1)
@@ -65,3 +65,14 @@ def test_the_watchdog_counts_time_without_a_sign_and_none_in_which_it_was_not_as
     dog = Watchdog(patience=60)
     assert dog.check("a", 0) is None
     assert dog.check("a", 10_000) is None  # the laptop slept
+
+
+def test_a_stalled_run_says_where_it_stands() -> None:
+    stages = [StageSign("load", 0, 12, 0), StageSign("segment", 0, 0, 3, actors=0, pending_actors=1)]
+    said = diagnosis(1800, stages, Cluster([HEAD, Node("10.0.0.2", 1)], None, grows=False), Pool(1, 2, 2, 0), "OOM")
+    assert said == (
+        "nothing has happened for 30 min (--stall-minutes); load: 0 calls at work, 12 finished, 0 blocks before it; "
+        "segment: 0 calls at work, 0 finished, 3 blocks before it, 0 actors alive and 1 not yet; "
+        "1 to 2 actors of 2 CPUs each are wanted; the nodes head (0 CPUs, 0 GPUs), 10.0.0.2 (1 CPUs, 0 GPUs) have room for 0; "
+        "the last worker that died: OOM; what was committed stays, run the same command to go on"
+    )
