@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,14 @@ _CLASSES, _THINGS = 133, 80  # as many as COCO's
 _STAGES = ["stage1", "stage2", "stage3", "stage4"]
 _SWIN_TINY = {"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24], "window_size": 7}
 _SWIN_LARGE = {"embed_dim": 192, "depths": [2, 2, 18, 2], "num_heads": [6, 12, 24, 48], "window_size": 12, "image_size": 384}
+_VIT_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 640, "patch_size": 16}
+_SWIN_SHRUNK = {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 3}
+_VIT_SHRUNK = {"hidden_size": 32, "num_hidden_layers": 5, "num_attention_heads": 2, "image_size": 64, "patch_size": 16}
 _SQUARE_384 = {"height": 384, "width": 384}
 _SHORT_800 = {"shortest_edge": 800, "longest_edge": 1333}
 _SURE = 8.0  # a logit of classes and masks
 _CERTAINTY = 40.0  # spread of the sharpened class logits, in which nearly every query is sure of its class
-_CLASS_HEADS = {"mask2former": "class_predictor", "maskformer": "class_predictor", "oneformer": "class_embed"}
+_CLASS_HEADS = {"mask2former": "class_predictor", "maskformer": "class_predictor", "oneformer": "class_embed", "eomt": "class_predictor"}
 
 
 @dataclass(frozen=True)
@@ -53,38 +56,53 @@ PRESETS: dict[str, Preset] = {
     "mask2former-swin-tiny-384": Preset("mask2former", _SWIN_TINY, _SQUARE_384),
     "mask2former-swin-large-800": Preset("mask2former", _SWIN_LARGE, _SHORT_800, queries=200),
     "oneformer-swin-large-800": Preset("oneformer", _SWIN_LARGE, _SHORT_800, queries=150),
+    "eomt-large-640": Preset("eomt", _VIT_LARGE, {"shortest_edge": 640, "longest_edge": 640}, queries=200),
 }
 
 
 def write(preset: Preset, folder: Path, device: str = "cpu") -> Path:
     """Write a checkpoint with random weights (always the same on one `device`) into `folder`, as transformers writes it."""
-    import transformers
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    names = {"mask2former": "Mask2FormerConfig", "oneformer": "OneFormerConfig"}
-    labels = {index: f"class {index}" for index in range(_CLASSES)}
-    more: dict[str, Any] = {"drop_path_rate": 0.0, "out_features": _STAGES}
-    backbone = transformers.SwinConfig(**preset.backbone, **more)
-    config = getattr(transformers, names[preset.family])(
-        backbone_config=backbone,
-        num_queries=preset.queries,
-        id2label=labels,
-        label2id={label: index for index, label in labels.items()},
-        **preset.settings,
-    )
-    config.thing_ids = list(range(_THINGS))
-    if preset.family == "oneformer":
-        config.text_encoder_vocab_size = len(_VOCABULARY)
     torch.manual_seed(0)
     with torch.device(device):  # a large model's random weights take a CPU half a minute
-        model = model_class(FAMILIES[preset.family])(config)
+        model = model_class(FAMILIES[preset.family])(_config(preset))
     model.save_pretrained(folder)
-    processor = {"image_processor_type": f"{FAMILIES[preset.family].processor}ImageProcessor", "size": dict(preset.size)}
+    processor: dict[str, Any] = {"image_processor_type": f"{FAMILIES[preset.family].processor}ImageProcessor", "size": dict(preset.size)}
+    if preset.family == "eomt":
+        processor["do_pad"] = True
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     if preset.family == "oneformer":
         _write_tokenizer(folder)
     return folder
+
+
+def _config(preset: Preset) -> Any:
+    import transformers
+
+    labels = {index: f"class {index}" for index in range(_CLASSES)}
+    named = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
+    if preset.family == "eomt":
+        make: Callable[..., Any] = transformers.EomtConfig
+        config = make(**preset.backbone, num_queries=preset.queries, **named, **preset.settings)
+    else:
+        more: dict[str, Any] = {"drop_path_rate": 0.0, "out_features": _STAGES}
+        backbone = transformers.SwinConfig(**preset.backbone, **more)
+        kind = {"mask2former": "Mask2FormerConfig", "oneformer": "OneFormerConfig"}[preset.family]
+        config = getattr(transformers, kind)(backbone_config=backbone, num_queries=preset.queries, **named, **preset.settings)
+    config.thing_ids = list(range(_THINGS))
+    if preset.family == "oneformer":
+        config.text_encoder_vocab_size = len(_VOCABULARY)
+    return config
+
+
+def shrunk(preset: Preset) -> Preset:
+    """A tiny model of the same family, for inputs of 64 pixels: to try a benchmark itself."""
+    size = dict.fromkeys(preset.size, 64)
+    if preset.family == "eomt":
+        return replace(preset, backbone=_VIT_SHRUNK, size=size, queries=30)
+    return replace(preset, backbone=_SWIN_SHRUNK, size=size, queries=30, settings={"encoder_layers": 1, "decoder_layers": 2})
 
 
 def scenes(size: Size, count: int) -> list[Pixels]:

@@ -38,7 +38,7 @@ def families(asked: Asked) -> dict[str, Any]:
 
 def demo(asked: Asked) -> dict[str, Any]:
     """The trained demo model on scenes; `moved` is the share of pixels of its masks that differ."""
-    return _compared(DEMO, ("panoptic", "instance", "semantic"), asked.device, [(480, 640)] * (2 if asked.small else 12))
+    return _compared(DEMO, ("panoptic", "instance", "semantic"), asked.device, [(120, 160)] if asked.small else [(480, 640)] * 12)
 
 
 def _compared(folder: Path, tasks: tuple[str, ...], device: str, sizes: Sequence[Size]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -28,12 +29,12 @@ _DISTINCT = 64
 
 def small_photographs(asked: Asked) -> Any:
     """JPEGs of 640x480."""
-    return _job(asked, (480, 640), 24 if asked.small else int(os.environ.get("MASKLAKE_GPU_IMAGES", "20000")))
+    return _job(asked, (480, 640), 24 if asked.small else asked.images)
 
 
 def large_photographs(asked: Asked) -> Any:
     """JPEGs of 4000x3000."""
-    return _job(asked, (3000, 4000), 4 if asked.small else int(os.environ.get("MASKLAKE_GPU_LARGE_IMAGES", "2000")))
+    return _job(asked, (3000, 4000), 4 if asked.small else asked.large_images)
 
 
 def _job(asked: Asked, size: tuple[int, int], count: int) -> dict[str, Any]:
@@ -63,11 +64,14 @@ def _checkpoint(asked: Asked) -> Path:
     """The model with heads that see patches; made once."""
     folder = asked.scratch / f"{_MODEL}-taught"
     if not folder.exists():
-        plain = models.write(PRESETS[_MODEL], asked.scratch / f"{_MODEL}-new", asked.device)
+        plain = models.write(
+            models.shrunk(PRESETS[_MODEL]) if asked.small else PRESETS[_MODEL], asked.scratch / f"{_MODEL}-new", asked.device
+        )
         segmenter = Segmenter.load(plain, checkpoint.describe(plain, Options(tasks=("panoptic",))), asked.device, "float32")
         models.teach(segmenter, [models.patchwork((480, 640), 25, seed) for seed in range(2 if asked.small else 8)])
         segmenter.module.cpu().save_pretrained(folder)
-        (folder / "preprocessor_config.json").write_text((plain / "preprocessor_config.json").read_text())
+        for name in ("config.json", "preprocessor_config.json"):  # as written: the loaded model's names no labels
+            shutil.copy(plain / name, folder / name)
     return folder
 
 

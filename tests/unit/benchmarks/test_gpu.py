@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.benchmarks.gpu import __main__ as benchmark
+from jobs.benchmarks.gpu import part
+
+ROOT = Path(__file__).parents[3]
+
+
+def measured(parts: str, tmp_path: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'pipeline'}:{ROOT}")
+    monkeypatch.chdir(ROOT)
+    output = tmp_path / "gpu.json"
+    benchmark.main(["--device", "cpu", "--small", "--parts", parts, "--output", str(output), *arguments])
+    found: dict[str, Any] = json.loads(output.read_text())["parts"]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # half a minute where nothing else runs
+def test_every_family_and_model_is_measured_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = measured("correctness,speed,processes,training", tmp_path, monkeypatch=monkeypatch)
+    assert not [(part, name, one) for part, those in found.items() for name, one in those.items() if "result" not in one]
+    for answers in (*found["correctness"]["families"]["result"].values(), found["correctness"]["demo"]["result"]):
+        same = answers["float32"]
+        assert same["segments"] == same["found"] > 0
+        assert same["moved"] == 0
+    assert found["speed"].keys() == {
+        "mask2former-swin-tiny-384", "mask2former-swin-large-800", "oneformer-swin-large-800", "eomt-large-640"
+    }  # fmt: skip
+    for one in found["speed"].values():
+        assert one["result"]["64x48"]["everything, panoptic, 1 caller"] > 0
+    assert found["processes"]["processes that share the device"]["result"]["2 processes, images a second"] > 0
+    assert found["training"]["demo"]["result"]["2"]["backward, ms"] > 0
+
+
+@pytest.mark.slow
+def test_the_real_job_is_measured_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = measured("job", tmp_path, monkeypatch=monkeypatch)["job"]
+    assert len(found) == 2
+    for one in found.values():
+        assert one["result"]["exit"] == 0, one
+        assert one["result"]["told"]["images"] == one["result"]["images"]
+
+
+DYING = """
+import os, sys, time
+from jobs.benchmarks.gpu import part
+def dies(asked): os._exit(7)
+def raises(asked): raise ValueError("no")
+def sleeps(asked): time.sleep(600)
+sys.exit(part.run({"first": lambda asked: 1, "dies": dies, "raises": raises, "sleeps": sleeps, "last": lambda asked: asked.images}))
+"""
+
+
+def test_what_dies_fails_or_takes_too_long_costs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dying.py").write_text(DYING)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT / "pipeline"), str(ROOT)]))
+    monkeypatch.setattr(benchmark, "_program", lambda part: [sys.executable, str(tmp_path / f"{part}.py")])
+    monkeypatch.setitem(benchmark._LONGEST, "dying", 8.0)
+    arguments = benchmark._parser().parse_args(["--device", "cpu", "--images", "5"])
+    began = time.monotonic()
+    found = benchmark._measured("dying", arguments, tmp_path, 100)
+    assert time.monotonic() - began < 90
+    assert found["first"]["result"] == 1
+    assert found["dies"]["failed"] == part.UNENDED
+    assert found["raises"]["failed"] == "ValueError: no"
+    assert found["sleeps"]["failed"] == part.UNENDED
+    assert found["last"]["result"] == 5
