@@ -84,6 +84,7 @@ def test_time_of_the_processor_is_bounded_and_so_is_waiting(apart: Isolated[obje
 
 
 @pytest.mark.skipif(os.uname().sysname != "Linux", reason="other systems do not bound memory")
+@pytest.mark.slow
 def test_memory_is_bounded(apart: Isolated[object]) -> None:
     assert apart(b"memory", LIMITS) is Ended.LARGE
     assert apart(b"memory", Limits(seconds=60, memory=1 << 30)) == 1 << 30

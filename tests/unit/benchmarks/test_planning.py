@@ -9,6 +9,7 @@ import pytest
 from jobs.benchmarks import planning as benchmark_planning
 
 
+@pytest.mark.slow
 def test_it_writes_the_table_once_and_reads_what_a_plan_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def measured(*arguments: str) -> dict[str, Any]:
         assert benchmark_planning.main(["--table", str(tmp_path), "--rows", "20000", *arguments]) == 0

@@ -19,6 +19,7 @@ def convert(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, d
     return code, json.loads(said.out.strip().splitlines()[-1]), said.err
 
 
+@pytest.mark.slow
 def test_a_pickled_checkpoint_is_converted_with_everything_that_it_needs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

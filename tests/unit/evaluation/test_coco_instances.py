@@ -21,6 +21,7 @@ from tests.shared import shared_folder
 
 
 @pytest.mark.shared_data
+@pytest.mark.slow
 def test_the_figures_of_an_exports_file_are_those_of_pycocotools(tmp_path: Path) -> None:
     found = json.loads((shared_folder("data", "coco-free") / "instances.json").read_text())
     crowded = {annotation["image_id"] for annotation in found["annotations"] if annotation["iscrowd"]}

@@ -187,6 +187,7 @@ def test_fields_that_segments_gained_are_added(tmp_path: Path, catalog: Path) ->
     assert_same(tmp_path / "masks", catalog)
 
 
+@pytest.mark.slow
 def test_a_publication_that_is_killed_before_its_commit_changes_nothing(tmp_path: Path, catalog: Path) -> None:
     grown(tmp_path / "masks", "run-1", "ab")
     command = ["publish", "--table", str(tmp_path / "masks"), "--catalog-file", str(catalog)]
@@ -212,6 +213,7 @@ def test_a_publication_that_is_killed_before_its_commit_changes_nothing(tmp_path
     assert_same(tmp_path / "masks", catalog)
 
 
+@pytest.mark.slow
 def test_two_publications_at_once_leave_each_file_there_once(tmp_path: Path, catalog: Path) -> None:
     grown(tmp_path / "masks", "run-1", "abc")
     command = [sys.executable, "-m", "masklake", "publish", "--table", str(tmp_path / "masks"), "--catalog-file", str(catalog)]

@@ -458,6 +458,7 @@ def test_damaged_files_of_every_format_never_raise() -> None:
 
 
 @pytest.mark.shared_data
+@pytest.mark.slow
 def test_damaged_awkward_files_never_raise() -> None:
     samples = [path.read_bytes() for path in sorted(shared_folder("data", "awkward-images").iterdir())]
     survive([data for data in samples if len(data) < 60_000], seed=2, seconds=6)

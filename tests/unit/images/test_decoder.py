@@ -62,6 +62,7 @@ def test_a_decoder_that_crashes_or_never_ends_is_an_error_of_its_image(tmp_path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bound memory, nor tell it")
+@pytest.mark.slow
 def test_memory_for_each_pixel_is_bounded_in_every_format_and_mode() -> None:
     side, taken = 1500, {}
     for format_, mode, options in FORMATS:

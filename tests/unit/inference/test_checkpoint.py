@@ -79,6 +79,7 @@ def test_a_checkpoint_named_after_one_task_does_that_one(tmp_path: Path, name: s
     assert "cannot do panoptic" in refusal(folder, PANOPTIC)
 
 
+@pytest.mark.slow
 def test_messages_name_the_model_as_the_user_did(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "segformer", name="0123abc")
     with pytest.raises(Refused, match=r"^facebook/x@main \(segformer\) cannot do panoptic"):

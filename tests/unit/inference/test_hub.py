@@ -96,6 +96,7 @@ def test_a_model_is_pinned_to_a_commit_and_found_again_without_the_hub(served: H
     assert ask_for_many("http://127.0.0.1:9", tmp_path, *models) == [("found", f"{folder} {COMMIT}")] * 3
 
 
+@pytest.mark.slow
 def test_the_conversion_bots_safetensors_are_taken_where_main_has_pickles_alone(served: Hub, tmp_path: Path) -> None:
     """Pull request 9 is closed, 7 is not the bot's, 4 converts other weights: it is 1."""
     verdict, rest, said = ask(served.endpoint, tmp_path, "team/converted")
@@ -109,6 +110,7 @@ def test_the_conversion_bots_safetensors_are_taken_where_main_has_pickles_alone(
     assert ask_for_many("http://127.0.0.1:9", tmp_path, *models) == [("found", f"{folder} {commit_of(1)}")] * 2
 
 
+@pytest.mark.slow
 def test_pickles_that_nobody_converted_are_converted_here_once_and_that_is_said(served: Hub, tmp_path: Path) -> None:
     verdict, rest, said = ask(served.endpoint, tmp_path, "team/pickled")
     folder, commit = rest.split()

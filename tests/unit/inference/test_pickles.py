@@ -48,6 +48,7 @@ def test_pickles_of_torch_before_1_6_are_read_as_well(tmp_path: Path) -> None:
     assert torch.equal(load_file(tmp_path / "model.safetensors")["w"], WEIGHTS["w"])
 
 
+@pytest.mark.slow
 def test_a_pickle_becomes_safetensors_once_with_everything_beside_it(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, lambda path: torch.save(WEIGHTS, path))
     (folder / "README.md").write_text("card")
@@ -64,6 +65,7 @@ def test_a_pickle_becomes_safetensors_once_with_everything_beside_it(tmp_path: P
     assert len(said) == 1
 
 
+@pytest.mark.slow
 def test_shards_stay_shards_and_a_missing_one_is_named(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, lambda path: None)
     names = [f"pytorch_model-0000{part}-of-00002.bin" for part in (1, 2)]
@@ -88,6 +90,7 @@ def test_weights_that_share_memory_are_written_twice(tmp_path: Path) -> None:
     assert [tuple(found[name].shape) for name in ("a", "b", "row")] == [(2, 2), (2, 2), (2,)]
 
 
+@pytest.mark.slow
 def test_a_released_checkpoint_of_pickles_loads(tmp_path: Path) -> None:
     folder = layouts.write("oneformer-swin", tmp_path / "model", pickled=True)
     made = pickles.as_safetensors(folder, tmp_path / "cache", "team/model")

@@ -19,10 +19,11 @@ from tests.shared import shared_folder
 
 SEMANTIC, EVERYTHING = Options(tasks=("semantic",)), Options(tasks=ALL_TASKS)
 COCO, ADE20K = splits.names("COCO", 133), splits.names("ADE20K", 150)
+BY_DEPTH = [pytest.param(name, marks=[pytest.mark.slow] if "resnet-101" in name else []) for name in layouts.FAMILIES]
 OUTPUTS = {"class_queries_logits": "class_logits", "masks_queries_logits": "mask_logits", "pred_masks": "mask_logits"}
 
 
-@pytest.mark.parametrize("family", layouts.FAMILIES)
+@pytest.mark.parametrize("family", BY_DEPTH)
 def test_the_same_weights_answer_as_when_they_were_released(tmp_path: Path, family: str) -> None:
     """Kernels for the order of channels that is used here sum otherwise (up to 2e-5): told apart from wrong weights, which is asked."""
     folder, written = layouts.write(family, tmp_path), layouts.layout(family)
@@ -39,7 +40,7 @@ def test_the_same_weights_answer_as_when_they_were_released(tmp_path: Path, fami
         assert (flat[:: max(1, len(flat) // 64)] - torch.tensor(expected)).abs().max() < 1e-5, key
 
 
-@pytest.mark.parametrize("family", layouts.FAMILIES)
+@pytest.mark.parametrize("family", BY_DEPTH)
 def test_a_weight_that_is_missing_is_missed_without_reading_weights(tmp_path: Path, family: str) -> None:
     """The weights are cut away after the header: only it can be read."""
     folder = layouts.write(family, tmp_path)

@@ -126,6 +126,7 @@ def test_out_of_memory_halves_the_batch_and_remembers() -> None:
     assert [shape[0] for shape in model.shapes] == [2, 2]
 
 
+@pytest.mark.slow
 def test_the_batch_grows_back_after_out_of_memory() -> None:
     model = FakeModel(capacity=3)
     opened = open_fake(model)

@@ -39,6 +39,7 @@ def test_of_a_folder_in_a_store_only_what_the_model_needs_is_copied(tmp_path: Pa
     assert {path.name for path in found.iterdir()} == {"config.json", "model.safetensors", "preprocessor_config.json"}
 
 
+@pytest.mark.slow
 def test_pickles_in_a_store_are_converted_and_named_as_the_user_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKLAKE_CACHE", str(tmp_path / "cache"))
     folder = layouts.write("segformer", tmp_path / "store" / "model")

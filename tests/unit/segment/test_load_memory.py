@@ -56,6 +56,7 @@ def test_large_images_are_read_a_few_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count peaks in other units")
+@pytest.mark.slow
 def test_rows_of_one_large_value_are_decoded_one_at_a_time(tmp_path: Path) -> None:
     """A small file, whose dictionary holds one value of 20 MB for all of 64 rows; and one with a value beyond the bound."""
     values = pa.DictionaryArray.from_arrays(pa.array([0] * 64, pa.int32()), pa.array([bytes(20_000_000)], pa.binary()))

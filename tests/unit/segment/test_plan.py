@@ -169,6 +169,7 @@ def peak_mebibytes(images: int) -> int:
     return int(subprocess.run([sys.executable, "-c", MEASURE, str(images)], check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_setting_not_by_the_number_of_images() -> None:
     """DuckDB is given 100 MB here; without a bound, this many images take twice as much (and nothing is printed)."""
     few, many = peak_mebibytes(20_000), peak_mebibytes(400_000)

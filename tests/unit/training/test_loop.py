@@ -83,6 +83,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(scenes: Path, tmp_path: 
     assert finetune.finished(finetune.prepare(stopped))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_stop_saves_its_state_first(scenes: Path, tmp_path: Path) -> None:
     base = trainings.model("mask2former", tmp_path)
     trainings.train(trainings.settings(scenes, tmp_path / "whole", base))
