@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -38,6 +38,11 @@ class Logits:
     masks: torch.Tensor
     geometries: Sequence[Geometry]
 
+    @cached_property
+    def probabilities(self) -> _Probabilities:
+        """For all tasks: one copy to the host says both the class logits and whether the mask logits are finite."""
+        return _probabilities(self)
+
     def is_fused(self, task: str) -> bool:
         """Whether `TASKS[task]` can do it: `postprocess` answers the images one by one where it cannot."""
         for geometry in set(self.geometries):
@@ -59,7 +64,7 @@ class _Probabilities:
 
 def panoptic_answers(logits: Logits, settings: Settings) -> list[Answer]:
     """`postprocess.panoptic` of every image."""
-    probabilities = _probabilities(logits)
+    probabilities = logits.probabilities
     answers: list[Answer] = [probabilities.failures.get(index, []) for index in range(len(logits.geometries))]
     kept = {}
     for index in range(len(answers)):
@@ -75,7 +80,7 @@ def panoptic_answers(logits: Logits, settings: Settings) -> list[Answer]:
 
 def instance_answers(logits: Logits, settings: Settings) -> list[Answer]:
     """`postprocess.instance` of every image."""
-    probabilities = _probabilities(logits)
+    probabilities = logits.probabilities
     answers: list[Answer] = [probabilities.failures.get(index, []) for index in range(len(logits.geometries))]
     pairs, words = {}, {}
     for index in range(len(answers)):
@@ -92,7 +97,7 @@ def instance_answers(logits: Logits, settings: Settings) -> list[Answer]:
 
 def semantic_answers(logits: Logits, settings: Settings) -> list[Answer]:
     """`postprocess.semantic` of every image."""
-    probabilities = _probabilities(logits)
+    probabilities = logits.probabilities
     answers: list[Answer] = [probabilities.failures.get(index, []) for index in range(len(logits.geometries))]
     weights = np.ascontiguousarray(probabilities.values[:, :, :-1].astype(np.float32))
     on_device = _to_device(weights, logits.masks.device)
@@ -126,7 +131,6 @@ def answered_together(task: str, logits: Logits, settings: Settings) -> list[Ans
 
 
 def _probabilities(logits: Logits) -> _Probabilities:
-    """One copy to the host says both the class logits and whether the mask logits are finite."""
     count = len(logits.geometries)
     classes, masks = logits.classes.detach()[:count], logits.masks.detach()[:count]
     sums = masks.flatten(1).sum(dim=1, dtype=torch.float32)

@@ -1,7 +1,7 @@
 """The same answers pixel by pixel, in torch, on any device: for accelerators, and for images not larger than their logits.
 
 Works in strips of rows so that temporaries stay bounded. Nothing waits for the device inside the loops over strips: a task copies
-back run boundaries and a few sums, never masks.
+back run boundaries and a few sums, never masks. Where Triton is, `batched` does it instead; this is what its bytes are compared to.
 """
 
 from __future__ import annotations

@@ -49,15 +49,20 @@ def best_of(probabilities: NDArray[np.float64], settings: Settings) -> Pairs:
     probability = probabilities[:, :-1]
     flat = probability.reshape(-1)
     count = min(settings.max_instances, flat.size)
-    if count < flat.size:
-        bound = np.partition(flat, flat.size - count)[flat.size - count]
-        possible = np.flatnonzero(flat >= bound)
-    else:
-        possible = np.arange(flat.size)
+    possible = _at_least(flat, count, probability.max(axis=1)) if count < flat.size else np.arange(flat.size)
     best = possible[np.argsort(-flat[possible], kind="stable")[:count]]
     query, label = np.divmod(best, probability.shape[1])
     things = np.isin(label, np.array(sorted(settings.thing_ids), np.int64)) & (flat[best] >= settings.score_threshold)
     return Pairs(query[things], label[things], flat[best][things])
+
+
+def _at_least(flat: NDArray[np.float64], count: int, largest: NDArray[np.float64]) -> Ints:
+    """Where `flat` is not below its `count` largest values, `largest` being those of `count` or more parts of it, or of fewer."""
+    possible = np.arange(flat.size)
+    if len(largest) >= count:  # so many values reach the smallest of the parts' best: the others need no sorting
+        possible = np.flatnonzero(flat >= np.partition(largest, len(largest) - count)[len(largest) - count])
+    bound = np.partition(flat[possible], len(possible) - count)[len(possible) - count]
+    return possible[flat[possible] >= bound]
 
 
 def segments_of(pairs: Pairs, queries: Ints, masks: list[Encoded], certainty: NDArray[np.float64], settings: Settings) -> list[Segment]:

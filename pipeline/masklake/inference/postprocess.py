@@ -5,7 +5,7 @@ probabilities in float64 on the host), and raises `NotFinite` for NaN or infinit
 pixel in float32; pixels whose competing values agree to within float32 rounding (about 1e-6 in a logit) may fall either way.
 
 On the CPU the work is done cell by cell (`cells`), on an accelerator, and for images not larger than a few of their logits' pixels,
-pixel by pixel (`dense`).
+pixel by pixel (`dense`). A GPU answers the images of a batch together where it can (`batched`), with the same bytes.
 """
 
 from __future__ import annotations

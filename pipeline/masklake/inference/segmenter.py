@@ -314,14 +314,16 @@ class Segmenter:
         if self.device.type != "cuda" or self.description.postprocess == "hf":
             return {}
         found = {}
+        known: dict[tuple[int, ...], batched.Logits] = {}  # tasks that share an answer share what is made of it
         for task, answer in answers.items():
             rows = [row for row, item in enumerate(items) if task in item.tasks]
             if isinstance(answer, ClassMap) or not rows:
                 continue
-            part = slice(len(rows)) if len(rows) == rows[-1] + 1 else rows
-            geometries = [self._geometry(items[row]) for row in rows]
-            logits = batched.Logits(answer.class_logits[part], answer.mask_logits[part], geometries)
-            segments = batched.answered_together(task, logits, self.description.settings) or []
+            if (key := (id(answer), *rows)) not in known:
+                part = slice(len(rows)) if len(rows) == rows[-1] + 1 else rows
+                geometries = [self._geometry(items[row]) for row in rows]
+                known[key] = batched.Logits(answer.class_logits[part], answer.mask_logits[part], geometries)
+            segments = batched.answered_together(task, known[key], self.description.settings) or []
             found.update({(row, task): those for row, those in zip(rows, segments, strict=False) if isinstance(those, list)})
         return found
 
