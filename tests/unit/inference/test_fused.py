@@ -19,7 +19,7 @@ torch.Tensor.exp_ = lambda self: self.copy_(torch.from_numpy(numpy.exp(self.nump
 torch.Tensor.sigmoid_ = lambda self: self.copy_(1 / (1 + torch.from_numpy(numpy.exp(-self.numpy()))))
 from jobs.benchmarks import gpu_exactness
 gpu_exactness.LONGEST = 40
-print(json.dumps(gpu_exactness.check("cpu", 10)))
+print(json.dumps(gpu_exactness.check("cpu", 6)))
 """
 
 _COMPILE = """
@@ -53,7 +53,7 @@ def test_the_kernels_give_the_bytes_of_torch() -> None:
     for task in ("panoptic", "instance", "semantic"):
         counts = found[task]
         assert isinstance(counts, dict)
-        assert counts["segments"] > 20
+        assert counts["segments"] > 10
         assert counts["not_together"] == counts["differing_segments"] == counts["differing_bytes"] == 0, task
         assert counts["largest_score_difference"] == 0
 
