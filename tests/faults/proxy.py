@@ -116,14 +116,14 @@ class Faults:
 
 
 @contextmanager
-def broken(endpoint: str, faults: Chooser) -> Iterator[str]:
+def broken(endpoint: str, faults: Chooser, handler: type[Handler] | None = None) -> Iterator[str]:
     """A proxy to the server at `endpoint`, on a free loopback port; yields its URL."""
-    upstream = urlsplit(endpoint)
+    upstream, handler = urlsplit(endpoint), handler or Handler
 
-    class Handler(_Handler):
+    class To(handler):  # type: ignore[valid-type, misc]
         host, port, chooser = upstream.hostname or "", upstream.port or 80, faults
 
-    with _Server(("127.0.0.1", 0), Handler) as server:
+    with _Server(("127.0.0.1", 0), To) as server:
         thread = threading.Thread(target=server.serve_forever, name="proxy", daemon=True)
         thread.start()
         try:
@@ -141,7 +141,9 @@ class _Server(ThreadingHTTPServer):
         """Clients that are killed break connections: no news here."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Forwards requests, and breaks those that it is told to."""
+
     protocol_version = "HTTP/1.1"
     host: str
     port: int
@@ -177,11 +179,17 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in ("lost", "kill after"):
             self._break()
             return
+        content = self.changed(content)
         self._answer(answer.status, dict(answer.getheaders()), content, cut=fault == "truncated" and len(content) > 1)
+
+    def changed(self, content: bytes) -> bytes:
+        """What the client gets of an answer's body."""
+        return content
 
     def _answer(self, status: int, headers: Mapping[str, str], content: bytes, cut: bool = False) -> None:
         self.send_response_only(status)
-        length = headers.get("Content-Length") if self.command == "HEAD" else None
+        named = {name.lower(): value for name, value in headers.items()}
+        length = named.get("content-length") if self.command == "HEAD" else None
         for name, value in headers.items():
             if name.lower() not in {*_HOP, "content-length"}:
                 self.send_header(name, value)
