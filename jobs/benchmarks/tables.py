@@ -127,7 +127,14 @@ def _judged(results: Path) -> list[str]:
     return rows(("", "PQ", "SQ", "RQ"), *((name, *(f"{part[key]:.3f}" for key in ("pq", "sq", "rq"))) for name, part in named.items()))
 
 
-TABLES: dict[str, Callable[[Path], list[str]]] = {"demo_evaluation": _evaluation, "judged": _judged}
+def _trials(results: Path) -> list[str]:
+    """How many trials of each kind of fault there were, and how they ended."""
+    kinds = value(results, "faults.json", "/by_kind")
+    counts = ((f"`{kind}`", f"{found['trials']}", f"{found['failed']}", f"{found['missed']}") for kind, found in kinds.items())
+    return rows(("kind", "trials", "that broke a promise", "tries that were none"), *counts)
+
+
+TABLES: dict[str, Callable[[Path], list[str]]] = {"demo_evaluation": _evaluation, "judged": _judged, "trials": _trials}
 
 
 if __name__ == "__main__":
