@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -51,6 +53,10 @@ class _Lines(Listener):
     def __init__(self) -> None:
         self._last = time.monotonic()
         self._stdout = sys.stdout  # which is another one while a cluster is used
+        self._run: dict[str, str | None] = {"run_id": None, "table": None}
+
+    def begin(self, run_id: str, table: str) -> None:
+        self._run = {"run_id": run_id, "table": table}
 
     def say(self, text: str) -> None:
         say(text)
@@ -58,14 +64,20 @@ class _Lines(Listener):
     def update(self, state: State) -> None:
         if time.monotonic() - self._last >= _EVERY:
             self._last = time.monotonic()
-            print(json.dumps({"phase": state.phase, **state.numbers()}), file=self._stdout, flush=True)
+            print(json.dumps(line(datetime.now(UTC), self._run, state)), file=self._stdout, flush=True)
+
+
+def line(now: datetime, run: Mapping[str, str | None], state: State) -> dict[str, Any]:
+    """A line of a log: when, of which run and table, what is being done or waited for, and how far it is."""
+    ts = now.isoformat(timespec="milliseconds")
+    return {"ts": ts, "level": "info", "event": "progress", **run, "phase": state.phase, **state.numbers()}
 
 
 def _numbers(state: State) -> str:
     if state.planned is None:
         return ""
     text = f"{state.images}/{state.planned} images, {state.failed} errors"
-    if state.images_per_second:
+    if state.eta_seconds is not None:
         eta = f"{state.eta_seconds:.0f} s" if state.eta_seconds < 120 else f"{state.eta_seconds / 60:.0f} min"
         text += f", {state.images_per_second:.1f}/s, ETA {eta}"
     return text

@@ -24,24 +24,27 @@ class State:
         return (self.images - self.warm) / self.seconds if self.seconds else 0.0
 
     @property
-    def eta_seconds(self) -> float:
-        """Seconds left at the rate so far; 0 where nothing is known yet."""
+    def eta_seconds(self) -> float | None:
+        """Seconds left at the rate so far; None where nothing is known yet."""
         rate = self.images_per_second
-        return ((self.planned or 0) - self.images) / rate if rate else 0.0
+        return ((self.planned or 0) - self.images) / rate if rate else None
 
     def numbers(self) -> dict[str, float | int | None]:
-        """What a log line says."""
+        """What a log line says; null is what nobody knows yet."""
         return {
             "images": self.images,
             "planned": self.planned,
             "errors": self.failed,
-            "images_per_second": round(self.images_per_second, 2),
-            "eta_seconds": round(self.eta_seconds),
+            "images_per_second": round(self.images_per_second, 2) or None,
+            "eta_seconds": None if self.eta_seconds is None else round(self.eta_seconds),
         }
 
 
 class Listener(Protocol):
     """Told how a run goes on."""
+
+    def begin(self, run_id: str, table: str) -> None:
+        """Called once, before anything is said of the run."""
 
     def say(self, text: str) -> None:
         """A sentence for the user."""

@@ -151,6 +151,7 @@ class _Run:
         self._table: Table | None = None
         self._stopped = False
         self._watchdog = Watchdog(60 * config.stall_minutes)
+        listener.begin(self.run_id, self.table_uri)
         for line in (f"run {self.run_id}", *model.say()):
             listener.say(line)
 

@@ -14,6 +14,7 @@ from masklake.config import resolve
 from masklake.errors import Refused
 from masklake.segment.settings import PROGRAM, Config
 from tests.lakes import MODEL, ROOT
+from tests.shared import shared_folder
 
 INFRA = ROOT / "infra"
 CONSTRAINTS = (INFRA / "constraints.txt").read_text(encoding="utf-8")
@@ -42,6 +43,49 @@ def pods(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [container for pod in pods(spec) for container in pod["containers"]]
+
+
+def names_of(container: dict[str, Any]) -> list[str]:
+    return [variable["name"] for variable in container.get("env", ())]
+
+
+def unknown_fields(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
+    """The places in an object whose name or type its custom resource's schema does not have."""
+    if schema.get("x-kubernetes-int-or-string"):
+        return [] if isinstance(value, int | str) else [path]
+    types = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "number": (int, float)}
+    if not isinstance(value, types[schema["type"]]):
+        return [path]
+    if isinstance(value, list):
+        return [found for index, each in enumerate(value) for found in unknown_fields(each, schema["items"], f"{path}[{index}]")]
+    if not isinstance(value, dict):
+        return []
+    known, others = schema.get("properties", {}), schema.get("additionalProperties")
+    missing = [f"{path}.{name} is missing" for name in schema.get("required", ()) if name not in value]
+    return missing + [
+        found
+        for name, each in value.items()
+        for found in (
+            unknown_fields(each, known.get(name, others), f"{path}.{name}")
+            if known.get(name) or isinstance(others, dict)
+            else [f"{path}.{name}"]
+        )
+    ]
+
+
+@pytest.mark.shared_data
+def test_every_field_is_one_of_kuberays(spec: dict[str, Any]) -> None:
+    resource = yaml.safe_load((shared_folder("data", "kuberay-crds") / "ray.io_rayjobs.yaml").read_text(encoding="utf-8"))
+    (version,) = [each for each in resource["spec"]["versions"] if each["name"] == "v1"]
+    schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert unknown_fields(spec, schema) == []
+    assert unknown_fields(spec | {"backofLimit": 2, "suspend": "no"}, schema) == [".backofLimit", ".suspend"]
+
+
+def test_a_stopped_run_has_time_to_commit(spec: dict[str, Any]) -> None:
+    head = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    (wait,) = [int(each["value"]) for each in head["containers"][0]["env"]]
+    assert 30 <= wait < head["terminationGracePeriodSeconds"]
 
 
 def test_its_command_is_the_program_with_settings_that_exist(spec: dict[str, Any]) -> None:
@@ -81,8 +125,10 @@ def test_it_ends_and_gives_its_nodes_back(spec: dict[str, Any]) -> None:
 
 
 def test_keys_come_from_a_secret_into_every_container_and_stand_nowhere_in_the_manifest(spec: dict[str, Any]) -> None:
-    assert [container["envFrom"] for container in containers(spec)] == [[{"secretRef": {"name": "masklake-s3"}}]] * 2
-    assert all("env" not in container for container in containers(spec))
+    assert [container["envFrom"] for container in containers(spec)] == [[{"secretRef": {"name": "masklake-s3", "optional": True}}]] * 2
+    assert [name for container in containers(spec) for name in names_of(container)] == ["RAY_JOB_STOP_WAIT_TIME_S"]
+    (submitter,) = spec["submitterPodTemplate"]["spec"]["containers"]
+    assert not {"env", "envFrom"} & submitter.keys()
     assert "runtimeEnvYAML" not in spec
     assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
 
@@ -90,7 +136,10 @@ def test_keys_come_from_a_secret_into_every_container_and_stand_nowhere_in_the_m
 def test_nothing_runs_as_root(spec: dict[str, Any]) -> None:
     user = re.search(r"--uid (\d+)", containerfile())
     assert user is not None
-    for pod in pods(spec):
+    submitter = spec["submitterPodTemplate"]["spec"]
+    assert submitter["restartPolicy"] == "Never"
+    for pod in (*pods(spec), submitter):
+        assert all(container["securityContext"]["allowPrivilegeEscalation"] is False for container in pod["containers"])
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] == int(user[1])
     assert f"\nUSER {user[1]}\n" in containerfile()
