@@ -26,6 +26,7 @@ COMMANDS = {
     "publish": ("masklake.export.iceberg.settings", "publish a table of masks to an Apache Iceberg catalog, without rewriting data"),
     "evaluate": ("masklake.evaluation.settings", "score a table of masks against ground truth: PQ, AP, mIoU"),
     "finetune": ("masklake.training.settings", "fine-tune a model, or train one, on ground truth or a table's own rows"),
+    "models": ("masklake.commands.models_settings", "list the released checkpoints that work, and what each was trained for"),
     "convert": ("masklake.conversion.settings", "make a checkpoint into a folder of its own, pickled weights into safetensors"),
     "demo": ("masklake.demo.settings", "the whole job on an embedded S3 server with generated images"),
     "completion": ("masklake.commands.completion_settings", "print a script that completes commands, flags and values in bash or zsh"),

@@ -109,7 +109,7 @@ def test_settings_of_one_name_are_of_one_kind_in_all_commands() -> None:
 
 def test_every_command_that_takes_a_task_takes_it_by_both_names() -> None:
     named = {name: set(cli.program(name).names) & {"task", "tasks"} for name in cli.COMMANDS}
-    assert {name for name, names in named.items() if names} == {"segment", "export", "evaluate", "finetune"}
+    assert {name for name, names in named.items() if names} == {"segment", "export", "evaluate", "finetune", "models"}
     assert all(len(names) in (0, 2) for names in named.values())
 
 
