@@ -26,6 +26,7 @@ from masklake.inference.options import Options
 from masklake.inference.preprocess import Size
 from masklake.inference.segmenter import ModelInput, Segmenter
 
+_CALLERS = ThreadPoolExecutor(2)  # kept, as an actor's are: a thread's first kernels take a while
 _KEPT = 25
 _ROUNDS = 3
 _SIZES: dict[str, Size] = {"640x480": (480, 640), "1920x1080": (1080, 1920), "4000x3000": (3000, 4000), "64x48": (48, 64)}
@@ -61,12 +62,14 @@ def _model(asked: Asked, name: str, batch: int, batches: Sequence[int], sizes: S
     dtype = "bfloat16" if asked.device == "cuda" else "float32"
     ours = Segmenter.load(folder, description, asked.device, dtype, batch)
     models.teach(ours, [models.patchwork((480, 640), _KEPT, seed) for seed in range(2 if asked.small else 8)])
+    graphs = Segmenter.load(folder, description, asked.device, dtype, batch, forward="graphs" if asked.device == "cuda" else "eager")
     with _plain():
         theirs = Segmenter.load(folder, description, asked.device, dtype, batch)
-    theirs.module.load_state_dict(ours.module.state_dict())
+    for other in (theirs, graphs):
+        other.module.load_state_dict(ours.module.state_dict())
     found: dict[str, Any] = {}
     for size in sizes:
-        found[size] = _at(asked, ours, theirs, _SIZES[size], batch)
+        found[size] = _at(asked, (ours, theirs, graphs), _SIZES[size], batch)
         print(f"{name} {size}: {found[size]}", file=sys.stderr, flush=True)
     values = _inputs(ours, _SIZES["640x480"], max(batches))
     found["forward alone, ms an image by batch"] = {
@@ -80,7 +83,7 @@ def _model(asked: Asked, name: str, batch: int, batches: Sequence[int], sizes: S
     if asked.device == "cuda":
         found["kernels of a call"] = _kernels(ours, _SIZES["640x480"], batch)
         found["reserved GiB"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
-    del ours, theirs
+    del ours, theirs, graphs
     gc.collect()
     torch.cuda.empty_cache()
     return found
@@ -97,8 +100,9 @@ def _plain() -> Iterator[None]:
         half_precision.prepare = own
 
 
-def _at(asked: Asked, ours: Segmenter, theirs: Segmenter, size: Size, batch: int) -> dict[str, Any]:
-    """Milliseconds an image, medians of rounds in turn; ratios against transformers' forward of the same round."""
+def _at(asked: Asked, segmenters: tuple[Segmenter, Segmenter, Segmenter], size: Size, batch: int) -> dict[str, Any]:
+    """Of ours, transformers' and ours by CUDA graphs: milliseconds an image, medians of rounds in turn; ratios against transformers' forward of the same round."""
+    ours, theirs, graphs = segmenters
     pictures = [_picture(size, seed) for seed in range(2 if asked.small else 4)]
     resized = [preprocess.resize(one, ours.description.resize) for one in pictures]
     values = _inputs(ours, size, batch)
@@ -113,6 +117,8 @@ def _at(asked: Asked, ours: Segmenter, theirs: Segmenter, size: Size, batch: int
         for callers in (1, 2):
             name = f"everything, {'all tasks' if len(wanted) > 1 else wanted[0]}, {callers} caller{'s' if callers > 1 else ''}"
             contestants[name] = (lambda inputs=inputs, callers=callers: _everything(ours, inputs, callers), calls * batch)  # type: ignore[misc]
+        name = f"everything, {'all tasks' if len(wanted) > 1 else wanted[0]}, graphs"
+        contestants[name] = (lambda inputs=inputs: _everything(graphs, inputs, 1), calls * batch)  # type: ignore[misc]
     for name, (work, _) in contestants.items():
         work()
         rounds[name] = []
@@ -161,8 +167,7 @@ def _everything(segmenter: Segmenter, calls: Sequence[Sequence[ModelInput]], cal
     if callers == 1:
         segmenter.segment([one for call in calls for one in call])
         return
-    with ThreadPoolExecutor(callers) as pool:
-        list(pool.map(segmenter.segment, calls))
+    list(_CALLERS.map(segmenter.segment, calls))
 
 
 def _timed(work: Callable[[], object], device: str, repeats: int = 4) -> float:

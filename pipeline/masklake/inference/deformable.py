@@ -158,18 +158,15 @@ def _kernel() -> Any:
         for level in tl.static_range(LEVELS):
             height = h0 if level == 0 else (h1 if level == 1 else (h2 if level == 2 else h3))
             width = w0 if level == 0 else (w1 if level == 1 else (w2 if level == 2 else w3))
-            for point in tl.static_range(POINTS):
-                index: tl.constexpr = level * POINTS + point
-                at = offsets + row * (2 * LEVELS * POINTS) + 2 * index
+            for point in range(POINTS):
+                at = offsets + row * (2 * LEVELS * POINTS) + 2 * (level * POINTS + point)
                 x = own_x * width + tl.load(at, mask=is_query, other=0).to(tl.float32) - 0.5
                 y = own_y * height + tl.load(at + 1, mask=is_query, other=0).to(tl.float32) - 0.5
-                logit = tl.load(logits + row * (LEVELS * POINTS) + index, mask=is_query, other=0).to(tl.float32)
+                logit = tl.load(logits + row * (LEVELS * POINTS) + level * POINTS + point, mask=is_query, other=0).to(tl.float32)
                 weight = tl.exp(logit - highest) / total
                 left, top = tl.floor(x), tl.floor(y)
                 for corner in tl.static_range(4):
-                    right: tl.constexpr = corner % 2
-                    below: tl.constexpr = corner // 2
-                    column, line = left + right, top + below
+                    column, line = left + corner % 2, top + corner // 2
                     share = weight * (1 - tl.abs(x - column)) * (1 - tl.abs(y - line))
                     is_inside = is_query & (column >= 0) & (column < width) & (line >= 0) & (line < height)
                     token = start + line.to(tl.int32) * width + column.to(tl.int32)

@@ -126,6 +126,8 @@ class Segmenter:
         device = chosen_device(device)
         if dtype == "auto":
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        if dtype == "float32":
+            torch.backends.cudnn.allow_tf32 = False  # by default, convolutions round float32 to 10 bits of mantissa
         module = checkpoint.load(description, folder, device, dtype)
         if forward == "graphs" and not device.startswith("cuda"):
             raise Refused(f"--forward graphs: CUDA graphs are for NVIDIA's GPUs, and the model runs on {device}: leave it out")

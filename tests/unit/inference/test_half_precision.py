@@ -64,6 +64,20 @@ def test_the_kernel_is_the_same_attention(dtype: str) -> None:
     assert float(done.stdout) <= rounding
 
 
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_the_kernel_compiles_for_a_gpu() -> None:
+    """The compiler refuses what the interpreter takes; it needs no GPU."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    constants = {"HEADS": 8, "LEVELS": 3, "POINTS": 4, "PADDED": 16, "DIM": 32, "BLOCK": 32}
+    signature = dict.fromkeys(("values", "offsets", "logits", "out"), "*bf16")
+    signature |= dict.fromkeys(("tokens", "h0", "w0", "h1", "w1", "h2", "w2", "h3", "w3"), "i32") | dict.fromkeys(constants, "constexpr")
+    source = ASTSource(fn=deformable._kernel(), signature=signature, constexprs=constants)
+    assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+
+
 @pytest.mark.parametrize("size", [(12, 16), (6, 8), (3, 4), (24, 32), (5, 7)])
 def test_attention_masks_are_those_of_transformers(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
