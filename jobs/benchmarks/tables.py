@@ -134,7 +134,27 @@ def _trials(results: Path) -> list[str]:
     return rows(("kind", "trials", "that broke a promise", "tries that were none"), *counts)
 
 
-TABLES: dict[str, Callable[[Path], list[str]]] = {"demo_evaluation": _evaluation, "judged": _judged, "trials": _trials}
+_ON_A_GPU = (
+    "transformers' forward",
+    "our forward",
+    "everything, panoptic, 1 caller",
+    "everything, panoptic, graphs",
+    "transformers' own way, panoptic",
+)
+
+
+def _on_a_gpu(results: Path) -> list[str]:
+    """Milliseconds an image, and images a second."""
+    found = value(results, "gpu-h100.json", "/parts/speed/mask2former-swin-tiny-384/result/640x480")
+    return rows(("", "ms an image", "images/s"), *((name, f"{found[name]:.2f}", f"{1000 / found[name]:.0f}") for name in _ON_A_GPU))
+
+
+TABLES: dict[str, Callable[[Path], list[str]]] = {
+    "demo_evaluation": _evaluation,
+    "judged": _judged,
+    "trials": _trials,
+    "on_a_gpu": _on_a_gpu,
+}
 
 
 if __name__ == "__main__":

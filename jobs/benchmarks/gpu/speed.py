@@ -101,7 +101,7 @@ def _plain() -> Iterator[None]:
 
 
 def _at(asked: Asked, segmenters: tuple[Segmenter, Segmenter, Segmenter], size: Size, batch: int) -> dict[str, Any]:
-    """Of ours, transformers' and ours by CUDA graphs: milliseconds an image, medians of rounds in turn; ratios against transformers' forward of the same round."""
+    """Milliseconds an image of ours, transformers' and ours by CUDA graphs: medians of rounds in turn, and ratios within the rounds."""
     ours, theirs, graphs = segmenters
     pictures = [_picture(size, seed) for seed in range(2 if asked.small else 4)]
     resized = [preprocess.resize(one, ours.description.resize) for one in pictures]
