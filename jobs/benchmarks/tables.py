@@ -149,11 +149,29 @@ def _on_a_gpu(results: Path) -> list[str]:
     return rows(("", "ms an image", "images/s"), *((name, f"{found[name]:.2f}", f"{1000 / found[name]:.0f}") for name in _ON_A_GPU))
 
 
+def _decoding(results: Path) -> list[str]:
+    measured = json.loads((results / "decoding.json").read_text(encoding="utf-8"))["rows"]
+    head = ("megapixels", "`--decode`", "CPU ms", "MB at most", "cores for 100 images/s", "difference from exact, of 255")
+    cells = [
+        (
+            f"{row['megapixels']:g}",
+            row["way"],
+            f"{row['milliseconds']:.0f}",
+            row["megabytes"],
+            f"{row['cores_for_100_a_second']:.1f}",
+            f"{row['mean_difference']:.2f}",
+        )
+        for row in measured
+    ]
+    return rows(head, *cells)
+
+
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "demo_evaluation": _evaluation,
     "judged": _judged,
     "trials": _trials,
     "on_a_gpu": _on_a_gpu,
+    "decoding": _decoding,
 }
 
 

@@ -26,7 +26,11 @@ Pixels = NDArray[np.uint8]
 
 
 def decode_apart(
-    data: bytes, max_pixels: int, max_seconds: float = MAX_SECONDS, shrink: Callable[[Pixels], Pixels] | None = None
+    data: bytes,
+    max_pixels: int,
+    max_seconds: float = MAX_SECONDS,
+    shrink: Callable[..., Pixels] | None = None,
+    reduced_to: Callable[[int, int], tuple[int, int]] | None = None,
 ) -> Decoded | ImageFailure:
     """What `decode` gives, from a process of its own with bounds on its CPU time and memory, which serves further calls.
 
@@ -36,7 +40,9 @@ def decode_apart(
         data: the file.
         max_pixels: the image's bound, from which that on memory follows.
         max_seconds: of CPU.
-        shrink: reduces the decoded pixels there already; must be picklable.
+        shrink: reduces the decoded pixels there already; must be picklable. Of pixels that the decoder has reduced, it is also given the
+            image's `size` and the `box` of them that it covers, by these names.
+        reduced_to: see `decode`; must be picklable.
     """
     idle = _idle(os.getpid())
     try:
@@ -44,7 +50,7 @@ def decode_apart(
     except IndexError:
         process = Isolated(_decode)
     try:
-        answer = process(data, Limits(max_seconds, BYTES_PER_PIXEL * max_pixels), max_pixels, shrink)
+        answer = process(data, Limits(max_seconds, BYTES_PER_PIXEL * max_pixels), max_pixels, shrink, reduced_to)
     finally:
         idle.append(process)
     if not isinstance(answer, Ended):
@@ -62,12 +68,15 @@ def _idle(_process: int) -> deque[Isolated[Decoded | ImageFailure]]:
     return deque()
 
 
-def _decode(data: bytes, max_pixels: int, shrink: Callable[[Pixels], Pixels] | None) -> Decoded | ImageFailure:
+def _decode(
+    data: bytes, max_pixels: int, shrink: Callable[..., Pixels] | None, reduced_to: Callable[[int, int], tuple[int, int]] | None
+) -> Decoded | ImageFailure:
     _one_thread()
-    found = decode(data, max_pixels)
+    found = decode(data, max_pixels, reduced_to)
     if isinstance(found, ImageFailure) or shrink is None:
         return found
-    return replace(found, pixels=shrink(found.pixels))
+    pixels = shrink(found.pixels) if found.box is None else shrink(found.pixels, size=found.size, box=found.box)
+    return replace(found, pixels=pixels, box=None)
 
 
 @functools.cache

@@ -94,14 +94,20 @@ class Frame:
         return -(-size[0] // self.divisor) * self.divisor, -(-size[1] // self.divisor) * self.divisor
 
 
-def resize(pixels: Pixels, plan: ResizePlan) -> Pixels:
-    """Resize an image uint8 [H, W, 3] as `plan` says: uint8 [h, w, 3]."""
-    height, width, _ = pixels.shape
-    new_height, new_width = plan.target(height, width)
-    if (new_height, new_width) == (height, width):
+def resize(pixels: Pixels, plan: ResizePlan, size: Size | None = None, box: tuple[float, float, float, float] | None = None) -> Pixels:
+    """Resize an image uint8 [H, W, 3] as `plan` says: uint8 [h, w, 3].
+
+    Args:
+        pixels: the image.
+        plan: how.
+        size: height and width of the original, where the pixels were reduced when they were decoded.
+        box: then, what of the pixels the original covers: left, top, right, bottom.
+    """
+    new_height, new_width = plan.target(*(size or pixels.shape[:2]))
+    if (new_height, new_width) == pixels.shape[:2] and box is None:
         return pixels
-    image = Image.fromarray(np.ascontiguousarray(pixels)).resize((new_width, new_height), Image.Resampling(plan.resample))
-    return np.asarray(image)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((new_width, new_height), Image.Resampling(plan.resample), box))
 
 
 def value_table(plan: ResizePlan) -> NDArray[np.float32]:

@@ -293,6 +293,7 @@ class _Run:
             precision=config.precision,
             batch_size=config.batch_size,
             forward=config.forward,
+            fast_decode=config.decode == "fast",
             device="cuda" if resources.gpus_per_actor else "mps" if config.device == "mps" else "cpu",
         )
 

@@ -83,6 +83,10 @@ class SegmentConfig(BaseModel):
         "auto", description="arithmetic of the forward pass; post-processing is always float32. auto: bfloat16 on GPUs, float32 without"
     )
     postprocess: Literal["exact", "hf"] = Field("exact", description="exact: the original algorithms; hf: transformers' own, to compare")
+    decode: Literal["exact", "fast"] = Field(
+        "exact",
+        description="fast: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is still twice the model's input on each side",
+    )
     object_threshold: Annotated[Share | None, Shown("SCORE")] = Field(
         None, description="panoptic: keep queries that score above this (default: the original's)"
     )

@@ -70,6 +70,7 @@ class Work:
     batch_size: int | None
     forward: Literal["eager", "graphs", "compiled"]
     device: str
+    fast_decode: bool = False
 
 
 def digest_files(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> Iterator[pa.Table]:
@@ -144,7 +145,9 @@ def _load_image(content: bytes | ImageFailure, work: Work) -> dict[str, Any]:
 
 
 def _decode(content: bytes, work: Work) -> Decoded | ImageFailure:
-    return decode_apart(content, work.max_pixels, work.max_decode_seconds, partial(preprocess.resize, plan=work.description.resize))
+    resize = work.description.resize
+    reduced_to = resize.target if work.fast_decode else None
+    return decode_apart(content, work.max_pixels, work.max_decode_seconds, partial(preprocess.resize, plan=resize), reduced_to)
 
 
 def _join(group: pa.Table, loaded: Sequence[dict[str, Any]]) -> pa.Table:
