@@ -20,6 +20,7 @@ _SETTINGS = {  # where the facts have another name than the flag
     "answer.resize": "--resolution",
     "answer.frame": "--resolution",
     "answer.things": "--thing-labels",
+    "decode.how": "--decode",
     "decode.max_bytes": "--max-image-bytes",
     "half_precision_version": "--precision",
 }

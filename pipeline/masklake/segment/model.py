@@ -102,7 +102,7 @@ def facts(config: SegmentConfig, description: ModelDescription, task: str) -> di
         "decode": {"version": decode.DECODE_VERSION, "max_pixels": config.max_pixels, "max_bytes": config.max_image_bytes, **more},
     }
     if config.decode != "exact":
-        facts["decode"]["how"] = config.decode
+        found["decode"]["how"] = config.decode
     if config.precision != "float32":
         found["half_precision_version"] = HALF_PRECISION_VERSION
     return found
