@@ -166,12 +166,27 @@ def _decoding(results: Path) -> list[str]:
     return rows(head, *cells)
 
 
+def _postprocess_counts(results: Path) -> list[str]:
+    found = json.loads((results / "postprocess_counts.json").read_text(encoding="utf-8"))
+    lines: list[tuple[object, ...]] = [
+        ("", "original", "operations", "MB moved", "waits of one image", "waits of a batch", "host, ms, together")
+    ]
+    for task in ("panoptic", "instance", "semantic"):
+        for size, counts in found[task].items():
+            one, all_of_them = counts["one_by_one"], counts["together"]
+            pairs = [f"{one[key]:,.{digits}f} / {all_of_them[key]:,.{digits}f}" for key, digits in (("operations", 0), ("megabytes", 0))]
+            waits = one["waits_a_batch"] / counts["images"], all_of_them["waits_a_batch"]
+            lines.append((task, size, *pairs, f"{waits[0]:.0f}", waits[1], f"{all_of_them['host_ms']:.1f}"))
+    return rows(*lines)
+
+
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "demo_evaluation": _evaluation,
     "judged": _judged,
     "trials": _trials,
     "on_a_gpu": _on_a_gpu,
     "decoding": _decoding,
+    "postprocess_counts": _postprocess_counts,
 }
 
 
