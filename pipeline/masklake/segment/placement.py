@@ -145,7 +145,7 @@ def _nearest(nodes: Sequence[Node], pool: Pool) -> str:
     what = f"{node.cpus:g} CPU{'s' * (node.cpus != 1)}" + (
         f" and {node.gpus:g} GPU{'s' * (node.gpus != 1)}" if node.gpus or pool.gpus else ""
     )
-    return f"the node that comes nearest, {node.name}, has {what}" + (f" and holds {holds}" if holds else "")
+    return f"the node that comes nearest, {node.name}, has {what}" + (f" and holds {holds} beside nothing else" if holds else "")
 
 
 def _largest(nodes: Sequence[Node], pool: Pool) -> Node:

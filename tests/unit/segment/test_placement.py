@@ -75,7 +75,7 @@ def test_what_is_missing_is_said_with_the_nearest_node() -> None:
     assert missing([HEAD, Node("a", 8, 1), Node("b", 8, 1)], two) is None
     assert missing([HEAD, Node("10.0.0.2", 8, 1)], two) == (
         "1 of 2 fit: waiting for room for 2 actors of 1 GPU and 2 CPUs each, and a CPU for loading; "
-        "the node that comes nearest, 10.0.0.2, has 8 CPUs and 1 GPU and holds 1"
+        "the node that comes nearest, 10.0.0.2, has 8 CPUs and 1 GPU and holds 1 beside nothing else"
     )
     assert missing([HEAD], Pool(1, 3, 0.5, 0)) == (
         "0 of 1 fit: waiting for room for an actor of 0.5 CPU, and a CPU for loading; no node with CPUs or GPUs is there"
@@ -111,7 +111,7 @@ def test_more_than_an_autoscaler_may_start_is_refused() -> None:
     refusal = never([HEAD], [HEAD, Node("gpu", 8, 1, count=2)], Pool(3, 3, 2, 1), may_join=False)
     assert refusal == (
         "--actors 3 of 1 GPU and 2 CPUs each (--gpus-per-actor, --cpus-per-actor): there is room for 2 of them at most, "
-        "with a CPU beside them for loading; the node that comes nearest, gpu, has 8 CPUs and 1 GPU and holds 1: "
+        "with a CPU beside them for loading; the node that comes nearest, gpu, has 8 CPUs and 1 GPU and holds 1 beside nothing else: "
         "ask for fewer, or for more nodes"
     )
 
