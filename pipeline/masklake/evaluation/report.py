@@ -177,19 +177,19 @@ def remarks(found: Report) -> Iterator[str]:
         )
     if found["other_names"]:
         named = [f"{each['label']} is {each['truth']}" for each in found["other_names"]]
-        yield f"labels that truth calls otherwise: {_some(named)}"
+        yield f"labels with another name in the ground truth: {_some(named)}"
     if unmatched["truth"]:
         named = [_in_words(each) for each in unmatched["truth"]]
-        yield f"{len(named)} classes of the truth are the label of no segment, and count as missed where they occur: {_some(named)}"
+        yield f"{len(named)} classes of the ground truth are the label of no segment, and count as missed where they occur: {_some(named)}"
     if unmatched["table"]:
         named = [f"{each['label']} ({each['segments']} segments)" for each in unmatched["table"]]
-        yield f"{len(named)} labels of the table are no class of the truth, their segments are taken away: {_some(named)}; see --categories"
+        yield f"{len(named)} labels of the table are no class of the ground truth, their segments are removed: {_some(named)}; see --categories"
     if unmatched["not_judged"]:
-        yield f"{len(unmatched['not_judged'])} categories of the truth are not judged, by --categories: {_some(unmatched['not_judged'])}"
+        yield f"{len(unmatched['not_judged'])} categories of the ground truth are not judged, by --categories: {_some(unmatched['not_judged'])}"
 
 
 def _in_words(each: Report) -> str:
-    """A class of truth, with the label that was looked for where that has another name."""
+    """A class of the ground truth, with the label that was looked for where that has another name."""
     names = " and ".join(each["truth"])
     return names if each["truth"] == [each["label"]] else f"{names} (as {each['label']})"
 

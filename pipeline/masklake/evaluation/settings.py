@@ -20,20 +20,20 @@ What `masklake export` writes is read as well; give its folder. The same setting
 """
 _RULES = """\
 names of classes:
-  Truth's name and the table's label are one class where they are the same, whatever their case. --categories names a YAML file for the
-  rest, a line for each of truth's names; several may have one label:
+  The ground truth's name and the table's label are one class where they are the same, whatever their case. --categories names a YAML
+  file for the rest, a line for each name of the ground truth; several may have one label:
       couch: sofa
       truck: car
       book: null           # not judged: void
-      "*": background      # every name that is not in the file; then nothing matches by itself
+      "*": background      # every name that is not in the file; equal names are then not matched either
   Of coco-instances, pixels that no instance covers are judged by --task semantic only where the file names them (background: background).
-  What does not match is listed, and counts: a class of truth that is no segment's label is missed wherever it occurs. Segments with a label
-  that truth does not have are taken away: they are no false positives, and what they cover is missed.
+  What does not match is listed, and counts: a class of the ground truth that is no segment's label is missed wherever it occurs. Segments
+  with a label that the ground truth does not have are removed: they are no false positives, and what they cover is missed.
 
 images:
-  Truth's file_name is the end of the image's URI; or, where there is one of each, the file name alone. Label maps are named as the image,
-  with .png for its ending or after it. An image of truth without a row, with an error, or of another size counts as missed with all that is
-  in it. Images of the table without truth are not scored.
+  The ground truth's file_name is the end of the image's URI; or, where there is one of each, the file name alone. Label maps are named as
+  the image, with .png for its ending or after it. An image of the ground truth without a row, with an error, or of another size counts as
+  missed with everything in it. Images of the table without ground truth are not scored.
 
 label maps, colours, instance ids:
   Values are named by --labels, else by labels.json, .csv, .txt or .yaml, class_dict.csv, label_colors.txt or labelmap.txt in the folder or
@@ -42,9 +42,9 @@ label maps, colours, instance ids:
   Maps may have something behind the image's name (a_mask.png: --mask-suffix).
 
 figures:
-  PQ is that of panopticapi, AP that of pycocotools; both count every class of truth that occurs. As there, 100 detections of an image and
-  class count (--max-detections); where that cuts, the job says so. The figures do not depend on how the
-  images are divided among tasks. More than 1,000 images, or any with --ray-address, are scored on Ray.
+  PQ is that of panopticapi, AP that of pycocotools; both count every class of the ground truth that occurs. As there, 100
+  detections of an image and class count (--max-detections); where that cuts, the job says so. The figures do not depend on how the images
+  are divided among tasks. More than 1,000 images, or any with --ray-address, are scored on Ray.
 
 --output gets evaluation.json (all figures, names and the confusion matrix) and evaluation.html (the same to look at, and the worst images).
 """

@@ -101,8 +101,8 @@ def test_names_that_do_not_match_are_listed_and_count(tmp_path: Path, truth: str
     ]
     assert [each["label"] for each in found["unmatched"]["table"]] == ["street", "auto"]
     assert [each["iou"] for each in found["classes"]] == [0.5, 0, 0]
-    assert any("2 classes of the truth are the label of no segment" in line for line in said)
-    assert any("2 labels of the table are no class of the truth" in line and "street (1 segments)" in line for line in said)
+    assert any("2 classes of the ground truth are the label of no segment" in line for line in said)
+    assert any("2 labels of the table are no class of the ground truth" in line and "street (1 segments)" in line for line in said)
 
     (tmp_path / "map.yaml").write_text("road: street\ncar: null\n")
     found = evaluate(table, truth, categories=str(tmp_path / "map.yaml"))
