@@ -183,9 +183,11 @@ def remarks(found: Report) -> Iterator[str]:
         yield f"{len(named)} classes of the ground truth are the label of no segment, and count as missed where they occur: {_some(named)}"
     if unmatched["table"]:
         named = [f"{each['label']} ({each['segments']} segments)" for each in unmatched["table"]]
-        yield f"{len(named)} labels of the table are no class of the ground truth, their segments are removed: {_some(named)}; see --categories"
+        what = "labels of the table are no class of the ground truth, their segments are removed"
+        yield f"{len(named)} {what}: {_some(named)}; see --categories"
     if unmatched["not_judged"]:
-        yield f"{len(unmatched['not_judged'])} categories of the ground truth are not judged, by --categories: {_some(unmatched['not_judged'])}"
+        left_out = unmatched["not_judged"]
+        yield f"{len(left_out)} categories of the ground truth are not judged, by --categories: {_some(left_out)}"
 
 
 def _in_words(each: Report) -> str:

@@ -93,7 +93,7 @@ def test_a_placeholder_says_what_is_meant(name: str) -> None:
     fields = cli.program(name).fields
     assert [name for name, field in fields.items() if not (is_flag(field) or choices(field) or mark(field, Shown))] == []
     shown = {mark.placeholder for mark in (mark(field, Shown) for field in fields.values()) if mark}
-    assert {word for word in shown if not re.fullmatch(r"[A-Z]+([.=x][A-Z]+)?", word)} == set()
+    assert {word for word in shown if not re.fullmatch(r"[A-Z]+([.=x|:][A-Z]+)*", word)} == set()
 
 
 def test_settings_of_one_name_are_of_one_kind_in_all_commands() -> None:
