@@ -42,6 +42,9 @@ class _Bar(Listener):
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
+    def begin(self, run_id: str, table: str) -> None:
+        pass  # the user knows the table, and the run says its name
+
     def say(self, text: str) -> None:
         self._bar.console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 

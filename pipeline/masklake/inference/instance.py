@@ -62,7 +62,8 @@ def _at_least(flat: NDArray[np.float64], count: int, largest: NDArray[np.float64
     if len(largest) >= count:  # so many values reach the smallest of the parts' best: the others need no sorting
         possible = np.flatnonzero(flat >= np.partition(largest, len(largest) - count)[len(largest) - count])
     bound = np.partition(flat[possible], len(possible) - count)[len(possible) - count]
-    return possible[flat[possible] >= bound]
+    reaching: Ints = possible[flat[possible] >= bound]
+    return reaching
 
 
 def segments_of(pairs: Pairs, queries: Ints, masks: list[Encoded], certainty: NDArray[np.float64], settings: Settings) -> list[Segment]:

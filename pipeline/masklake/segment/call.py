@@ -22,6 +22,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class _Log(Listener):
     """Tells the log."""
 
+    def begin(self, run_id: str, table: str) -> None:
+        _LOG.debug("run %s, table %s", run_id, table)
+
     def say(self, text: str) -> None:
         _LOG.info("%s", text)
 

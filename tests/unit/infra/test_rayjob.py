@@ -53,7 +53,7 @@ def unknown_fields(value: Any, schema: dict[str, Any], path: str = "") -> list[s
     """The places in an object whose name or type its custom resource's schema does not have."""
     if schema.get("x-kubernetes-int-or-string"):
         return [] if isinstance(value, int | str) else [path]
-    types = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "number": (int, float)}
+    types: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "number": (int, float)}
     if not isinstance(value, types[schema["type"]]):
         return [path]
     if isinstance(value, list):
