@@ -1,11 +1,14 @@
 """What half precision changes in the answers: the same pictures through the same weights, in float32 and in bfloat16 and float16.
 
+Twice each: with coordinates in float32, as the job has it, and with all of the module cast, coordinates as well.
+
 A segment counts as found again where one of the same label overlaps it with an intersection over union of at least a half.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from masklake.errors import ImageFailure
+from masklake.inference import half_precision
 from masklake.inference.preprocess import Size, resize
 from masklake.inference.segmenter import Answers, ModelInput, Segment, Segmenter
 
@@ -23,6 +27,7 @@ Pixels = NDArray[np.uint8]
 
 _FOUND = 0.5
 _HALVES = (torch.bfloat16, torch.float16)
+_COORDINATES = ("float32", "rounded")
 
 
 @dataclass
@@ -70,26 +75,47 @@ def compare(segmenter: Segmenter, pictures: Sequence[Pixels], tasks: tuple[str, 
     inputs = [ModelInput(resize(one, segmenter.description.resize), (one.shape[0], one.shape[1]), tasks) for one in pictures]
     expected = segmenter.segment(inputs)
     print(f"\n{len(pictures)} pictures against float32 on {segmenter.device}")
-    print(f"{'':<24}{'segments':>10}{'identical':>11}{'found':>8}{'new':>6}{'area that differs':>20}")
+    print(f"{'':<42}{'segments':>10}{'identical':>11}{'found':>8}{'new':>6}{'area that differs':>20}{'unanswered':>12}")
     rows = []
-    for dtype in _HALVES:
+    for dtype, coordinates in itertools.product(_HALVES, _COORDINATES):
         module = copy.deepcopy(segmenter.module).to(dtype)
+        if coordinates == "float32":
+            half_precision.prepare(module)
         got = Segmenter(module, segmenter.description, segmenter.device, dtype, segmenter.batch_size).segment(inputs)
         for task in tasks:
-            change = _change(inputs, expected, got, task)
-            name = str(dtype).removeprefix("torch.")
-            share = change.differing / max(1, change.covered)
-            new = max(0, change.others - change.found)
-            print(f"{name + ', ' + task:<24}{change.segments:>10}{change.identical:>11}{change.found:>8}{new:>6}{share:>20.3%}", flush=True)
-            figures = {"segments": change.segments, "identical": change.identical, "found": change.found, "new": new}
-            rows.append({"dtype": name, "task": task, **figures, "area_that_differs": share})
+            row = {
+                "dtype": str(dtype).removeprefix("torch."),
+                "coordinates": coordinates,
+                "task": task,
+                **_figures(inputs, expected, got, task),
+            }
+            name = f"{row['dtype']}, coordinates {coordinates}, {task}"
+            print(
+                f"{name:<42}{row['segments']:>10}{row['identical']:>11}{row['found']:>8}{row['new']:>6}"
+                f"{row['area_that_differs']:>20.3%}{row['unanswered']:>12}",
+                flush=True,
+            )
+            rows.append(row)
     return rows
+
+
+def _figures(inputs: Sequence[ModelInput], expected: Sequence[Answers], got: Sequence[Answers], task: str) -> dict[str, Any]:
+    change = _change(inputs, expected, got, task)
+    return {
+        "segments": change.segments,
+        "identical": change.identical,
+        "found": change.found,
+        "new": max(0, change.others - change.found),
+        "area_that_differs": change.differing / max(1, change.covered),
+        "unanswered": sum(isinstance(one[task], ImageFailure) for one in got),
+    }
 
 
 def _change(inputs: Sequence[ModelInput], expected: Sequence[Answers], got: Sequence[Answers], task: str) -> Change:
     change = Change()
     for item, one, other in zip(inputs, expected, got, strict=True):
-        change.add(_segments(one[task]), _segments(other[task]), item.size)
+        answer = other[task]
+        change.add(_segments(one[task]), [] if isinstance(answer, ImageFailure) else answer, item.size)
     return change
 
 

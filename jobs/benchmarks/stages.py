@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         except Refused as refusal:
             print(f"benchmark: {refusal}", file=sys.stderr)
             return refusal.exit_code
-    result = {"model": arguments.model, "environment": _environment(), **result}
+    result = {"model": arguments.model, "resolution": arguments.resolution, "environment": _environment(), **result}
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
@@ -96,7 +96,7 @@ def _precisions(folder: Path, arguments: argparse.Namespace) -> list[dict[str, A
 
 
 def _load(folder: Path, arguments: argparse.Namespace, dtype: str) -> Segmenter:
-    description = checkpoint.describe(folder, Options(tasks=tuple(arguments.tasks)))
+    description = checkpoint.describe(folder, Options(tasks=tuple(arguments.tasks), resolution=arguments.resolution))
     return Segmenter.load(folder, description, arguments.device, dtype, arguments.batch, arguments.threads, arguments.forward)
 
 
@@ -226,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help="default: bfloat16 on a GPU, float32 on a CPU"
     )
+    parser.add_argument("--resolution", default="checkpoint", help="of the model's input, as masklake segment has it")
     parser.add_argument("--batch", type=int, help="images in a forward pass (default: the Segmenter's choice)")
     parser.add_argument("--images", type=int, help="images in a round (default: 4 on a CPU, 8 batches on a GPU)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -43,6 +44,26 @@ def choose(cluster: Cluster, **settings: Any) -> Resources:
     return flow.choose_resources(RunConfig(input="a", output="b", **settings), cluster, group_rows=32, rows_per_file=320)
 
 
+def a_work(tmp_path: Path, resolution: str = "checkpoint") -> Work:
+    return Work(
+        plan_uri=str(tmp_path),
+        groups=3,
+        table_uri=str(tmp_path),
+        partition_by=("task",),
+        carried=NOTHING_CARRIED,
+        source=ModelSource("folder", str(MODEL)),
+        description=checkpoint.describe(MODEL, Options(tasks=("panoptic",), resolution=resolution)),
+        stamp=RunStamp("demo", "1", {"panoptic": "f"}, "run-1", 1, datetime(2026, 11, 22, tzinfo=UTC)),
+        max_pixels=1,
+        max_image_bytes=1,
+        max_decode_seconds=1.0,
+        precision="float32",
+        batch_size=None,
+        forward="eager",
+        device="cpu",
+    )
+
+
 def test_one_actor_per_gpu_where_there_are_gpus() -> None:
     assert choose(there(32, 4)).actors == 4
     assert choose(there(32, 4)).gpus_per_actor == 1
@@ -57,6 +78,17 @@ def test_a_call_of_an_actor_with_a_gpu_fills_batches_and_small_runs_have_small_c
     assert (rows_per_call(1024), rows_per_call(64)) == (256, 64)
     assert rows_per_call(1024, batch_size=300) == 300
     assert choose(there(8, 1), gpus_per_actor=0.5).actors == 2
+
+
+def test_a_call_holds_fewer_images_where_the_model_sees_large_ones(tmp_path: Path) -> None:
+    def rows(resolution: str, asked: int = 256, batch_size: int | None = None) -> int:
+        work = replace(a_work(tmp_path, resolution), batch_size=batch_size)
+        return flow.rows_per_call(work, flow.Resources(1, 1, 1, rows_per_call=asked, calls_at_once=2, packets_per_write=4))
+
+    assert rows("384x384") == 256
+    assert rows("800/1333") == 104  # 256 MiB of 800x1067
+    assert rows("2000x3000") == 64
+    assert (rows("2000x3000", asked=32), rows("2000x3000", batch_size=100)) == (32, 100)
 
 
 def test_gpus_are_as_asked_for_else_as_this_machine_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -115,23 +147,7 @@ def test_one_actor_per_cpu_beside_the_loading_where_there_are_none() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_path: Path) -> None:
-    work = Work(
-        plan_uri=str(tmp_path),
-        groups=3,
-        table_uri=str(tmp_path),
-        partition_by=("task",),
-        carried=NOTHING_CARRIED,
-        source=ModelSource("folder", str(MODEL)),
-        description=checkpoint.describe(MODEL, Options(tasks=("panoptic",))),
-        stamp=RunStamp("demo", "1", {"panoptic": "f"}, "run-1", 1, datetime(2026, 11, 22, tzinfo=UTC)),
-        max_pixels=1,
-        max_image_bytes=1,
-        max_decode_seconds=1.0,
-        precision="float32",
-        batch_size=None,
-        forward="eager",
-        device="cpu",
-    )
+    work = a_work(tmp_path)
     with cluster.cluster("local") as resources:
         dataset = flow.build(work, flow.choose_resources(RunConfig(input="a", output="b"), there(resources["CPU"]), 32, 64))
         dag = get_execution_plan(dataset._logical_plan)[0].dag

@@ -78,7 +78,7 @@ def test_every_image_becomes_a_row_and_a_second_run_finds_nothing_to_do(lake: Pa
     assert summary["errors_by_code"] == {"empty": 2, "not_an_image": 2, "too_large": 2, "truncated": 2, "decoder_crashed": 2}
     assert rows_by_image(str(lake / "masks")) == dict.fromkeys((f"file://{path}" for path in (lake / "images").rglob("*.*g")), 2)
 
-    code, summary, errors = run(lake, capsys, "--tasks", "panoptic,semantic")
+    code, summary, errors = run(lake, capsys, "--no-local", "--tasks", "panoptic,semantic")
     assert code == 0
     assert summary["outcome"] == "nothing to do"
     assert "no model was started" in errors
@@ -130,7 +130,7 @@ class LosesItsDevice(flow._SegmentActor):
 
     def __init__(self, work: Work, threads: float) -> None:
         super().__init__(work, threads)
-        module, lost = self._segmenter.module, Path(work.table_uri).parent / "lost"
+        module, lost = self._segmenter.module, Path(work.table_uri.removeprefix("file://")).parent / "lost"
 
         def broken(**values: Any) -> Any:
             if len(list(lost.iterdir())) < 2:
@@ -147,7 +147,7 @@ def test_a_lost_device_ends_its_process_and_another_does_the_work(
     (tmp_path / "lost").mkdir()
     monkeypatch.setattr(flow, "_SegmentActor", LosesItsDevice)
     monkeypatch.setattr(flow, "actors_of", lambda work, resources: 1)
-    code, summary, errors = run(lake, capsys, "--tasks", "panoptic", "--output", str(tmp_path / "masks"))
+    code, summary, errors = run(lake, capsys, "--no-local", "--tasks", "panoptic", "--output", str(tmp_path / "masks"))
     assert code == 0, errors
     assert (summary["images"], summary["errors"]) == (8 + len(BROKEN), len(BROKEN))  # no image is to blame
     processes = [int(path.name) for path in (tmp_path / "lost").iterdir()]
@@ -193,7 +193,7 @@ def test_only_a_new_image_a_changed_image_or_a_new_task_is_work(lake: Path, caps
 
 
 def test_too_many_failed_images_end_with_3_and_are_only_done_again_when_asked(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, summary, errors = run(lake, capsys, "--tasks", "panoptic", "--retry-errors")
+    code, summary, errors = run(lake, capsys, "--no-local", "--tasks", "panoptic", "--retry-errors")
     assert code == 3
     assert summary["images"] == summary["errors"] == len(BROKEN)
     assert "--max-error-rate" in errors

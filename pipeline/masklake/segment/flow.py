@@ -40,7 +40,8 @@ _SHARE_ROWS = 1_000_000  # of the table, read by one task: about a second's work
 _LATER_SECONDS = 600.0  # by which Ray Data's own limit is later than the run's
 _SIGNS: dict[str, tuple[StageSign, ...]] = {}
 _LOST_DEVICE = 75  # exit code of an actor's process whose GPU answers no more
-_GPU_ROWS = 256  # of a call: a model of small images takes them in a few batches, one of sizes that keep the aspect fills some at least
+_GPU_ROWS = 256  # of a call: images are batched by shape within one, and where sizes keep the aspect there are many shapes
+_CALL_BYTES = 256 * 1024 * 1024  # of its pixels
 
 
 def has_gpus(config: RunConfig, there: Cluster) -> bool:
@@ -176,6 +177,8 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
             for index in range(share["first"], share["end"]):
                 yield from load_group(work, index)
 
+    rows = rows_per_call(work, resources)
+
     def write(batch: pa.Table) -> pa.Table:
         return pa.table({"written": [pickle.dumps(write_packets(work, batch["packet"].to_pylist()))]})
 
@@ -192,7 +195,7 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
         .map_batches(
             _SegmentActor,
             fn_constructor_args=(work, resources.cpus_per_actor),
-            batch_size=resources.rows_per_call,
+            batch_size=rows,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
                 min_size=min(resources.least, actors_of(work, resources)),
@@ -207,7 +210,7 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
         )
         .map_batches(
             write,
-            batch_size=resources.packets_per_write,
+            batch_size=max(1, round(resources.packets_per_write * resources.rows_per_call / rows)),
             batch_format="pyarrow",
             num_cpus=WRITE_CPUS,
             ray_remote_args_fn=_task_options,
@@ -252,6 +255,12 @@ def _sign(stage: Any, state: Any) -> StageSign:
 
 def _task_options() -> dict[str, int]:
     return {"max_retries": RETRIES}
+
+
+def rows_per_call(work: Work, resources: Resources) -> int:
+    """How many images go to an actor at a time: fewer where those of a usual shape (4 to 3) would take too much memory."""
+    height, width = work.description.resize.target(480, 640)
+    return max(min(resources.rows_per_call, 64), work.batch_size or 0, min(resources.rows_per_call, _CALL_BYTES // (3 * height * width)))
 
 
 def actors_of(work: Work, resources: Resources) -> int:
