@@ -83,7 +83,7 @@ def test_a_call_of_an_actor_with_a_gpu_fills_batches_and_small_runs_have_small_c
 def test_a_call_holds_fewer_images_where_the_model_sees_large_ones(tmp_path: Path) -> None:
     def rows(resolution: str, asked: int = 256, batch_size: int | None = None) -> int:
         work = replace(a_work(tmp_path, resolution), batch_size=batch_size)
-        return flow.rows_per_call(work, flow.Resources(1, 1, 1, rows_per_call=asked, calls_at_once=2, packets_per_write=4))
+        return flow.rows_per_call(work, Resources(1, 1, 1, rows_per_call=asked, calls_at_once=2, packets_per_write=4))
 
     assert rows("384x384") == 256
     assert rows("800/1333") == 104  # 256 MiB of 800x1067

@@ -21,7 +21,7 @@ from jobs.benchmarks.contestants import Bench
 from jobs.benchmarks.gpu import part
 from jobs.benchmarks.gpu.part import Asked
 from jobs.benchmarks.models import PRESETS, Pixels
-from masklake.inference import checkpoint, half_precision, preprocess
+from masklake.inference import checkpoint, constants, half_precision, preprocess
 from masklake.inference.options import Options
 from masklake.inference.preprocess import Size
 from masklake.inference.segmenter import ModelInput, Segmenter
@@ -92,12 +92,12 @@ def _model(asked: Asked, name: str, batch: int, batches: Sequence[int], sizes: S
 @contextmanager
 def _plain() -> Iterator[None]:
     """Loading a model in half precision as a cast alone makes it: what a user of transformers runs."""
-    own = half_precision.prepare
-    half_precision.prepare = lambda module: None
+    own = half_precision.prepare, constants.make_once
+    half_precision.prepare = constants.make_once = lambda module: None
     try:
         yield
     finally:
-        half_precision.prepare = own
+        half_precision.prepare, constants.make_once = own
 
 
 def _at(asked: Asked, segmenters: tuple[Segmenter, Segmenter, Segmenter], size: Size, batch: int) -> dict[str, Any]:

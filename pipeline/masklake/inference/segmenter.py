@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,22 +25,20 @@ import torch
 from numpy.typing import NDArray
 
 from masklake.errors import DeviceLost, ErrorCode, ImageFailure, Refused, first_line
-from masklake.inference import batched, checkpoint, constants, postprocess, preprocess
+from masklake.inference import checkpoint, constants, preprocess
+from masklake.inference.answers import Answering, Answers, on_host
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.devices import chosen_device
-from masklake.inference.families import FAMILIES, Answer, ClassMap, Queries
+from masklake.inference.families import FAMILIES, Answer
 from masklake.inference.graphs import Graphs
 from masklake.inference.limits import Limit, OutOfMemory, default_batch, is_lost, is_out_of_memory
 from masklake.inference.model_input import ModelInput, PixelValues
-from masklake.inference.postprocess import Geometry
 from masklake.inference.preprocess import Size
-from masklake.inference.segments import NotFinite, Segment
+from masklake.inference.segments import Segment
 
-__all__ = ["ModelInput", "Segment", "Segmenter"]
+__all__ = ["Answers", "ModelInput", "Segment", "Segmenter"]
 
 Forward = Literal["eager", "graphs", "compiled"]
-Answers = dict[str, list[Segment] | ImageFailure]
-"""Task -> its segments, or why there are none."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +139,7 @@ class Segmenter:
     def __post_init__(self) -> None:
         self.family = FAMILIES[self.description.family]
         self.pixel_values = PixelValues(self.description.resize, self.description.frame, self.device, self.dtype)
+        self._answering = Answering(self.description, self.device)
         self._ahead = self.device.type == "cuda"
         self._answers_on = torch.device("cpu") if self.device.type == "mps" else self.device
 
@@ -193,13 +192,9 @@ class Segmenter:
                 call.answers[index] = dict.fromkeys(call.inputs[index].tasks, outcome)
             return True
         with self._aside(outcome.ready):
-            together = self._together(outcome.answers, [call.inputs[index] for index in members])
-            for row, index in enumerate(members):
-                item = call.inputs[index]
-                call.answers[index] = {
-                    task: together[row, task] if (row, task) in together else self._answer(outcome.answers[task], row, item, task)
-                    for task in item.tasks
-                }
+            found = self._answering(outcome.answers, [call.inputs[index] for index in members])
+        for index, answers in zip(members, found, strict=True):
+            call.answers[index] = answers
         return True
 
     @contextmanager
@@ -276,9 +271,9 @@ class Segmenter:
         try:
             with torch.inference_mode():
                 filled = [*pixels, *[pixels[0]] * (self._filled(len(pixels), full) - len(pixels))]
-                answers = self._run(self.pixel_values(filled, padded), tasks)
+                answers = self.run(self.pixel_values(filled, padded), tasks)
                 if self._answers_on != self.device:  # mps has no streams, nor all that post-processing needs; its memory is the CPU's
-                    answers = {task: _on_host(answer, slice(None)) for task, answer in answers.items()}
+                    answers = {task: on_host(answer, slice(None)) for task, answer in answers.items()}
                 return _Logits(answers, self._event(torch.cuda.current_stream(self.device)) if self.device.type == "cuda" else None)
         except Exception as error:  # whatever the model raises becomes that image's error row
             if is_lost(error):
@@ -294,7 +289,8 @@ class Segmenter:
             torch.cuda.empty_cache()
         return outcome
 
-    def _run(self, values: torch.Tensor, tasks: Sequence[str]) -> dict[str, Answer]:
+    def run(self, values: torch.Tensor, tasks: Sequence[str]) -> dict[str, Answer]:
+        """What the model says of pixel values [N, 3, H, W], run as `forward` says; for one caller at a time."""
         return self.graphs(values, tasks) if self.forward == "graphs" else self.family.run(self.module, values, tasks)
 
     @cached_property
@@ -310,72 +306,6 @@ class Segmenter:
         precision that bit is lost anyway. What is compiled is so for one size.
         """
         return full if self.dtype == torch.float32 or self.forward == "compiled" else count
-
-    def _together(self, answers: dict[str, Answer], items: Sequence[ModelInput]) -> dict[tuple[int, str], list[Segment]]:
-        """What can be answered for all images of a batch at once, by row and task; `_answer` says what is wrong with the others."""
-        if self.device.type != "cuda" or self.description.postprocess == "hf":
-            return {}
-        found = {}
-        known: dict[tuple[int, ...], batched.Logits] = {}  # tasks that share an answer share what is made of it
-        for task, answer in answers.items():
-            rows = [row for row, item in enumerate(items) if task in item.tasks]
-            if isinstance(answer, ClassMap) or not rows:
-                continue
-            if (key := (id(answer), *rows)) not in known:
-                part = slice(len(rows)) if len(rows) == rows[-1] + 1 else rows
-                geometries = [self._geometry(items[row]) for row in rows]
-                known[key] = batched.Logits(answer.class_logits[part], answer.mask_logits[part], geometries)
-            segments = batched.answered_together(task, known[key], self.description.settings) or []
-            found.update({(row, task): those for row, those in zip(rows, segments, strict=False) if isinstance(those, list)})
-        return found
-
-    def _geometry(self, item: ModelInput) -> Geometry:
-        resized = (item.pixels.shape[0], item.pixels.shape[1])
-        return Geometry(self.description.frame.padded(resized), resized, item.size)
-
-    def _answer(self, answer: Answer, row: int, item: ModelInput, task: str) -> list[Segment] | ImageFailure:
-        try:
-            try:
-                return self._segments(answer, row, item, task)
-            except RuntimeError as error:
-                if self.device.type == "cpu" or not is_out_of_memory(error):
-                    raise
-            torch.cuda.empty_cache()  # and out of the handler, whose traceback keeps memory
-            return self._segments(_on_host(answer, slice(row, row + 1)), 0, item, task)
-        except NotFinite as error:
-            return ImageFailure(ErrorCode.NOT_FINITE, str(error) or "the model answered NaN or infinity")
-        except Exception as error:  # a row says so, its batch-mates go on
-            if is_lost(error):
-                raise
-            if is_out_of_memory(error):
-                return ImageFailure(ErrorCode.OUT_OF_MEMORY, f"post-processing: {first_line(error)}")
-            return ImageFailure(ErrorCode.MODEL_FAILED, f"post-processing: {type(error).__name__}: {first_line(error)}")
-
-    def _segments(self, answer: Answer, row: int, item: ModelInput, task: str) -> list[Segment]:
-        if self.description.postprocess == "hf":
-            from masklake.inference import hf_postprocess
-
-            return hf_postprocess.segments(self.description, answer, row, task, item.size)
-        geometry = self._geometry(item)
-        settings = self.description.settings
-        if isinstance(answer, ClassMap):
-            return postprocess.semantic_from_map(answer.logits[row], geometry, settings)
-        class_logits, mask_logits = answer.class_logits[row], answer.mask_logits[row]
-        return _BY_TASK[task](class_logits, mask_logits, geometry, settings)
-
-
-_BY_TASK: dict[str, Callable[..., list[Segment]]] = {
-    "panoptic": postprocess.panoptic,
-    "instance": postprocess.instance,
-    "semantic": postprocess.semantic,
-}
-
-
-def _on_host(answer: Answer, rows: slice) -> Answer:
-    """The logits of some images on the CPU."""
-    if isinstance(answer, ClassMap):
-        return ClassMap(answer.logits[rows].cpu())
-    return Queries(answer.class_logits[rows].cpu(), answer.mask_logits[rows].cpu())
 
 
 def _failure(error: Exception) -> ImageFailure:
