@@ -108,7 +108,7 @@ def _pictures(segmenter: Segmenter, size: Size, arguments: argparse.Namespace) -
             return [np.asarray(Image.open(path).convert("RGB")) for path in files]
         except OSError as error:
             raise Refused(f"--pictures {arguments.pictures}: must hold nothing but pictures: {error}") from None
-    count = max(_DISTINCT, arguments.images or 0) if arguments.precisions else _DISTINCT
+    count = (arguments.images or _DISTINCT) if arguments.precisions else _DISTINCT
     if arguments.model not in PRESETS:
         return benchmark_models.scenes(size, count)
     patchworks = [benchmark_models.patchwork(size, _KEPT, seed) for seed in range(count)]

@@ -180,9 +180,20 @@ def _postprocess_counts(results: Path) -> list[str]:
     return rows(*lines)
 
 
+def _half_precision(results: Path) -> list[str]:
+    cells: list[Sequence[object]] = [("input", "", "coordinates", "segments", "found again", "area that differs", "images not answered")]
+    for file in sorted(results.glob("half-precision-*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        for row in found["precisions"]:
+            share = f"{row['area_that_differs']:.2%}"
+            cells.append((found["resolution"], row["dtype"], row["coordinates"], row["segments"], row["found"], share, row["unanswered"]))
+    return rows(*cells)
+
+
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "demo_evaluation": _evaluation,
     "judged": _judged,
+    "half_precision": _half_precision,
     "trials": _trials,
     "on_a_gpu": _on_a_gpu,
     "decoding": _decoding,
