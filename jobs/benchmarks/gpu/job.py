@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,12 @@ _DISTINCT = 64
 
 def small_photographs(asked: Asked) -> Any:
     """JPEGs of 640x480."""
-    return _job(asked, (480, 640), 24 if asked.small else asked.images)
+    return _job(asked, (48, 64) if asked.small else (480, 640), 12 if asked.small else asked.images)
 
 
 def large_photographs(asked: Asked) -> Any:
     """JPEGs of 4000x3000."""
-    return _job(asked, (3000, 4000), 4 if asked.small else asked.large_images)
+    return _job(asked, (96, 128) if asked.small else (3000, 4000), 4 if asked.small else asked.large_images)
 
 
 def _job(asked: Asked, size: tuple[int, int], count: int) -> dict[str, Any]:
@@ -79,13 +80,15 @@ def _write(folder: Path, size: tuple[int, int], count: int) -> None:
     """JPEGs that all differ in their bytes: few pictures, each with another comment."""
     folder.mkdir()
     distinct = min(_DISTINCT if size[0] < 2000 else 8, count)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(2 if count < 100 else os.cpu_count(), mp_context=get_context("spawn")) as pool:
         list(pool.map(_write_one, [(folder, size, seed, range(seed, count, distinct)) for seed in range(distinct)]))
 
 
 def _write_one(asked: tuple[Path, tuple[int, int], int, range]) -> None:
     folder, size, seed, numbers = asked
-    image = Image.fromarray(models.patchwork(size, 25, seed).image)
+    coarser = 4 if size[0] > 2000 else 1  # a large one is drawn smaller, which takes less time and memory
+    drawn = models.patchwork((size[0] // coarser, size[1] // coarser), 25, seed).image
+    image = Image.fromarray(drawn).resize(size[::-1])
     for number in numbers:
         path = folder / f"{number:06}.jpg"
         if number == numbers.start:
