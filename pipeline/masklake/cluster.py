@@ -43,6 +43,8 @@ _LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
 _PULSE_SECONDS = 2.0
 _LOST_SECONDS = 40.0  # less than the minute after which Ray would end this process without a word
 _KNOCKS = (0.5, 1.5)  # seconds between attempts to reach a cluster
+_GREETING_SECONDS = 15.0  # a busy head may take some
+_TLS = "RAY_USE_TLS"  # then nobody greets in the open
 _STOP_SECONDS = 0.5  # of the few that whoever stops a job gives it
 _BLOCK_BYTES = 16 * 1024 * 1024
 _Group = TypeVar("_Group")
@@ -113,7 +115,11 @@ def _refuse_closed(target: str) -> None:
         return  # a word of Ray's, such as `auto`
     for wait in (*_KNOCKS, None):
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=5):
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as asked:
+                if _TLS not in os.environ and not _speaks_grpc(asked):
+                    raise Refused(
+                        f"--ray-address {target}: something listens there, and it is no Ray cluster: name the head's port, often 6379"
+                    )
                 return
         except (OSError, OverflowError) as error:
             if wait is None:
@@ -121,6 +127,19 @@ def _refuse_closed(target: str) -> None:
                     f"--ray-address {target}: no Ray cluster answers there: {getattr(error, 'strerror', None) or error}"
                 ) from None
             time.sleep(wait)
+
+
+def _speaks_grpc(asked: socket.socket) -> bool:
+    """Whether a server greets as HTTP/2 does, with a frame of its settings (RFC 9113, 3.4): others would let Ray wait for minutes."""
+    asked.settimeout(_GREETING_SECONDS)
+    try:
+        asked.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + bytes([4]) + bytes(5))
+        head = b""
+        while len(head) < 9 and (more := asked.recv(9 - len(head))):
+            head += more
+    except OSError:
+        return False
+    return len(head) == 9 and head[3] == 4
 
 
 @contextmanager
@@ -308,7 +327,7 @@ def _cause(error: BaseException) -> MasklakeError:
     """The job's own exception inside Ray's wrapping, or Ray's as one sentence."""
     current: BaseException | None = error
     while current is not None:
-        if isinstance(current, MasklakeError):
+        if isinstance(current, MasklakeError) and not isinstance(current, RayError):  # Ray makes classes that are both, around ours
             return current
         current = getattr(current, "cause", None) or current.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
