@@ -43,10 +43,11 @@ def _job(asked: Asked, size: tuple[int, int], count: int) -> dict[str, Any]:
     _write(images, size, count)
     output = asked.scratch / f"table-{size[1]}"
     command = [sys.executable, "-m", "masklake", "segment", "--input", str(images), "--output", str(output), "--model", str(model)]
+    command += ["--tasks", "panoptic"]
     busy = _Busy()
     started = time.monotonic()
     with busy:
-        done = subprocess.run([*command, "--tasks", "panoptic", "--no-local"], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, *([] if asked.small else ["--no-local"])], capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
     lines = done.stdout.strip().splitlines()
     told = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}

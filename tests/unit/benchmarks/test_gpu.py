@@ -61,6 +61,7 @@ sys.exit(part.run({"first": lambda asked: 1, "dies": dies, "raises": raises, "sl
 """
 
 
+@pytest.mark.slow
 def test_what_dies_fails_or_takes_too_long_costs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dying.py").write_text(DYING)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT / "pipeline"), str(ROOT)]))
