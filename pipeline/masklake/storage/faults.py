@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import botocore.exceptions as boto
 from aiohttp import ClientError as AioHttpError
+from aiohttp.http_exceptions import HttpProcessingError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError as WebError
 
@@ -149,6 +150,8 @@ def _status(error: BaseException) -> int:
     if answer is not None:
         return http_status(answer)
     for candidate in (error, error.__cause__):
+        if isinstance(candidate, HttpProcessingError):  # of what came, such as half a body: its 400 is aiohttp's own
+            continue
         for name in ("status", "status_code", "code"):
             value = getattr(candidate, name, None)
             if isinstance(value, int) and 400 <= value < 600:
