@@ -23,6 +23,7 @@ from masklake.images.source import Input
 from masklake.images.tally import Tally
 from masklake.storage import checks
 from masklake.storage import s3 as s3_module
+from masklake.storage.calls import for_each
 
 ODD_KEYS = [
     "plain.jpg",
@@ -78,9 +79,7 @@ def test_a_listed_file_tells_size_etag_and_time_as_a_stat_does(s3: SeaweedFS, bu
 
 def test_a_listing_goes_through_every_page_and_every_level(s3: SeaweedFS, bucket: str) -> None:
     keys = [f"lake/dt={day}/{n:04}.jpg" for day in range(3) for n in range(450)] + ["lake/top.jpg", "lake/a/b/c/d/e/f.jpg", "lakeside.jpg"]
-    assert all(
-        answer is None for answer in storage._for_each([f"s3://{bucket}/{key}" for key in keys], lambda store, uri: store.write(uri, b"x"))
-    )
+    assert all(answer is None for answer in for_each([f"s3://{bucket}/{key}" for key in keys], lambda store, uri: store.write(uri, b"x")))
     pages = list(storage.list_files(f"s3://{bucket}/lake"))
     assert uris(iter(pages)) == sorted(f"s3://{bucket}/{key}" for key in keys if key != "lakeside.jpg")
     assert max(len(page) for page in pages) <= storage.PAGE
@@ -137,7 +136,7 @@ def test_each_failure_is_a_value_beside_what_could_be_read(s3: SeaweedFS, bucket
 
 def test_four_hundred_objects_are_read_at_once_and_in_order(s3: SeaweedFS, bucket: str) -> None:
     names = [f"s3://{bucket}/{n}" for n in range(400)]
-    storage._for_each(names, lambda store, uri: store.write(uri, uri.encode()))
+    for_each(names, lambda store, uri: store.write(uri, uri.encode()))
     started = time.monotonic()
     assert storage.read_many(names, max_bytes=10**6) == [name.encode() for name in names]
     assert time.monotonic() - started < 10  # one after the other would still pass on an idle machine; a retry storm would not

@@ -10,7 +10,7 @@ import pytest
 from masklake import storage
 from masklake.errors import ErrorCode, Refused
 from masklake.images.locations import check_locations
-from masklake.storage import clouds, faults
+from masklake.storage import calls, clouds, faults
 from masklake.storage.faults import CredentialsError
 
 
@@ -108,7 +108,7 @@ def test_a_list_that_names_a_store_which_is_not_known_is_refused_once() -> None:
 
 
 def test_a_driver_that_is_not_installed_is_named_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    storage._other_store.cache_clear()
+    calls._other_store.cache_clear()
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
     with pytest.raises(Refused, match=r"gs:// needs a package that is not installed: pip install 'masklake\[gcs\]'"):

@@ -22,7 +22,7 @@ import pytest
 from jobs.benchmarks.listed_store import LAYOUTS, ListedStore
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
-from masklake.storage import faults
+from masklake.storage import copies, faults
 from masklake.storage.answers import session_for_listing
 
 ODD_NAMES = ["plain.jpg", "with space.jpg", "ümläut.jpg", "50%25.jpg", "a#b.jpg", "a?b.jpg", "[x]*.jpg", "new\nline.jpg", "~t.jpg"]
@@ -186,7 +186,7 @@ def test_a_download_stays_in_its_folder(tmp_path: Path) -> None:
     assert (tmp_path / "copy/sub/weights").read_bytes() == b"m/sub/weights"
     outside = storage.StoredFile(f"file://{tmp_path}/m/../../x", None, 1, None)
     with pytest.raises(storage.StorageError, match="leads out of the folder"):
-        storage._download(f"file://{tmp_path}/m/", [outside], tmp_path / "copy")
+        copies._download(f"file://{tmp_path}/m/", [outside], tmp_path / "copy")
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "50%", "a#b", "a?b"])

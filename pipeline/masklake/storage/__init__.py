@@ -9,32 +9,26 @@ on one object, and a value among the answers of a verb on many.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 from urllib.parse import quote
 
-from fsspec import available_protocols
-
 from masklake.errors import ErrorCode, ImageFailure, Refused
-from masklake.storage import clouds, s3
+from masklake.storage import clouds
+from masklake.storage.calls import CONCURRENCY, each, for_each, one, pages, store_of
 from masklake.storage.checks import refuse_unless
-from masklake.storage.clouds import AzureStore, CloudStore, azure_account
 from masklake.storage.connections import connection
-from masklake.storage.faults import StorageError, failure, with_retries
+from masklake.storage.copies import cached_folder, download_folder
+from masklake.storage.faults import StorageError, failure
 from masklake.storage.files import PAGE, Span, StoredFile, cache_root
 from masklake.storage.nearby import suggestion
 from masklake.storage.places import Place, place_of
 from masklake.storage.places import use as use_places
-from masklake.storage.stores import LocalStore, Store
+from masklake.storage.stores import Store
 from masklake.storage.uris import (
     alternatives,
     as_folder,
@@ -49,7 +43,6 @@ from masklake.storage.uris import (
     normalise,
     split_s3,
 )
-from masklake.storage.web import WebStore
 
 __all__ = [
     "CONCURRENCY",
@@ -96,12 +89,6 @@ __all__ = [
     "write_bytes",
 ]
 
-CONCURRENCY = 32
-"""Requests under way at once, of one process."""
-
-_T = TypeVar("_T")
-_Thing = TypeVar("_Thing")
-
 
 def list_files(uri: str) -> Iterator[list[StoredFile]]:
     """Every file below a folder or prefix, in pages of at most `PAGE`, streamed: memory does not grow with the number of files.
@@ -112,7 +99,7 @@ def list_files(uri: str) -> Iterator[list[StoredFile]]:
     Raises:
         StorageError: the listing failed, after retries.
     """
-    yield from _pages(as_folder(uri))
+    yield from pages(as_folder(uri))
 
 
 def list_prefix(prefix: str) -> Iterator[list[StoredFile]]:
@@ -121,7 +108,7 @@ def list_prefix(prefix: str) -> Iterator[list[StoredFile]]:
     Raises:
         StorageError: the listing failed, after retries.
     """
-    yield from _pages(normalise(prefix))
+    yield from pages(normalise(prefix))
 
 
 def glob_files(pattern: str, passed: Callable[[list[StoredFile]], None] = lambda page: None) -> Iterator[list[StoredFile]]:
@@ -138,7 +125,7 @@ def glob_files(pattern: str, passed: Callable[[list[StoredFile]], None] = lambda
     matches, roots = re.compile(glob_regex(normalise(pattern))).fullmatch, glob_roots(pattern)
     for root in roots:
         try:
-            for page in _pages(root):
+            for page in pages(root):
                 passed(page)
                 found = [file for file in page if matches(file.uri)]
                 if found:
@@ -150,12 +137,12 @@ def glob_files(pattern: str, passed: Callable[[list[StoredFile]], None] = lambda
 
 def stat_many(uris: Sequence[str]) -> list[StoredFile | ImageFailure]:
     """What the store knows of each object, in order; concurrent, each failure a value."""
-    return _for_each(uris, lambda store, uri: store.stat(uri))
+    return for_each(uris, lambda store, uri: store.stat(uri))
 
 
 def read_many(uris: Sequence[str], max_bytes: int | None = None) -> list[bytes | ImageFailure]:
     """The bytes of each object, in order; concurrent, each failure a value. Of an object larger than `max_bytes` nothing is read."""
-    return _for_each(uris, lambda store, uri: store.read(uri, max_bytes))
+    return for_each(uris, lambda store, uri: store.read(uri, max_bytes))
 
 
 def read_versions(versions: Sequence[tuple[str, str | None]], max_bytes: int | None = None) -> list[bytes | ImageFailure]:
@@ -163,14 +150,14 @@ def read_versions(versions: Sequence[tuple[str, str | None]], max_bytes: int | N
 
     def read(version: tuple[str, str | None]) -> bytes:
         name = normalise(version[0])
-        return _store(name).read(name, max_bytes, version[1])
+        return store_of(name).read(name, max_bytes, version[1])
 
-    return _each(versions, read)
+    return each(versions, read)
 
 
 def read_spans(spans: Sequence[Span]) -> list[bytes | ImageFailure]:
     """The bytes of each span, in order; concurrent, each failure a value. An object with another etag than the span's is `changed`."""
-    return _each(spans, lambda span: _store(span.uri).read_span(span))
+    return each(spans, lambda span: store_of(span.uri).read_span(span))
 
 
 def read_bytes(uri: str) -> bytes:
@@ -179,7 +166,7 @@ def read_bytes(uri: str) -> bytes:
     Raises:
         StorageError: it does not exist, or could not be read after retries.
     """
-    return _one(uri, lambda store, name: store.read(name, None))
+    return one(uri, lambda store, name: store.read(name, None))
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -188,7 +175,7 @@ def write_bytes(uri: str, data: bytes) -> None:
     Raises:
         StorageError: it could not be written, after retries.
     """
-    _one(uri, lambda store, name: store.write(name, data))
+    one(uri, lambda store, name: store.write(name, data))
 
 
 def upload_file(path: Path, uri: str) -> None:
@@ -199,7 +186,7 @@ def upload_file(path: Path, uri: str) -> None:
     """
     name = normalise(uri)
     try:
-        _store(name).upload(path, name)
+        store_of(name).upload(path, name)
     except Refused:
         raise
     except Exception as error:
@@ -221,7 +208,7 @@ def exists(uri: str) -> bool:
             return any(not file.uri.endswith("/") for page in store.pages(as_folder(name)) for file in page)
         return False
 
-    return _one(uri, look)
+    return one(uri, look)
 
 
 def delete_files(uris: Sequence[str]) -> None:
@@ -230,7 +217,7 @@ def delete_files(uris: Sequence[str]) -> None:
     Raises:
         StorageError: one could not be deleted, after retries; the others are.
     """
-    for uri, answer in zip(uris, _for_each(uris, lambda store, uri: store.delete(uri)), strict=True):
+    for uri, answer in zip(uris, for_each(uris, lambda store, uri: store.delete(uri)), strict=True):
         if isinstance(answer, ImageFailure) and answer.code != ErrorCode.NOT_FOUND:
             raise StorageError(uri, answer)
 
@@ -247,7 +234,7 @@ def list_names(uri: str, most: int | None = None) -> list[str]:
             return sorted(islice(store.names(as_folder(name)), most))
         return []
 
-    return _one(uri, look)
+    return one(uri, look)
 
 
 def nearby(uri: str) -> str:
@@ -261,7 +248,7 @@ def nearby(uri: str) -> str:
         with suppress(FileNotFoundError, NotADirectoryError):
             yield from store.names(folder)
 
-    return _one(uri, lambda store, name: suggestion(name, lambda folder: names_in(store, folder)))
+    return one(uri, lambda store, name: suggestion(name, lambda folder: names_in(store, folder)))
 
 
 def open_file(uri: str) -> BinaryIO:
@@ -270,48 +257,7 @@ def open_file(uri: str) -> BinaryIO:
     Raises:
         StorageError: it does not exist, or could not be opened after retries.
     """
-    return _one(uri, lambda store, name: store.open(name))
-
-
-def download_folder(uri: str, into: Path) -> None:
-    """Copy every file below a folder into a local folder, under the same relative names.
-
-    Raises:
-        StorageError: there is nothing there, or a file could not be read after retries.
-    """
-    folder = as_folder(uri)
-    _download(folder, [file for page in list_files(folder) for file in page], into)
-
-
-def cached_folder(uri: str, names: Sequence[str] | None = None) -> Path:
-    """A local copy of a folder, or of the files `names` in it, made once for each content (names, etags, sizes), below `cache_root()`.
-
-    Safe beside other processes that ask for the same folder.
-
-    Raises:
-        StorageError: as `download_folder`.
-    """
-    folder = as_folder(uri)
-    if names is None:
-        files = sorted((file for page in list_files(folder) for file in page), key=lambda file: file.uri)
-    else:
-        files = [_there(answer, folder) for answer in stat_many([folder + name for name in sorted(names)])]
-    content = repr([(file.uri, file.etag, file.size) for file in files])
-    target = cache_root() / "folders" / hashlib.sha256(content.encode()).hexdigest()[:32]
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix="partial-") as partial:
-            copy = Path(partial) / "copy"
-            _download(folder, files, copy)
-            with suppress(OSError):  # another process was faster: its copy is as good
-                copy.rename(target)
-    return target
-
-
-def _there(answer: StoredFile | ImageFailure, folder: str) -> StoredFile:
-    if isinstance(answer, ImageFailure):
-        raise StorageError(folder, answer)
-    return answer
+    return one(uri, lambda store, name: store.open(name))
 
 
 def check_input(uri: str, setting: str = "--input") -> None:
@@ -331,7 +277,7 @@ def check_output(uri: str, setting: str = "--output") -> None:
     Raises:
         Refused: as `check_input`, or nothing may be written there; the message names the `setting`.
     """
-    refuse_unless(setting, uri, "list, write and delete", lambda: _store(normalise(uri)).check_writable(normalise(uri)))
+    refuse_unless(setting, uri, "list, write and delete", lambda: store_of(normalise(uri)).check_writable(normalise(uri)))
 
 
 def delta_options(uri: str) -> dict[str, str]:
@@ -348,7 +294,7 @@ def check_scheme(uri: str) -> None:
     Raises:
         Refused: there is none, or its package is not installed.
     """
-    _store(uri)
+    store_of(uri)
 
 
 def iceberg_options() -> dict[str, str]:
@@ -371,95 +317,9 @@ def _check_readable(uri: str) -> None:
     # The folder before a pattern's first wildcard must be there; the rest of its name is only a prefix.
     target = glob_root(uri).rpartition("/")[0] + "/" if is_glob(uri) else normalise(uri)
     try:
-        _store(target).check_readable(target)
+        store_of(target).check_readable(target)
     except FileNotFoundError:
         if not target.startswith("file://"):  # in object storage it means the bucket
             raise
         clause = nearby(target)
         raise Refused(f"{uri}: there is no such file or folder: correct the path{'; ' if clause else ''}{clause}") from None
-
-
-def _store(uri: str) -> Store:
-    """The store that holds a URI in canonical form.
-
-    Raises:
-        Refused: no installed package knows the scheme.
-    """
-    scheme = uri.partition("://")[0]
-    if scheme == "s3":
-        return s3.s3_store(place_of(uri))
-    return _other_store(os.getpid(), scheme, azure_account(uri) if scheme == "abfs" else "")
-
-
-@lru_cache
-def _other_store(_process: int, scheme: str, account: str) -> Store:
-    if scheme == "file":
-        return LocalStore()
-    if scheme in ("http", "https"):
-        return WebStore()
-    if scheme not in available_protocols():
-        raise Refused(f"no storage is known by {scheme}://: use s3://, gs://, abfs://, file://, a local path, or another scheme of fsspec")
-    try:
-        return AzureStore(account) if scheme == "abfs" else CloudStore(scheme) if scheme == "gs" else Store(scheme)
-    except ImportError as error:
-        extra = {"gs": "gcs", "abfs": "azure"}.get(scheme)
-        cure = f"pip install 'masklake[{extra}]'" if extra else str(error)
-        raise Refused(f"{scheme}:// needs a package that is not installed: {cure}") from None
-
-
-def _pages(prefix: str) -> Iterator[list[StoredFile]]:
-    try:
-        yield from _store(prefix).pages(prefix)
-    except Refused:
-        raise
-    except Exception as error:  # not only OSError: botocore has its own for a bucket's name that is none
-        raise StorageError(prefix, failure(error)) from error
-
-
-def _one(uri: str, verb: Callable[[Store, str], _T]) -> _T:
-    name = normalise(uri)
-    try:
-        return with_retries(lambda: verb(_store(name), name))
-    except Refused:
-        raise
-    except Exception as error:
-        raise StorageError(name, failure(error)) from error
-
-
-def _for_each(uris: Sequence[str], verb: Callable[[Store, str], _T]) -> list[_T | ImageFailure]:
-    def call(uri: str) -> _T:
-        name = normalise(uri)
-        return verb(_store(name), name)
-
-    return _each(uris, call)
-
-
-def _each(things: Sequence[_Thing], verb: Callable[[_Thing], _T]) -> list[_T | ImageFailure]:
-    def attempt(thing: _Thing) -> _T | ImageFailure:
-        try:
-            return with_retries(lambda: verb(thing))
-        except Exception as error:
-            return failure(error)
-
-    if len(things) <= 1:
-        return [attempt(thing) for thing in things]
-    return list(_threads(os.getpid()).map(attempt, things))
-
-
-@lru_cache(maxsize=1)
-def _threads(_process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="storage")
-
-
-def _download(folder: str, files: Sequence[StoredFile], into: Path) -> None:
-    if not files:
-        raise StorageError(folder, ImageFailure(ErrorCode.NOT_FOUND, "there is nothing in this folder"))
-    into.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        if file.uri.endswith("/"):
-            continue  # a folder marker
-        target = into / file.uri.removeprefix(folder)
-        if not target.resolve().is_relative_to(into.resolve()):
-            raise StorageError(file.uri, ImageFailure(ErrorCode.BROKEN, "its name leads out of the folder"))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(read_bytes(file.uri))
