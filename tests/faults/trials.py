@@ -45,7 +45,6 @@ class Harness:
         self._store: SeaweedFS | None = None
         self._cluster: LocalCluster | None = None
         self._whole: Lake | None = None
-        self._weights = b""
 
     def __enter__(self) -> Harness:
         return self
@@ -144,12 +143,10 @@ class Harness:
         files = [file for file in scenes.rglob("*") if file.is_file()]
         lake.put_others({f"scenes/{file.relative_to(scenes)}": file.read_bytes() for file in files})
         trainings.model(TRAINED, lake.folder)
-        with self._lock:
-            if not self._weights:
-                if code := lake.train("reference").wait():
-                    raise RuntimeError(f"a training without a break ended with {code}: {lake.jobs[-1].errors}")
-                self._weights = lake.read(f"reference/{WEIGHTS}")
-        lake.put_others({f"reference/{WEIGHTS}": self._weights})
+        # Anew in each bucket: which scenes are held out depends on where they lie.
+        if code := lake.train("reference").wait():
+            raise RuntimeError(f"a training without a break ended with {code}: {lake.jobs[-1].errors}")
+        lake.protect([f"reference/{WEIGHTS}"])
 
     def _shared_store(self) -> SeaweedFS:
         with self._lock:
