@@ -19,7 +19,7 @@ def measured(parts: str, tmp_path: Path, *arguments: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'pipeline'}:{ROOT}")
     monkeypatch.chdir(ROOT)
     output = tmp_path / "gpu.json"
-    benchmark.main(["--device", "cpu", "--small", "--parts", parts, "--output", str(output), *arguments])
+    benchmark.main(["--device", "cpu", "--small", "--minutes", "40", "--parts", parts, "--output", str(output), *arguments])
     found: dict[str, Any] = json.loads(output.read_text())["parts"]
     return found
 
