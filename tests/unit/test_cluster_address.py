@@ -44,6 +44,6 @@ def answer_as_http(server: socket.socket) -> None:
 
 
 def test_an_error_of_ours_that_ray_wrapped_is_told_as_ours() -> None:
-    wrapped = RayTaskError("load", "a stack", Stalled("nothing happens")).as_instanceof_cause()
+    wrapped = RayTaskError("load", "a stack", Stalled("nothing happens")).as_instanceof_cause()  # type: ignore[no-untyped-call]
     assert isinstance(wrapped, Stalled)  # and its only argument is the error itself
     assert (type(_cause(wrapped)), _cause(wrapped).args) == (Stalled, ("nothing happens",))
