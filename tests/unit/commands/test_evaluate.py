@@ -46,5 +46,5 @@ def test_the_help_says_what_counts_as_a_miss(capsys: pytest.CaptureFixture[str])
         cli.main(["evaluate", "--help"])
     assert ended.value.code == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "counts as missed with all that is" in told
+    assert "missed with everything in it" in told
     assert '"*": background' in told

@@ -36,12 +36,16 @@ def manifest(folder: Path, **columns: object) -> Path:
 
 def test_a_manifest_names_images_and_the_store_describes_them(tmp_path: Path) -> None:
     files(tmp_path, "in/a.jpg", "in/_b c%20.jpg")
-    rows = found(manifest(tmp_path, uri=[f"{tmp_path}/in/a.jpg", "in/_b c%20.jpg", f"file://{tmp_path}/absent.jpg", "nosuch://x"]))
-    a, b, absent, unknown = rows.values()
+    rows = found(manifest(tmp_path, uri=[f"{tmp_path}/in/a.jpg", "in/_b c%20.jpg", f"file://{tmp_path}/absent.jpg"]))
+    a, b, absent = rows.values()
     assert (a["image_uri"], a["image_bytes"], a["error_code"]) == (f"file://{tmp_path}/in/a.jpg", 8, None)
     assert (b["image_uri"], b["image_bytes"], b["error_code"]) == (f"file://{tmp_path}/in/_b c%20.jpg", 14, None)
     assert (absent["error_code"], absent["error_message"], absent["image_etag"]) == ("not_found", "there is no such object", None)
-    assert (unknown["error_code"], unknown["image_bytes"]) == ("not_found", None)
+
+
+def test_a_scheme_that_nobody_knows_is_refused_once(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no storage is known by nosuch://"):
+        found(manifest(tmp_path, uri=["nosuch://x", "nosuch://y"]))
 
 
 def test_what_a_manifest_says_with_an_etag_is_believed(tmp_path: Path) -> None:
