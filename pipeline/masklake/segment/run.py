@@ -429,11 +429,14 @@ def _rows_per_file(config: Config, planned: Plan) -> int:
 
 
 def _arrived(written: Iterator[Written | None]) -> Iterator[Written]:
-    """What lies ready, and no more than a bounded number: what comes after a stop is not waited for."""
+    """What lies ready, and no more than a bounded number: what comes after a stop is not waited for, however soon it comes."""
+    ends = time.monotonic() + _WAKE_SECONDS
     for part in itertools.islice(written, _MOST_AT_STOP):
         if part is None:
             return
         yield part
+        if time.monotonic() > ends:
+            return
 
 
 def _in_background(parts: Iterator[Written]) -> Iterator[Written | None]:
