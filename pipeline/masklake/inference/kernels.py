@@ -31,6 +31,19 @@ def _load_tap(table, at, t: tl.constexpr, pixels, inside, TAPS: tl.constexpr):
 
 
 @triton.jit
+def _taps(index, weight, at, stride, pixels, inside, TAPS: tl.constexpr):
+    """Where an axis's pixels `at` look, times the stride, and how much each place counts."""
+    return (
+        _load_tap(index, at, 0, pixels, inside, TAPS).to(tl.int32) * stride,
+        _load_tap(index, at, 1, pixels, inside, TAPS).to(tl.int32) * stride,
+        _load_tap(index, at, 2, pixels, inside, TAPS).to(tl.int32) * stride,
+        _load_tap(weight, at, 0, pixels, inside, TAPS),
+        _load_tap(weight, at, 1, pixels, inside, TAPS),
+        _load_tap(weight, at, 2, pixels, inside, TAPS),
+    )
+
+
+@triton.jit
 def _value(
     source, r0, r1, r2, u0, u1, u2, c0, c1, c2, v0, v1, v2, inside, ROW_TAPS: tl.constexpr, COLUMN_TAPS: tl.constexpr
 ):  # fmt: skip
@@ -85,18 +98,8 @@ def panoptic_codes(
     inside = pixel < height * width
     x = pixel // height
     y = pixel - x * height
-    r0 = _load_tap(row_index, y, 0, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    r1 = _load_tap(row_index, y, 1, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    r2 = _load_tap(row_index, y, 2, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    u0 = _load_tap(row_weight, y, 0, height, inside, ROW_TAPS)
-    u1 = _load_tap(row_weight, y, 1, height, inside, ROW_TAPS)
-    u2 = _load_tap(row_weight, y, 2, height, inside, ROW_TAPS)
-    c0 = _load_tap(column_index, x, 0, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    c1 = _load_tap(column_index, x, 1, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    c2 = _load_tap(column_index, x, 2, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    v0 = _load_tap(column_weight, x, 0, width, inside, COLUMN_TAPS)
-    v1 = _load_tap(column_weight, x, 1, width, inside, COLUMN_TAPS)
-    v2 = _load_tap(column_weight, x, 2, width, inside, COLUMN_TAPS)
+    r0, r1, r2, u0, u1, u2 = _taps(row_index, row_weight, y, row_stride, height, inside, ROW_TAPS)
+    c0, c1, c2, v0, v1, v2 = _taps(column_index, column_weight, x, column_stride, width, inside, COLUMN_TAPS)
     least = tl.full([BLOCK], float("inf"), tl.float32)
     code = tl.zeros([BLOCK], tl.int32)
     query = 0
@@ -125,18 +128,8 @@ def leading_codes(
     inside = pixel < height * width
     x = pixel // height
     y = pixel - x * height
-    r0 = _load_tap(row_index, y, 0, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    r1 = _load_tap(row_index, y, 1, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    r2 = _load_tap(row_index, y, 2, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    u0 = _load_tap(row_weight, y, 0, height, inside, ROW_TAPS)
-    u1 = _load_tap(row_weight, y, 1, height, inside, ROW_TAPS)
-    u2 = _load_tap(row_weight, y, 2, height, inside, ROW_TAPS)
-    c0 = _load_tap(column_index, x, 0, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    c1 = _load_tap(column_index, x, 1, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    c2 = _load_tap(column_index, x, 2, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    v0 = _load_tap(column_weight, x, 0, width, inside, COLUMN_TAPS)
-    v1 = _load_tap(column_weight, x, 1, width, inside, COLUMN_TAPS)
-    v2 = _load_tap(column_weight, x, 2, width, inside, COLUMN_TAPS)
+    r0, r1, r2, u0, u1, u2 = _taps(row_index, row_weight, y, row_stride, height, inside, ROW_TAPS)
+    c0, c1, c2, v0, v1, v2 = _taps(column_index, column_weight, x, column_stride, width, inside, COLUMN_TAPS)
     most = tl.full([BLOCK], float("-inf"), tl.float32)
     code = tl.zeros([BLOCK], tl.int32)
     label = 0
@@ -165,18 +158,8 @@ def instance_bits(
     inside = pixel < height * width
     x = pixel // height
     y = pixel - x * height
-    r0 = _load_tap(row_index, y, 0, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    r1 = _load_tap(row_index, y, 1, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    r2 = _load_tap(row_index, y, 2, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    u0 = _load_tap(row_weight, y, 0, height, inside, ROW_TAPS)
-    u1 = _load_tap(row_weight, y, 1, height, inside, ROW_TAPS)
-    u2 = _load_tap(row_weight, y, 2, height, inside, ROW_TAPS)
-    c0 = _load_tap(column_index, x, 0, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    c1 = _load_tap(column_index, x, 1, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    c2 = _load_tap(column_index, x, 2, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    v0 = _load_tap(column_weight, x, 0, width, inside, COLUMN_TAPS)
-    v1 = _load_tap(column_weight, x, 1, width, inside, COLUMN_TAPS)
-    v2 = _load_tap(column_weight, x, 2, width, inside, COLUMN_TAPS)
+    r0, r1, r2, u0, u1, u2 = _taps(row_index, row_weight, y, row_stride, height, inside, ROW_TAPS)
+    c0, c1, c2, v0, v1, v2 = _taps(column_index, column_weight, x, column_stride, width, inside, COLUMN_TAPS)
     word = tl.zeros([BLOCK], tl.int32)
     query = 0
     while query < count:  # the interpreter cannot count to a tensor
@@ -201,18 +184,8 @@ def resized_sigmoid(
     y = pixel // width
     x = pixel - y * width
     y += first_row
-    r0 = _load_tap(row_index, y, 0, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    r1 = _load_tap(row_index, y, 1, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    r2 = _load_tap(row_index, y, 2, height, inside, ROW_TAPS).to(tl.int32) * row_stride
-    u0 = _load_tap(row_weight, y, 0, height, inside, ROW_TAPS)
-    u1 = _load_tap(row_weight, y, 1, height, inside, ROW_TAPS)
-    u2 = _load_tap(row_weight, y, 2, height, inside, ROW_TAPS)
-    c0 = _load_tap(column_index, x, 0, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    c1 = _load_tap(column_index, x, 1, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    c2 = _load_tap(column_index, x, 2, width, inside, COLUMN_TAPS).to(tl.int32) * column_stride
-    v0 = _load_tap(column_weight, x, 0, width, inside, COLUMN_TAPS)
-    v1 = _load_tap(column_weight, x, 1, width, inside, COLUMN_TAPS)
-    v2 = _load_tap(column_weight, x, 2, width, inside, COLUMN_TAPS)
+    r0, r1, r2, u0, u1, u2 = _taps(row_index, row_weight, y, row_stride, height, inside, ROW_TAPS)
+    c0, c1, c2, v0, v1, v2 = _taps(column_index, column_weight, x, column_stride, width, inside, COLUMN_TAPS)
     query = tl.program_id(1).to(tl.int64)
     source = maps + query * map_size
     value = _value(source, r0, r1, r2, u0, u1, u2, c0, c1, c2, v0, v1, v2, inside, ROW_TAPS, COLUMN_TAPS)
