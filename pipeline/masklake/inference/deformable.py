@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from masklake.inference.limits import is_lost, is_out_of_memory
 
 Shapes = Sequence[tuple[int, int]]
 """Height and width of each level's map."""
@@ -22,6 +23,9 @@ Shapes = Sequence[tuple[int, int]]
 _log = logging.getLogger(__name__)
 _LEVELS_MOST = 4
 _QUERIES_PER_PROGRAM = 32
+
+_broken: list[str] = []
+"""Why the kernel is not used any more in this process."""
 
 
 def attend(values: torch.Tensor, offsets: torch.Tensor, logits: torch.Tensor, shapes: Shapes) -> torch.Tensor:
@@ -36,15 +40,14 @@ def attend(values: torch.Tensor, offsets: torch.Tensor, logits: torch.Tensor, sh
     Returns:
         [N, S, heads * D] in the dtype of `values`. Beyond a map's edge, values are zero (bilinear, pixel centres at halves).
     """
-    if values.is_cuda and _is_fit(values, shapes) and _has_triton():
+    if values.is_cuda and not _broken and _is_fit(values, shapes) and _has_triton():
         try:
             return by_triton(values, offsets, logits, shapes)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # no compiler, a card that Triton does not know: torch does the same, slower
-            _has_triton.cache_clear()
-            _has_triton.broken = True  # type: ignore[attr-defined]
-            _log.warning("deformable attention: Triton cannot be used here (%s: %s); torch does it", type(error).__name__, error)
+            if is_lost(error) or is_out_of_memory(error):
+                raise
+            _broken.append(f"{type(error).__name__}: {error}")
+            _log.warning("deformable attention: Triton cannot be used here (%s), torch's operations do it, slower", _broken[-1])
     return by_torch(values, offsets, logits, shapes)
 
 
@@ -111,12 +114,7 @@ def _is_fit(values: torch.Tensor, shapes: Shapes) -> bool:
 
 @functools.cache
 def _has_triton() -> bool:
-    return not getattr(_has_triton, "broken", False) and importlib.util.find_spec("triton") is not None
-
-
-def interpreted() -> bool:
-    """Whether Triton's kernels run on the CPU, as tests do it."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
+    return importlib.util.find_spec("triton") is not None
 
 
 @functools.cache
