@@ -7,7 +7,7 @@ logits, for the number of runs, for the runs. Run lengths of all segments of all
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -43,6 +43,11 @@ class Logits:
         """For all tasks: one copy to the host says both the class logits and whether the mask logits are finite."""
         return _probabilities(self)
 
+    @property
+    def finite(self) -> list[int]:
+        """The images that can be answered."""
+        return [index for index in range(len(self.geometries)) if index not in self.probabilities.failures]
+
     def is_fused(self, task: str) -> bool:
         """Whether `TASKS[task]` can do it: `postprocess` answers the images one by one where it cannot."""
         for geometry in set(self.geometries):
@@ -64,46 +69,34 @@ class _Probabilities:
 
 def panoptic_answers(logits: Logits, settings: Settings) -> list[Answer]:
     """`postprocess.panoptic` of every image."""
-    probabilities = logits.probabilities
-    answers: list[Answer] = [probabilities.failures.get(index, []) for index in range(len(logits.geometries))]
-    kept = {}
-    for index in range(len(answers)):
-        if index not in probabilities.failures:
-            found = panoptic.kept_of(probabilities.values[index], settings)
-            if found.query.size:
-                kept[index] = found
-    for images in _chunks(logits, list(kept), {}):
-        for index, answer in zip(images, _panoptic_chunk(logits, images, [kept[index] for index in images], settings), strict=True):
-            answers[index] = answer
-    return answers
+    found = {index: panoptic.kept_of(logits.probabilities.values[index], settings) for index in logits.finite}
+    kept = {index: queries for index, queries in found.items() if queries.query.size}
+    return _in_chunks(logits, kept, {}, lambda images: _panoptic_chunk(logits, images, [kept[index] for index in images], settings))
 
 
 def instance_answers(logits: Logits, settings: Settings) -> list[Answer]:
     """`postprocess.instance` of every image."""
-    probabilities = logits.probabilities
-    answers: list[Answer] = [probabilities.failures.get(index, []) for index in range(len(logits.geometries))]
-    pairs, words = {}, {}
-    for index in range(len(answers)):
-        if index not in probabilities.failures:
-            found = instance.best_of(probabilities.values[index], settings)
-            if found.query.size:
-                pairs[index] = found
-                words[index] = -(-len(np.unique(found.query)) // fused.WORD)
-    for images in _chunks(logits, list(pairs), words):
-        for index, answer in zip(images, _instance_chunk(logits, images, [pairs[index] for index in images], settings), strict=True):
-            answers[index] = answer
-    return answers
+    found = {index: instance.best_of(logits.probabilities.values[index], settings) for index in logits.finite}
+    pairs = {index: best for index, best in found.items() if best.query.size}
+    words = {index: -(-len(np.unique(best.query)) // fused.WORD) for index, best in pairs.items()}
+    return _in_chunks(logits, pairs, words, lambda images: _instance_chunk(logits, images, [pairs[index] for index in images], settings))
 
 
 def semantic_answers(logits: Logits, settings: Settings) -> list[Answer]:
     """`postprocess.semantic` of every image."""
-    probabilities = logits.probabilities
-    answers: list[Answer] = [probabilities.failures.get(index, []) for index in range(len(logits.geometries))]
-    weights = np.ascontiguousarray(probabilities.values[:, :, :-1].astype(np.float32))
+    weights = np.ascontiguousarray(logits.probabilities.values[:, :, :-1].astype(np.float32))
     on_device = _to_device(weights, logits.masks.device)
-    for images in _chunks(logits, [index for index in range(len(answers)) if index not in probabilities.failures], {}):
-        for index, answer in zip(images, _semantic_chunk(logits, images, on_device, settings), strict=True):
-            answers[index] = answer
+    return _in_chunks(logits, logits.finite, {}, lambda images: _semantic_chunk(logits, images, on_device, settings))
+
+
+def _in_chunks(
+    logits: Logits, images: Iterable[int], planes: dict[int, int], answer: Callable[[list[int]], list[list[Segment]]]
+) -> list[Answer]:
+    """Every image's answer: of `images` by `answer`, chunk by chunk; others have no segments, or cannot have any."""
+    answers: list[Answer] = [logits.probabilities.failures.get(index, []) for index in range(len(logits.geometries))]
+    for some in _chunks(logits, list(images), planes):
+        for index, segments in zip(some, answer(some), strict=True):
+            answers[index] = segments
     return answers
 
 
