@@ -14,6 +14,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from masklake.demo.seaweedfs import SeaweedFS
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their argument: compressed ones can hold the time, and then each worker would have a test of another name."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def s3() -> Iterator[SeaweedFS]:
     """A running S3 server; the environment points S3 clients at it, and is as before when the session ends."""

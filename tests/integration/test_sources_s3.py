@@ -238,7 +238,7 @@ def test_an_inventory_keeps_the_promises_of_every_kind(s3: SeaweedFS, bucket: st
 def test_what_an_inventory_was_not_configured_to_tell_is_asked_for(s3: SeaweedFS, bucket: str) -> None:
     s3.client.put_object(Bucket=bucket, Key="a b.jpg", Body=b"12345")
     data = gzip.compress(f'"{bucket}","a+b.jpg"\n"{bucket}","gone.jpg"\n'.encode())
-    uri = put_inventory(s3, bucket, "CSV", "Bucket, Key", [data, gzip.compress(b"")], sourceBucket=bucket)
+    uri = put_inventory(s3, bucket, "CSV", "Bucket, Key", [data, gzip.compress(b"", mtime=0)], sourceBucket=bucket)
     rows = found(uri)
     assert [row["image_bytes"] for row in rows.values()] == [5, None]
     assert rows[f"s3://{bucket}/gone.jpg"]["error_code"] == "not_found"
@@ -263,8 +263,8 @@ def test_shards_of_an_inventory_are_opened(s3: SeaweedFS, bucket: str) -> None:
         ("ORC", "struct<bucket:string,key:string>", b"", "inventories in ORC are not read"),
         ("CSV", "Bucket, Size", b"", "has no column Key"),
         ("CSV", "Bucket, Key", b"no gzip", "cannot be read"),
-        ("CSV", "Bucket, Key, ETag", gzip.compress(b'"b","k","e"\n' * 9999)[:60], "cannot be read"),
-        ("CSV", "Bucket, Key, Size", gzip.compress(b'"b","k","many"\n'), "cannot be read"),
+        ("CSV", "Bucket, Key, ETag", gzip.compress(b'"b","k","e"\n' * 9999, mtime=0)[:60], "cannot be read"),
+        ("CSV", "Bucket, Key, Size", gzip.compress(b'"b","k","many"\n', mtime=0), "cannot be read"),
         ("Parquet", "message s3.inventory {...}", b"no Parquet", "cannot be read"),
     ],
     ids=["ORC", "no key", "not compressed", "cut short", "a size that is none", "no Parquet"],
