@@ -1,0 +1,6 @@
+"""A table and its runs as they look from outside: from the log, the markers and the reports, without Ray and without a model.
+
+    past (its runs), coverage (rows and classes by partition), moved (classes that changed), lag (what the lake has and the table not)
+
+`run.status` puts them together, `words` as lines for a person. Needs `segment`'s planning for the lag.
+"""
