@@ -68,8 +68,8 @@ def _why_no_match(pattern: str) -> str:
     folder = root[: root.rindex("/") + 1]
     if not storage.exists(folder):
         return f"no object matches: {_nothing_at(folder)}"
-    below = storage.nearby(root) if root != folder else f"{folder} holds {shown(storage.list_names(folder, _NAMES))}"
-    return f"no object matches: {below}"
+    below = storage.nearby(root) if root != folder else ""
+    return f"no object matches: {below or f'{folder} holds {shown(storage.list_names(folder, _NAMES))}'}"
 
 
 def _matching_folders(pattern: str) -> list[str]:

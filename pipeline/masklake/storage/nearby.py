@@ -21,6 +21,9 @@ def suggestion(uri: str, names_in: Callable[[str], Iterable[str]]) -> str:
     while path.count("/") > 2:
         folder, _, missing = path.rpartition("/")
         names = sorted(islice(names_in(f"{folder}/"), _NAMES_READ))
+        itself = {f"{missing}/", missing if path == uri else ""}
+        if itself.intersection(names):  # it is there, and empty: only what is called almost the same may have been meant
+            return _like(f"{folder}/", missing, [name for name in names if name not in itself])
         if names:
             return _clause(f"{folder}/", missing, names)
         path = folder
@@ -33,11 +36,15 @@ def _clause(folder: str, missing: str, names: list[str]) -> str:
         return (
             f"{len(begun):,} names in {folder} begin so ({shown(begun)}): write {folder}{missing}*{'/' if begun[0].endswith('/') else ''}"
         )
+    return _like(folder, missing, begun or names) or f"{folder} holds {shown(names)}"
+
+
+def _like(folder: str, missing: str, names: list[str]) -> str:
+    """A question after the names that resemble a missing one, or begin with it where there is just that one; empty where none does."""
     plain = {name.rstrip("/").lower(): name for name in reversed(names)}
-    like = [begun[0].rstrip("/").lower()] if begun else difflib.get_close_matches(missing.lower(), plain, _NAMES_SHOWN)
-    if like:
-        return f"did you mean {' or '.join(folder + plain[name] for name in like)}?"
-    return f"{folder} holds {shown(names)}"
+    begun = [name for name in plain if name.startswith(missing.lower())]
+    like = begun if len(begun) == 1 else difflib.get_close_matches(missing.lower(), plain, _NAMES_SHOWN)
+    return f"did you mean {' or '.join(folder + plain[name] for name in like)}?" if like else ""
 
 
 def shown(names: list[str]) -> str:

@@ -72,11 +72,18 @@ def test_nothing_new_is_no_mistake(tmp_path: Path) -> None:
         ("Images/x/y", "there is nothing there: did you mean {root}images/?"),
         ("in/dt=2026-10-03/", "there is nothing there: did you mean {root}in/dt=2026-10-0"),
         ("images/a.jpg", "there is nothing there: did you mean {root}images/b.jpg?"),
-        ("zzz/", "there is nothing there: {root} holds empty/, hidden/, images/ and "),
+        ("zzz/", "there is nothing there: {root} holds empty/, hidden/, hiden/ and "),
         ("images/*.jpeg", "no object matches: {root}images/ holds b.jpg"),
         ("in/dt=2025-*/*.jpg", "no object matches: did you mean {root}in/dt=2026-"),
         ("hidden/", "all that it holds is hidden, with names that begin with _ or . (.b.jpg, _a.jpg)"),
-        ("empty/", "there is nothing there: "),
+        ("empty", "there is nothing there; "),  # and not: did you mean empty/?
+        ("empty/", "there is nothing there; "),
+        ("empty/x/y.jpg", "there is nothing there; "),
+        ("emp*", "no object matches: did you mean {root}empty/?"),
+        ("empty/*.jpg", "there is nothing there; "),
+        ("hiden/", "there is nothing there: did you mean {root}hidden/?"),  # empty, beside the one that was meant
+        ("images/b.jpg/", "there is nothing there: did you mean {root}images/b.jpg?"),
+        ("images/b.jpg/c.jpg", "there is nothing there: did you mean {root}images/b.jpg?"),
         ("none.csv", "it names no image"),
         ("none.parquet", "it names no image"),
         ("texts.tar", "none of its 1 objects holds an image"),
@@ -92,7 +99,8 @@ def test_an_input_without_images_is_refused_with_what_would_match(tmp_path: Path
         "hidden/_a.jpg",
         "hidden/.b.jpg",
     )
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "hiden"):
+        (tmp_path / name).mkdir()
     (tmp_path / "none.csv").write_text("uri\n")
     pq.write_table(pa.table({"uri": pa.array([], pa.string())}), tmp_path / "none.parquet")
     write_tar(tmp_path / "texts.tar", {"a.txt": b"a"})
