@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -30,10 +31,14 @@ class Job:
         self._seen: list[Process] = []
 
     def below(self) -> list[Process]:
-        """Everything that runs below the driver; remembered, since orphans have other parents."""
+        """Everything that the driver started; remembered, since orphans have other parents."""
         found = below([self.process.pid])
         self._seen = [*{*self._seen, *found}]
-        return found
+        return [process for process in found if process.parent != self.process.pid]
+
+    def driver(self) -> list[Process]:
+        """The process that waits for the one that works, and that one."""
+        return [process for process in below([os.getpid()]) if self.process.pid in (process.pid, process.parent)]
 
     def workers(self) -> list[Process]:
         """Ray's workers; their command says what each one does."""
@@ -45,7 +50,7 @@ class Job:
     def kill(self) -> None:
         """kill -9 of the driver alone, after a look at what it started."""
         self.below()
-        self.process.kill()
+        kill(self.driver())
 
     def wait(self, seconds: float = _MOST_SECONDS) -> int:
         """The exit code; -9 where it had to be killed because it did not end."""

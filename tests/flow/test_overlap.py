@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 from masklake.table import runs
+from tests.faults import processes
 from tests.lakes import MODEL, ROOT, rows_by_image, scene, segment, summary
 
 _IMAGES = 6000  # more than the first run can do before it is paused
@@ -38,13 +38,14 @@ def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_pau
         assert "is at work on the same or overlapping input" in skipped.stderr
         assert (first.poll(), waiting.poll()) == (None, None)
 
-        os.kill(first.pid, signal.SIGSTOP)
+        paused = processes.below([first.pid])
+        processes.kill(paused, signal.SIGSTOP)
         output, errors = waiting.communicate(timeout=120)
         done = json.loads(output.splitlines()[-1])
         assert (waiting.returncode, done["outcome"], done["images"]) == (0, "done", 4), errors
         assert "has not responded for 10 s: treated as dead" in errors
 
-        os.kill(first.pid, signal.SIGCONT)
+        processes.kill(paused, signal.SIGCONT)
         output, errors = first.communicate(timeout=60)
         assert first.returncode == 4, errors
         assert json.loads(output.splitlines()[-1])["outcome"] == "fenced"

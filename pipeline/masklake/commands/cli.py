@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from masklake import __version__
-from masklake.commands.ending import end_with, leave
+from masklake.commands.ending import end_with
 from masklake.commands.running import run as run_command
+from masklake.commands.watched import run_watched
 from masklake.config import Program
 from masklake.config.closest import closest
 from masklake.errors import Refused
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """The `masklake` program."""
-    leave(main())
+    run_watched(main)
 
 
 def program(name: str) -> Program[Any]:

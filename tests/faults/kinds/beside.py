@@ -25,9 +25,9 @@ def pause_run(trial: Trial) -> None:
     """The first run stops (all of it, or its driver alone), a second one does the work, the first comes back: it ends with 4."""
     first = trial.lake.segment()
     trial.moment(first, begun=True)
-    stopped = first.below() if trial.random.random() < 0.5 else []
-    trial.facts["paused"] = "all of it" if stopped else "the driver"
-    first.process.send_signal(signal.SIGSTOP)
+    below = first.below() if trial.random.random() < 0.5 else []
+    trial.facts["paused"] = "all of it" if below else "the driver"
+    stopped = [*first.driver(), *below]
     kill(stopped, signal.SIGSTOP)
     trial.other_way()
     try:
@@ -35,7 +35,6 @@ def pause_run(trial: Trial) -> None:
         trial.ends(second, 0)
     finally:
         kill(reversed(stopped), signal.SIGCONT)
-        first.process.send_signal(signal.SIGCONT)
     trial.struck = _was_fenced(trial, first, second)
 
 

@@ -1,0 +1,82 @@
+"""A command whose process ends without a word: the one that waits for it says so, in a sentence and the last line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from tests.lakes import ROOT
+
+LIBC = "import ctypes; libc = ctypes.CDLL(None)"
+LISTEN = "import time; from masklake import stopping; stopping.listen()"
+
+
+def start(work: str) -> subprocess.Popen[str]:
+    """A program whose work is these lines, which say their process id first."""
+    lines = "".join(f"    {line.strip()}\n" for line in work.split("; "))
+    imports = "import os\nfrom masklake.commands.watched import run_watched"
+    script = f"{imports}\ndef work():\n    print(os.getpid(), flush=True)\n{lines}run_watched(work)"
+    return subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("work", "reason"),
+    [
+        (f"{LIBC}; libc._Exit(1)", "ended without a word (exit code 1), as Ray ends it"),  # what Ray's client does
+        (f"{LIBC}; libc._Exit(0)", "ended without a word (exit code 0)"),  # no success either
+        (f"{LIBC}; libc.kill(os.getpid(), 9)", "was killed (SIGKILL), as where memory is short"),
+        (f"{LIBC}; libc.abort()", "broke down (SIGABRT)"),
+    ],
+)
+def test_a_process_that_ends_without_a_word_is_accounted_for(work: str, reason: str) -> None:
+    program = start(work)
+    out, err = program.communicate(timeout=60)
+    last = json.loads(out.splitlines()[-1])
+    assert program.returncode == 1
+    assert (last["outcome"], last["exit_code"]) == ("failed", 1)
+    assert reason in last["error"]
+    assert err == f"masklake: {last['error']}\n"
+
+
+def test_one_that_has_had_its_say_ends_with_its_own_code() -> None:
+    program = start("print('{}'); return 3")
+    out, err = program.communicate(timeout=60)
+    assert (program.returncode, out.splitlines()[1:], err) == (3, ["{}"], "")
+
+
+@pytest.mark.parametrize("listens", [True, False])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stop_reaches_the_work_once_and_is_told_where_the_work_cannot(number: signal.Signals, code: int, listens: bool) -> None:
+    handled = (
+        f"{LISTEN}; from masklake.commands.ending import end_with; print('ready', flush=True); return end_with(lambda: time.sleep(60))"
+    )
+    program = start(handled if listens else "import time; time.sleep(60)")
+    assert program.stdout
+    program.stdout.readline()
+    if listens:
+        program.stdout.readline()
+    program.send_signal(number)
+    out, err = program.communicate(timeout=30)
+    last = json.loads(out.splitlines()[-1])
+    assert (program.returncode, last["outcome"], last["exit_code"]) == (code, "stopped", code)
+    assert err == f"masklake: {last['error']}\n"
+
+
+def test_the_work_does_not_outlive_its_program() -> None:
+    program = start("import time; time.sleep(60)")
+    assert program.stdout
+    child = int(program.stdout.readline())
+    program.kill()
+    program.communicate(timeout=30)  # at the end of its output, which the child holds as well
+    with suppress(ProcessLookupError):
+        for _ in range(100):
+            os.kill(child, 0)
+            time.sleep(0.05)
+        raise AssertionError("it lives")
