@@ -29,6 +29,7 @@ from masklake.inference import checkpoint, constants, preprocess
 from masklake.inference.answers import Answering, Answers, on_host
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.devices import chosen_device
+from masklake.inference.effort import Effort
 from masklake.inference.families import FAMILIES, Answer
 from masklake.inference.graphs import Graphs
 from masklake.inference.limits import Limit, OutOfMemory, default_batch, is_lost, is_out_of_memory
@@ -89,6 +90,7 @@ class Segmenter:
     dtype: torch.dtype = torch.float32
     batch_size: int | None = None
     forward: Forward = "eager"
+    effort: Effort = field(default_factory=Effort)
     _limits: dict[Size, Limit] = field(default_factory=dict)
     _calls: list[_Call] = field(default_factory=list)
     _turn: threading.Lock = field(default_factory=threading.Lock)
@@ -166,7 +168,7 @@ class Segmenter:
         call = _Call(inputs, self._forwards(inputs), [{} for _ in inputs])
         self._calls.append(call)
         try:
-            with self._turn:
+            with self._turn, self.effort.at_work():
                 while self._step(call):
                     pass
         except Exception as error:
@@ -237,6 +239,7 @@ class Segmenter:
                 outcome = self._try([inputs[index].pixels for index in batch], padded, tasks, limit.now)
                 if isinstance(outcome, OutOfMemory) and len(batch) > 1:
                     limit.halve(len(batch))
+                    self.effort.halved()
                     continue
                 if isinstance(outcome, OutOfMemory) and tried != batch[0]:
                     tried = batch[0]

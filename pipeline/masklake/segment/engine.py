@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from masklake.segment.machine import Machine
+from masklake.segment.report import RunTotals
 from masklake.segment.stages import Work, Written
 
 
@@ -43,6 +44,10 @@ class Flowing:
     """What to say of work in which nothing has happened for so many seconds."""
 
 
+Meter = Callable[[RunTotals, float | None], None]
+"""Takes what is committed, and the Unix time at which the oldest image to do was modified, where that is known."""
+
+
 class Engine(Protocol):
     """Runs the stages on a work list."""
 
@@ -62,6 +67,9 @@ class Engine(Protocol):
 
     def machine(self, work: Work, resources: Resources) -> Machine:
         """Where the work is done, for the report."""
+
+    def meter(self, table: str, run_id: str) -> Meter:
+        """What is to be told how a run stands, every second or so, for those who watch it from outside."""
 
     def flowing(self, work: Work, resources: Resources) -> AbstractContextManager[Flowing]:
         """Do the work while the context is open.

@@ -25,11 +25,12 @@ from masklake.errors import DeviceLost, Refused, Say
 from masklake.segment import placement
 from masklake.segment.digests import DIGESTS
 from masklake.segment.engine import Resources
+from masklake.segment.metrics import ActorMeter
 from masklake.segment.nodes import asked_for
 from masklake.segment.patience import Cluster, StageSign, refuse_what_can_never_be, wait_for_nodes
 from masklake.segment.placement import Node, Pool
 from masklake.segment.settings import RunConfig
-from masklake.segment.stages import Work, Written, digest_files, load_group, open_segmenter, segment_rows, write_packets
+from masklake.segment.stages import Work, Written, digest_files, load_group, open_segmenter, packet_facts, segment_rows, write_packets
 from masklake.table.keys import KeyFile, Wanted
 
 WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be preferred until everything is loaded
@@ -292,10 +293,14 @@ class _SegmentActor:
     def __init__(self, work: Work, threads: float) -> None:
         self._work = work
         self._segmenter = open_segmenter(work, threads=max(1, int(threads)))
+        self._meter = ActorMeter(work.table_uri, work.stamp.run_id)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         try:
-            return pa.table({"packet": [segment_rows(self._work, self._segmenter, batch)]})
+            packet = segment_rows(self._work, self._segmenter, batch)
         except DeviceLost as error:  # Ray retries the call in a new process, `RETRIES` times, as it does when a node is lost
             print(f"masklake: {error}; process {os.getpid()} ends, for Ray to start another", file=sys.stderr, flush=True)
             os._exit(_LOST_DEVICE)
+        facts = packet_facts(packet)
+        self._meter.add(facts["busy"], round(facts["halvings"]), round(facts["bytes"]))
+        return pa.table({"packet": [packet]})

@@ -21,7 +21,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from masklake.segment import patience
-from masklake.segment.engine import Flowing, Resources
+from masklake.segment.engine import Flowing, Meter, Resources
 from masklake.segment.machine import Machine, cores, has_gpus, machine
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work, Written, load_group, open_segmenter, segment_rows, write_packets
@@ -69,6 +69,10 @@ class Local:
         """This machine."""
         has = {"CPU": resources.cpus_per_actor, "GPU": resources.gpus_per_actor}
         return machine(has, work.device, resources.actors, resources.cpus_per_actor, resources.gpus_per_actor)
+
+    def meter(self, table: str, run_id: str) -> Meter:
+        """Nobody scrapes a process without Ray."""
+        return lambda totals, oldest: None
 
     @contextmanager
     def flowing(self, work: Work, resources: Resources) -> Iterator[Flowing]:

@@ -10,8 +10,9 @@ import pyarrow as pa
 from masklake.cluster import Pulse, cluster_when_asked, target_of
 from masklake.errors import Say
 from masklake.segment import flow, nodes, patience
-from masklake.segment.engine import Flowing, Resources
+from masklake.segment.engine import Flowing, Meter, Resources
 from masklake.segment.machine import Machine, machine
+from masklake.segment.metrics import RunMeter
 from masklake.segment.placement import Pool
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
@@ -56,6 +57,10 @@ class OnRay:
         """The cluster."""
         actors = flow.actors_of(work, resources)
         return machine(self._cluster(), work.device, actors, resources.cpus_per_actor, resources.gpus_per_actor)
+
+    def meter(self, table: str, run_id: str) -> Meter:
+        """Metrics of Ray's; see `metrics`."""
+        return RunMeter(table, run_id, flow.signs).show
 
     @contextmanager
     def flowing(self, work: Work, resources: Resources) -> Iterator[Flowing]:

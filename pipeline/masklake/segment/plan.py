@@ -67,6 +67,8 @@ class Plan:
     """Of the listing's entries, objects that are no images by their names."""
     in_tables: int = 0
     """Of the others, those that lie in a Delta table."""
+    oldest_modified: float | None = None
+    """Unix time at which the oldest of the images to process was modified, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,9 @@ def _count(database: duckdb.DuckDBPyConnection, groups: int) -> Plan:
     work = "FROM listing JOIN work USING (listing_order)"
     images, size, done_images, kept_errors = _numbers(database, f"SELECT {everything} {work}")
     todo_images, todo_rows, todo_bytes, retried_errors = _numbers(database, f"SELECT {chosen} FROM chosen")  # noqa: S608 - constants
-    return Plan(images, size, done_images, todo_images, todo_rows, todo_bytes, retried_errors, kept_errors, groups)
+    (oldest,) = _numbers(database, "SELECT coalesce(epoch_us(min(image_modified)), -1) FROM chosen")
+    plan = Plan(images, size, done_images, todo_images, todo_rows, todo_bytes, retried_errors, kept_errors, groups)
+    return replace(plan, oldest_modified=None if oldest < 0 else oldest / 1e6)
 
 
 def _numbers(database: duckdb.DuckDBPyConnection, query: str) -> list[int]:

@@ -63,6 +63,14 @@ class RunTotals:
     """Some of the images with an answer, drawn evenly from all of them."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time by stage, added up over all workers, so that the sum may exceed `wall_seconds`."""
+    commits: int = 0
+    """That had rows."""
+    busy_seconds: float = 0.0
+    """In which models were at work, added up over all of them."""
+    halvings: int = 0
+    """Of batches that did not fit into a device's memory."""
+    read_bytes: int = 0
+    """Of `images`, as far as their sizes are known."""
     wall_seconds: float = 0.0
     first_commit_seconds: float | None = None
     """From the start to the first commit of rows: Ray's start and the model's are in it; None before."""
@@ -86,6 +94,15 @@ class RunTotals:
         """These totals and so many images whose rows are now committed, failed ones among them."""
         return replace(self, images=self.images + images, failed_images=self.failed_images + failed)
 
+    def worked(self, busy_seconds: float, halvings: int, read_bytes: int) -> RunTotals:
+        """These totals and what models did for a write."""
+        return replace(
+            self,
+            busy_seconds=self.busy_seconds + busy_seconds,
+            halvings=self.halvings + halvings,
+            read_bytes=self.read_bytes + read_bytes,
+        )
+
     def spend(self, stage: str, seconds: float) -> RunTotals:
         """These totals and some time that the driver spent on a stage."""
         return replace(self, seconds=_sum(self.seconds, {stage: seconds}))
@@ -95,8 +112,9 @@ class RunTotals:
         return replace(self, wall_seconds=wall_seconds)
 
     def committed(self, seconds: float) -> RunTotals:
-        """These totals after a commit, so long after the start."""
-        return self if self.first_commit_seconds is not None else replace(self, first_commit_seconds=seconds)
+        """These totals after a commit of rows, so long after the start."""
+        first = seconds if self.first_commit_seconds is None else self.first_commit_seconds
+        return replace(self, commits=self.commits + 1, first_commit_seconds=first)
 
     @property
     def failed_rows(self) -> int:

@@ -13,7 +13,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -263,9 +263,10 @@ class _Run:
         if planned.todo_images:
             work = self._work_order(table, planned, resources)
             self._machine = engine.machine(work, resources)
+            show = engine.meter(self.table_uri, self.run_id)
             try:
                 with engine.flowing(work, resources) as flowing, stopping.held():
-                    self._stream(table, flowing)
+                    self._stream(table, flowing, lambda: show(self.totals, planned.oldest_modified))
             except stopping.Stopped as stop:
                 self._stopped = True
                 stop.summary = self._summary("stopped")
@@ -297,8 +298,11 @@ class _Run:
             device="cuda" if resources.gpus_per_actor else "mps" if config.device == "mps" else "cpu",
         )
 
-    def _stream(self, table: Table, flowing: Flowing) -> None:
-        """Commit what is written every few seconds. What a write returned is committed whole, so an image's rows are."""
+    def _stream(self, table: Table, flowing: Flowing, show: Callable[[], None]) -> None:
+        """Commit what is written every few seconds. What a write returned is committed whole, so an image's rows are.
+
+        `show` is called after each look.
+        """
         written = _in_background(flowing.written)
         pending: list[Written] = []
         first_at, committed_at, warm = time.monotonic(), time.monotonic(), 0
@@ -321,7 +325,9 @@ class _Run:
                 if not warm:  # the model's start is over: from here on the rate means something
                     first_at, warm = committed_at, self.totals.images
             self.listener.update(self._state(now - first_at, warm))
+            show()
         self._commit(table, pending)
+        show()
         state = self._state(time.monotonic() - first_at, warm)
         self.steady_rate = state.images_per_second
         self.listener.update(state)
@@ -331,6 +337,7 @@ class _Run:
         table.commit([record for part in pending for record in part.records])
         for part in pending:
             self.totals = self.totals.count_images(part.images, part.failed)
+            self.totals = self.totals.worked(part.busy_seconds, part.halvings, part.read_bytes)
             for record in part.records:
                 self.totals = self.totals.merge(record)
         now = time.monotonic()

@@ -191,10 +191,14 @@ def segment_rows(work: Work, segmenter: Segmenter, images: pa.Table) -> bytes:
     started = time.perf_counter()
     answers = _answer(segmenter, images)
     rows = build_rows(images, answers, work.stamp, work.partition_by, work.carried)
+    spent = segmenter.effort.take()
     facts = {
         "fetch": sum(images["fetch_seconds"].to_pylist()),
         "decode": sum(images["decode_seconds"].to_pylist()),
         "segment": time.perf_counter() - started,
+        "busy": spent.seconds,
+        "halvings": spent.halvings,
+        "bytes": pc.sum(images["image_bytes"]).as_py() or 0,
         "images": len(answers),
         "failed": sum(any(isinstance(answer, ImageFailure) for answer in by_task.values()) for by_task in answers),
     }
@@ -234,11 +238,17 @@ def _answer(segmenter: Segmenter, images: pa.Table) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Written:
-    """One write: its files, which must be committed together, and how many images they hold, failed ones among them."""
+    """One write: its files, which must be committed together, and how many images they hold, failed ones among them.
+
+    `busy_seconds` and `halvings` are those of `inference.effort`, `read_bytes` the size of the images.
+    """
 
     records: tuple[FileRecord, ...]
     images: int
     failed: int
+    busy_seconds: float = 0.0
+    halvings: int = 0
+    read_bytes: int = 0
 
 
 def write_packets(work: Work, packets: Sequence[bytes]) -> Written:
@@ -247,7 +257,13 @@ def write_packets(work: Work, packets: Sequence[bytes]) -> Written:
     seconds = {name: _total(tables, name) for name in _SECONDS}
     rows = pa.concat_tables([table.replace_schema_metadata() for table in tables])
     records = write_rows(rows, work.table_uri, work.partition_by, work.stamp.run_id, seconds)
-    return Written(tuple(records), images=round(_total(tables, "images")), failed=round(_total(tables, "failed")))
+    counted = {name: round(_total(tables, name)) for name in ("images", "failed", "halvings")}
+    return Written(tuple(records), **counted, busy_seconds=_total(tables, "busy"), read_bytes=round(_total(tables, "bytes")))
+
+
+def packet_facts(packet: bytes) -> dict[str, float]:
+    """What a packet of `segment_rows` says of the work: `busy` (seconds), `halvings`, `bytes`, `images`, `failed`, and stages' seconds."""
+    return {name.decode(): float(value) for name, value in pa.ipc.open_stream(packet).schema.metadata.items()}
 
 
 def _total(packets: Sequence[pa.Table], name: str) -> float:

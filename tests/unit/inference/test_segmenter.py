@@ -121,6 +121,7 @@ def test_out_of_memory_halves_the_batch_and_remembers() -> None:
     opened = open_fake(model)
     assert codes(opened.segment([picture(seed) for seed in range(10)])) == ["ok"] * 10
     assert [shape[0] for shape in model.shapes] == [8, 4, 2, 2, 2, 2, 2]
+    assert opened.effort.take().halvings == 2
     model.shapes.clear()
     opened.segment([picture(seed) for seed in range(4)])
     assert [shape[0] for shape in model.shapes] == [2, 2]
