@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from infra.cluster import LocalCluster, submit_command
 from masklake import storage
 from masklake.demo.lake import upload_model
 from tests.lakes import ROOT, rows_by_image, scene
+from tests.unit.infra.kubernetes_api import KubernetesAPI, kubernetes_api
+from tests.unit.infra.manifests import of_kind, render
 
 SCENES = 40
 MODEL = "s3://lake/models/demo"
@@ -97,6 +100,39 @@ def test_a_submitted_job_fills_the_table_with_the_work_of_both_nodes(cluster: Lo
     load, model = nodes_of(cluster, job, "load"), nodes_of(cluster, job, "_SegmentActor")
     assert (len(load), len(model), len(load | model)) == (1, 1, 2)
     assert cluster.get(f"/api/jobs/{job}")["status"] == "SUCCEEDED"
+
+
+def night(folder: Path, api: KubernetesAPI, hour: int) -> dict[str, Any]:
+    """One night's gate as its pod would run it: the manifests' own command, program and settings, on the cluster's store."""
+    manifests = render("overlays/on-premise-nightly")
+    schedule = json.loads(json.dumps(of_kind(manifests, "RayCronJob")))
+    spec = schedule["spec"]["jobTemplate"]
+    spec["entrypoint"] = spec["entrypoint"].replace("/etc/masklake", str(folder)).replace("python ", f"{sys.executable} ")
+    api.objects["raycronjobs/masklake-nightly"] = {**schedule, "metadata": {**schedule["metadata"], "uid": "1"}}
+    (folder / "settings.yaml").write_text(f"input: s3://lake/images/\noutput: s3://lake/masks\nmodel: {MODEL}\ntasks: [panoptic]\n")
+    gate = f"sys.exit(gate.main(sys.argv[1:], Path({str(api.account)!r})))"
+    script = f"import sys; from pathlib import Path; from infra.kubernetes.components.nightly import gate; {gate}"
+    pod = of_kind(manifests, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    environment = {**os.environ, "JOB_NAME": f"masklake-nightly-{hour}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *pod[2:]], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return last_json(done.stdout)
+
+
+def test_a_night_makes_no_job_where_nothing_is_to_do_and_one_for_a_new_image(cluster: LocalCluster, tmp_path: Path) -> None:
+    rules = of_kind(render("overlays/on-premise-nightly"), "Role")["rules"]
+    with kubernetes_api(tmp_path, rules) as api:
+        assert night(tmp_path, api, 1) == {"outcome": "nothing to do", "planned": 0, "exit_code": 0}
+        assert api.of("rayjobs") == []
+        storage.write_bytes("s3://lake/images/scene-new.jpg", scene(SCENES))
+        assert night(tmp_path, api, 2) == {"outcome": "created", "planned": 1, "rayjob": "masklake-nightly-2", "exit_code": 0}
+        (job,) = api.of("rayjobs")
+    # What KubeRay does with it: its command, submitted to the cluster.
+    code, submitted = submit(cluster, *shlex.split(job["spec"]["entrypoint"])[4:])
+    assert code == 0, logs(cluster, submitted)
+    assert rows_by_image("s3://lake/masks")["s3://lake/images/scene-new.jpg"] == 1
 
 
 def test_a_refusal_is_readable_in_the_jobs_log(cluster: LocalCluster) -> None:
