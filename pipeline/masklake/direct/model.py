@@ -69,8 +69,8 @@ def load(model: str | os.PathLike[str], *, say: Say = unsaid, **settings: Any) -
         say: takes a sentence on what is found out on the way: what is downloaded, where things are known from.
         **settings: `device` (auto, cpu, cuda, mps), `threads` (of the CPU; all cores, as the job has without Ray), `batch_size`,
             `max_decode_seconds`, and those of `masklake segment` that change answers: `precision`, `resolution`, `postprocess`,
-            `object_threshold`, `overlap_threshold`, `score_threshold`, `max_instances`, `thing_labels`, `labels`, `max_pixels`,
-            `max_image_bytes`.
+            `object_threshold`, `overlap_threshold`, `score_threshold`, `max_instances`, `thing_labels`, `labels`, `concepts`,
+            `max_pixels`, `max_image_bytes`.
 
     Raises:
         Refused: a setting is wrong, or the model cannot be had or does not fit; the message says which and what would be right.

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from masklake.errors import Refused
 from masklake.inference import labels as label_names
@@ -21,9 +21,14 @@ from masklake.inference.options import POSTPROCESS_VERSION, Options
 from masklake.inference.preprocess import Frame, ResizePlan
 from masklake.inference.segments import Settings
 
+if TYPE_CHECKING:
+    from masklake.inference.model_input import ModelInput  # torch
+
 __all__ = ["ModelDescription", "describe", "licence_of", "load", "verify"]
 
+CONCEPTS = "--concepts"
 _FROM_SETTING = "--thing-labels"
+_CONCEPT_TOKENS = 32  # that SAM 3 reads, where the checkpoint does not say
 _BINARY = ("segformer",)  # families whose single label is learned by a binary loss
 
 
@@ -39,7 +44,7 @@ class ModelDescription:
     """What the checkpoint can do, of panoptic, instance, semantic."""
     labels: Mapping[int, str]
     named_labels: bool
-    """Whether the checkpoint names them itself."""
+    """Whether the checkpoint names them itself, or the user as `concepts`."""
     thing_ids: frozenset[int]
     """Empty where no split is known, which only semantic work allows: then no segment is a thing."""
     things_from: str
@@ -58,6 +63,12 @@ class ModelDescription:
     """As the checkpoint's model card says it, or empty."""
     notes: tuple[str, ...]
     """What the user should be told at the start: decisions that the checkpoint left open."""
+    concepts: tuple[str, ...] = ()
+    """What a model that is told looks for: its labels, in their order; empty for others."""
+
+    def asked_of(self, item: ModelInput) -> tuple[str, ...]:
+        """What the model itself is asked for one image: its tasks, or concepts."""
+        return (item.concepts or self.concepts) if self.concepts else item.tasks
 
     def answer_settings(self, task: str) -> dict[str, Any]:
         """Everything, as JSON, that changes the answers to `task` for one image: it goes into the fingerprint."""
@@ -70,6 +81,9 @@ class ModelDescription:
             "postprocess": self.postprocess,
             "postprocess_version": POSTPROCESS_VERSION,
         }
+        if self.concepts:
+            del answer["things"]  # all of them
+            answer["concepts"] = list(self.concepts)
         if task == SEMANTIC and len(self.labels) == 1:
             answer["single_label"] = "sigmoid at 0.5"
         if not self.named_labels:
@@ -92,15 +106,20 @@ def describe(folder: Path, options: Options, name: str = "") -> ModelDescription
     family = FAMILIES[config["model_type"]]
     stored = stored_tensors(folder, name)
     told = released.told(name, folder, config)
-    labels, from_elsewhere = label_names.of_checkpoint(config, model_config.classes(config, stored), told.dataset, options.labels, name)
-    dataset = splits.identify(labels)
+    if concepts := asked_concepts(family, options, name):
+        labels, from_elsewhere = concepts, ""
+    else:
+        labels, from_elsewhere = label_names.of_checkpoint(config, model_config.classes(config, stored), told.dataset, options.labels, name)
+    dataset = None if concepts else splits.identify(labels)
     processor, notes = processors.settings(folder, config, family, name)
-    thing_ids, things_from = _things(folder, config, processor, labels, dataset, options, name)
+    thing_ids, things_from = (
+        (frozenset(labels), CONCEPTS) if concepts else _things(folder, config, processor, labels, dataset, options, name)
+    )
     tasks, untold = _tasks(family, processor, labels, thing_ids, things_from, told)
     _check_tasks(name, config["model_type"], tasks, options, things_from)
     _check_single_label(name, config["model_type"], labels, options)
-    if family.forward_per_task:
-        tokens.check_files(folder, config, name)
+    if family.vocabulary:
+        tokens.check_files(folder, config, name, family.vocabulary)
     plan, frame = _geometry(config, family, processor, dataset, options, name)
     return ModelDescription(
         name=name,
@@ -108,6 +127,7 @@ def describe(folder: Path, options: Options, name: str = "") -> ModelDescription
         tasks=tasks,
         labels=labels,
         named_labels=not from_elsewhere,
+        concepts=tuple(concepts.values()),
         thing_ids=thing_ids,
         things_from=things_from,
         dataset=dataset.name if dataset else "",
@@ -126,7 +146,7 @@ def load(description: ModelDescription, folder: Path, device: str = "cpu", dtype
     """The model as a torch module in evaluation mode; see `weights.load`."""
     from masklake.inference import weights
 
-    return weights.load(folder, device, dtype, description.name)
+    return weights.load(folder, device, dtype, description.name, description.settings)
 
 
 def verify(description: ModelDescription, folder: Path) -> None:
@@ -134,6 +154,31 @@ def verify(description: ModelDescription, folder: Path) -> None:
     from masklake.inference import weights
 
     weights.verify(folder, description.name)
+    if description.concepts:
+        text = model_config.read(folder, description.name).get("text_config") or {}
+        tokenizer = tokens.Tokenizer(folder, text.get("vocab_size") or tokens.CLIP, description.name)
+        for concept in description.concepts:
+            tokens.of_concept(tokenizer, concept, text.get("max_position_embeddings") or _CONCEPT_TOKENS)
+
+
+def asked_concepts(family: Family, options: Options, name: str) -> dict[int, str]:
+    """Label id -> concept, in alphabetical order, so that the order in which they were said changes nothing; empty for other families.
+
+    Raises:
+        Refused: there are none and the family is told what to look for; there are some and it is not; or what else was set does not fit.
+    """
+    if not family.prompted:
+        if options.concepts:
+            raise Refused(f"{CONCEPTS}: {name} knows classes of its own, and takes none by name: leave it out, or use facebook/sam3")
+        return {}
+    if not options.concepts:
+        raise Refused(f'{name} looks for what it is told: name it with {CONCEPTS}, as in {CONCEPTS} "person,yellow school bus"')
+    for value, flag in ((options.labels, "--labels"), (options.thing_labels, _FROM_SETTING)):
+        if value is not None:
+            raise Refused(f"{flag}: the labels of {name} are what {CONCEPTS} names, and all are things: leave it out")
+    if options.postprocess == "hf":
+        raise Refused(f"--postprocess hf: transformers' own for {name} needs torchvision, which is not used here: leave it out")
+    return dict(enumerate(sorted(options.concepts)))
 
 
 def _things(
@@ -277,6 +322,7 @@ def _settings(
     defaults = {
         "object_threshold": family.object_thresholds.get(dataset.name if dataset else "", family.object_threshold),
         "overlap_threshold": family.overlap_threshold,
+        "score_threshold": family.score_threshold,
     }
     return Settings(labels=labels, thing_ids=thing_ids, **{**defaults, **_asked(options)})  # type: ignore[arg-type]
 

@@ -43,6 +43,11 @@ def panoptic_dense(maps: torch.Tensor, kept: Kept, geometry: Geometry, settings:
 
 def instance_dense(maps: torch.Tensor, pairs: Pairs, geometry: Geometry, settings: Settings) -> list[Segment]:
     """The instances of `pairs`; `maps` [n, hm, wm] are the logits of the pairs' distinct queries, ascending."""
+    return segments_of(pairs, np.unique(pairs.query), *masks_dense(maps, geometry), settings)
+
+
+def masks_dense(maps: torch.Tensor, geometry: Geometry) -> tuple[list[Encoded], NDArray[np.float64]]:
+    """The masks of logits [n, hm, wm], where they are above 0, and the mean probability inside each."""
     height, width = geometry.original
     at_once = max(1, (4 if maps.device.type == "cpu" else 32) * _DEVICE_VALUES // (4 * height * width))
     masks: list[Encoded] = []
@@ -59,7 +64,7 @@ def instance_dense(maps: torch.Tensor, pairs: Pairs, geometry: Geometry, setting
         edges = edge.cpu().numpy()
         masks += encode_runs(Runs(plane[::2].cpu().numpy(), edges[::2], edges[1::2]), len(part), geometry.original)
     area = np.array([mask.area for mask in masks])
-    return segments_of(pairs, np.unique(pairs.query), masks, sums.cpu().numpy() / np.maximum(area, 1), settings)
+    return masks, sums.cpu().numpy() / np.maximum(area, 1)
 
 
 def class_values(maps: torch.Tensor, weights: torch.Tensor, axes: tuple[Axis, Axis]) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The model families: what each can do, and how a batch runs through it. A new family is an entry in `FAMILIES`, or a short class.
 
-A family turns pixel values [N, 3, H, W] into one of two answers: queries with class and mask logits (mask classification), or a map of
-class logits (per-pixel models). Nothing here imports torch or transformers until a model runs.
+A family turns pixel values [N, 3, H, W] into one of three answers: queries with class and mask logits (mask classification), a map of
+class logits (per-pixel models), or what is found of a concept (`sam3`). Nothing here imports torch or transformers until a model runs.
 """
 
 from __future__ import annotations
@@ -9,86 +9,35 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from masklake.errors import Refused
 from masklake.inference import tokens
+from masklake.inference.family import ALL_TASKS, INSTANCE, PANOPTIC, SEMANTIC, Answer, ClassMap, Family, Found, Queries
+from masklake.inference.sam3 import Sam3
 
 if TYPE_CHECKING:
     import torch
 
-PANOPTIC, INSTANCE, SEMANTIC = "panoptic", "instance", "semantic"
-ALL_TASKS = (PANOPTIC, INSTANCE, SEMANTIC)
+    from masklake.inference.segments import Settings
 
-
-@dataclass(frozen=True)
-class Queries:
-    """Mask classification: `class_logits` [N, Q, K + 1], the last column "no object"; `mask_logits` [N, Q, h, w]."""
-
-    class_logits: torch.Tensor
-    mask_logits: torch.Tensor
-
-
-@dataclass(frozen=True)
-class ClassMap:
-    """Per-pixel classification: `logits` [N, K, h, w], covering the model's input."""
-
-    logits: torch.Tensor
-
-
-Answer = Queries | ClassMap
-
-
-@dataclass(frozen=True)
-class Family:
-    """One `model_type`. The base class is a per-pixel model as behind transformers' AutoModelForSemanticSegmentation."""
-
-    model_class: str
-    """Its class in transformers."""
-    processor: str
-    """Name of the image processor whose defaults hold where the checkpoint is silent (a key of `PROCESSORS`)."""
-    tasks: tuple[str, ...] = (SEMANTIC,)
-    head: str = "decode_head.classifier"
-    """The class head in the checkpoint's files, up to `.weight`; its rows are the classes and, in mask classification, "no object"."""
-    divisor: int = 1
-    """Sides of the model's input are padded to multiples of this (zeros after normalisation), as the original does."""
-    fixed_input: Literal["", "exact", "pad"] = ""
-    """Models that take `config.image_size` squares only: the resize must give it exactly, or padding completes it."""
-    forward_per_task: bool = False
-    object_threshold: float = 0.8
-    overlap_threshold: float = 0.8
-    object_thresholds: Mapping[str, float] = field(default_factory=dict)
-    """Where the original's threshold differs for a dataset."""
-    extra_files: tuple[str, ...] = ()
-    """Files besides config, preprocessor and weights that answers depend on, where they exist."""
-    config_changes: Mapping[str, Any] = field(default_factory=dict)
-    """What inference does not need and training does; these change no answer."""
-
-    def prepare(self, module: Any, folder: Path, name: str) -> None:
-        """Make a loaded module ready beyond its weights; refusals call the checkpoint `name`."""
-
-    def run(self, module: Any, pixel_values: torch.Tensor, tasks: Sequence[str]) -> dict[str, Answer]:
-        """Answer a batch [N, 3, H, W] for each of `tasks`."""
-        answer = ClassMap(module(pixel_values=pixel_values).logits)
-        return dict.fromkeys(tasks, answer)
-
-    def compiled_parts(self, module: Any) -> list[Any]:
-        """The modules that `run` calls, for torch.compile."""
-        return [module]
-
-    def hf_outputs(self, answer: Answer, index: int) -> Any:
-        """One image's answer in the shape that transformers' own post-processing takes."""
-        if isinstance(answer, ClassMap):
-            return SimpleNamespace(logits=answer.logits[index : index + 1].float())
-        return SimpleNamespace(
-            class_queries_logits=answer.class_logits[index : index + 1].float(),
-            masks_queries_logits=answer.mask_logits[index : index + 1].float(),
-            patch_offsets=None,
-        )
+__all__ = [
+    "ALL_TASKS",
+    "FAMILIES",
+    "INSTANCE",
+    "PANOPTIC",
+    "PROCESSORS",
+    "SEMANTIC",
+    "Answer",
+    "ClassMap",
+    "Family",
+    "Found",
+    "Queries",
+    "model_class",
+]
 
 
 class MaskClassifier(Family):
@@ -103,7 +52,7 @@ class MaskClassifier(Family):
 class OneFormer(Family):
     """The task is a token of text; backbone and pixel decoder do not see it and run once for all tasks."""
 
-    def prepare(self, module: Any, folder: Path, name: str) -> None:
+    def prepare(self, module: Any, folder: Path, name: str, settings: Settings | None = None) -> None:
         """Tokenise the three task texts with the checkpoint's own tokenizer.
 
         Raises:
@@ -218,6 +167,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {
         "ensure_multiple_of": 1,
         "keep_aspect_ratio": False,
     },
+    "Sam3": {**_ALWAYS, **_HALF, "resample": _BILINEAR, "size": {"height": 1008, "width": 1008}},
     "MobileNetV2": {**_ALWAYS, **_HALF, "resample": _BILINEAR, "size": {"shortest_edge": 256}, "default_to_square": False},
 }
 """Defaults of transformers' image processors; `<name>ImageProcessor` in a checkpoint, with older and newer endings."""
@@ -244,12 +194,24 @@ FAMILIES: dict[str, Family] = {
         divisor=32,
         forward_per_task=True,
         object_thresholds={"ADE20K": 0.5},
-        extra_files=("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
+        extra_files=tokens.FILES,
+        vocabulary=("text_encoder_vocab_size",),
         config_changes={"is_training": False},
     ),
     "eomt": Eomt("EomtForUniversalSegmentation", "Eomt", ALL_TASKS, "class_predictor", fixed_input="pad"),
     "eomt_dinov3": Eomt("EomtDinov3ForUniversalSegmentation", "Eomt", ALL_TASKS, "class_predictor", fixed_input="pad"),
     "detr": Detr("DetrForSegmentation", "Detr", ALL_TASKS, "detr.class_labels_classifier", object_threshold=0.85),
+    "sam3": Sam3(
+        "Sam3Model",
+        "Sam3",
+        (INSTANCE,),
+        fixed_input="exact",
+        forward_per_task=True,
+        score_threshold=0.5,
+        extra_files=tokens.FILES,
+        vocabulary=("text_config", "vocab_size"),
+        prompted=True,
+    ),
     "segformer": Family("SegformerForSemanticSegmentation", "Segformer"),
     "upernet": Family("UperNetForSemanticSegmentation", "Segformer", divisor=32),
     "beit": Family("BeitForSemanticSegmentation", "Beit", fixed_input="exact"),

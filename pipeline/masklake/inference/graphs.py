@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from masklake.errors import first_line
-from masklake.inference.families import Answer, ClassMap, Queries
+from masklake.inference.families import Answer, ClassMap, Found, Queries
 
 Answers = dict[str, Answer]
 Run = Callable[[torch.Tensor, Sequence[str]], Answers]
@@ -105,4 +105,5 @@ def _copies(answers: Answers) -> Answers:
 def _copy(answer: Answer) -> Answer:
     if isinstance(answer, ClassMap):
         return ClassMap(answer.logits.clone())
+    assert not isinstance(answer, Found), "a forward that counts what it found waits for it, which no graph can"
     return Queries(answer.class_logits.clone(), answer.mask_logits.clone())

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from masklake.inference import rle
-from masklake.inference.families import FAMILIES, Answer, ClassMap
+from masklake.inference.families import FAMILIES, Answer, ClassMap, Found
 from masklake.inference.segments import NotFinite, Segment
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def segments(description: ModelDescription, answer: Answer, row: int, task: str,
     Raises:
         NotFinite: the logits hold NaN or infinity.
     """
+    assert not isinstance(answer, Found), "refused when the checkpoint was described"
     tensors = (answer.logits,) if isinstance(answer, ClassMap) else (answer.class_logits, answer.mask_logits)
     if not all(bool(torch.isfinite(tensor[row]).all()) for tensor in tensors):
         raise NotFinite("the model answered NaN or infinity")

@@ -91,12 +91,16 @@ def segments_of(pairs: Pairs, queries: Ints, masks: list[Encoded], certainty: ND
 
 def instance_cells(maps: Floats, pairs: Pairs, geometry: Geometry, settings: Settings) -> list[Segment]:
     """The instances of `pairs`, cell by cell; `maps` [n, hm, wm] are the logits of the pairs' distinct queries, ascending."""
-    queries = np.unique(pairs.query)
+    return segments_of(pairs, np.unique(pairs.query), *masks_cells(maps, geometry), settings)
+
+
+def masks_cells(maps: Floats, geometry: Geometry) -> tuple[list[Encoded], NDArray[np.float64]]:
+    """The masks of logits [n, hm, wm], where they are above 0, and the mean probability inside each."""
     masks: list[Encoded] = []
-    certainty = np.zeros(len(queries))
+    certainty = np.zeros(len(maps))
     parts = geometry.parts(maps.shape)
     at_once = min(64, 8 * max(1, _MAP_BYTES // (geometry.original[0] * geometry.original[1])))
-    for first in range(0, len(queries), at_once):
+    for first in range(0, len(maps), at_once):
         part = maps[first : first + at_once]
         planes = _Planes(len(part), parts)
         for band in knot_bands(part, parts):
@@ -105,7 +109,7 @@ def instance_cells(maps: Floats, pairs: Pairs, geometry: Geometry, settings: Set
         areas = np.array([mask.area for mask in encoded])
         certainty[first : first + at_once] = planes.probability / np.maximum(areas, 1)
         masks += encoded
-    return segments_of(pairs, queries, masks, certainty, settings)
+    return masks, certainty
 
 
 class _Planes:

@@ -33,6 +33,7 @@ def read(folder: Path, name: str) -> dict[str, Any]:
 
 def checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """See `read`."""
+    config = _image_part(config)
     model_type = config.get("model_type")
     if model_type is None:
         raise Refused(f"{name}: its config.json names no model_type, so it was not written by transformers")
@@ -42,6 +43,19 @@ def checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     for key, value in _entries(config, name):
         _check_bounds(key, value, name)
     return _with_known_backbone(dict(config), name)
+
+
+def _image_part(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of SAM 3, which is released with its video tracker: the image model's configuration, with its input size where others have it."""
+    if config.get("model_type") == "sam3_video" and isinstance(detector := config.get("detector_config"), dict):
+        config = {**detector, "model_type": "sam3", "architectures": [FAMILIES["sam3"].model_class]}
+    if config.get("model_type") != "sam3":
+        return config
+    backbone: Any = config
+    for key in ("vision_config", "backbone_config"):
+        backbone = backbone.get(key) if isinstance(backbone, dict) else None
+    side = backbone.get("image_size") if isinstance(backbone, dict) else None
+    return {**config, "image_size": 1008 if side is None else side}
 
 
 def _check_class(config: Mapping[str, Any], family: Family, name: str) -> None:

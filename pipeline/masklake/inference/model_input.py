@@ -21,6 +21,8 @@ class ModelInput:
     size: Size
     """Of the original: the segments' masks have it."""
     tasks: tuple[str, ...]
+    concepts: tuple[str, ...] = ()
+    """Of a model that is told what to look for: these; by default all of its description."""
 
 
 class PixelValues:

@@ -31,3 +31,5 @@ class Options:
     """Labels that are things, where neither the checkpoint nor its dataset says."""
     labels: Mapping[int, str] | None = None
     """The classes' labels by id, where the checkpoint names none."""
+    concepts: tuple[str, ...] | None = None
+    """What to look for, of a model that is told."""

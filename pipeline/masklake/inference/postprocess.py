@@ -10,6 +10,7 @@ pixel by pixel (`dense`). A GPU answers the images of a batch together where it 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,13 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from masklake.inference import dense
+from masklake.inference.family import Found
 from masklake.inference.geometry import Geometry
-from masklake.inference.instance import best_pairs, instance_cells
+from masklake.inference.instance import Pairs, best_pairs, instance_cells, masks_cells, segments_of
 from masklake.inference.panoptic import kept_queries, panoptic_cells, softmax
 from masklake.inference.segments import NotFinite, Segment, Settings
 from masklake.inference.semantic import map_cells, map_geometry, semantic_cells
 
-__all__ = ["Geometry", "NotFinite", "Segment", "Settings", "instance", "panoptic", "semantic", "semantic_from_map"]
+__all__ = ["Geometry", "NotFinite", "Segment", "Settings", "concepts", "instance", "panoptic", "semantic", "semantic_from_map"]
 
 _PIXELS_PER_CELL = 4  # below, bounds cost more than the pixels
 
@@ -57,6 +59,28 @@ def instance(class_logits: torch.Tensor, mask_logits: torch.Tensor, geometry: Ge
     if _by_cells(maps, geometry):
         return instance_cells(maps.numpy(), pairs, geometry, settings)
     return dense.instance_dense(maps, pairs, geometry, settings)
+
+
+def concepts(found: Mapping[int, Found], geometry: Geometry, settings: Settings) -> list[Segment]:
+    """Instances of the concepts of one image, by label id; masks may overlap, empty ones are left out.
+
+    As SAM 3's own processor (facebookresearch/sam3, `Sam3Processor`): the logits go to the original size by one bilinear resize, and the
+    mask is where they are above 0. The score is that of the query, not weighed by its mask. Of each concept the best `max_instances`
+    count: an answer does not depend on which others are looked for.
+    """
+    best = {label_id: np.argsort(-each.score, kind="stable")[: settings.max_instances] for label_id, each in found.items()}
+    maps = torch.cat([each.mask_logits[torch.from_numpy(best[label_id]).to(each.mask_logits.device)] for label_id, each in found.items()])
+    if not all(bool(each.finite.all()) for each in found.values()):
+        raise NotFinite("the model answered NaN or infinity")
+    if not len(maps):
+        return []
+    maps = maps.detach().float()
+    label = np.repeat(np.array([*found], np.int64), [len(best[label_id]) for label_id in found])
+    pairs = Pairs(np.arange(len(maps)), label, np.concatenate([each.score[best[label_id]] for label_id, each in found.items()]))
+    coarse = (maps.shape[1], maps.shape[2])
+    direct = Geometry(coarse, coarse, geometry.original)
+    masks = masks_cells(maps.numpy(), direct)[0] if _by_cells(maps, direct) else dense.masks_dense(maps, direct)[0]
+    return segments_of(pairs, pairs.query, masks, np.ones(len(maps)), settings)
 
 
 def semantic(class_logits: torch.Tensor, mask_logits: torch.Tensor, geometry: Geometry, settings: Settings) -> list[Segment]:

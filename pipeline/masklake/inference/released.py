@@ -19,6 +19,9 @@ SOURCE, TASKS = "masklake_source", "masklake_tasks"
 
 _COCO, _ADE20K, _CITYSCAPES, _MAPILLARY, _VOC = "COCO", "ADE20K", "Cityscapes", "Mapillary Vistas", "Pascal VOC"
 
+NAMED = "what --concepts names"
+"""In place of a dataset: the model has no classes of its own."""
+
 
 @dataclass(frozen=True)
 class Released:
@@ -66,6 +69,7 @@ RELEASED = (
     Released("UperNet", "openmmlab/upernet-convnext-*", _ADE20K, (SEMANTIC,)),
     Released("BEiT", "microsoft/beit-*-finetuned-ade-640-640", _ADE20K, (SEMANTIC,)),
     Released("DPT", "Intel/dpt-large-ade", _ADE20K, (SEMANTIC,)),
+    Released("SAM 3", "facebook/sam3", NAMED, (INSTANCE,)),
     Released("DeepLabV3", "google/deeplabv3_mobilenet_v2_*", _VOC, (SEMANTIC,)),
 )
 

@@ -155,7 +155,7 @@ class Segmenter:
             part.compile(dynamic=False)
         pixels = preprocess.resize(np.zeros((480, 640, 3), np.uint8), self.description.resize)
         padded = self.description.frame.padded((pixels.shape[0], pixels.shape[1]))
-        outcome = self._try([pixels], padded, self.description.tasks, self._limit(padded).now)
+        outcome = self._try([pixels], padded, self.description.concepts or self.description.tasks, self._limit(padded).now)
         if isinstance(outcome, Exception):
             raise Refused(f"--forward compiled: torch.compile cannot compile this model here, leave it out: {outcome}")
 
@@ -228,9 +228,9 @@ class Segmenter:
         groups: dict[tuple[Size, tuple[str, ...]], list[int]] = defaultdict(list)
         for index, item in enumerate(inputs):
             padded = self.description.frame.padded((item.pixels.shape[0], item.pixels.shape[1]))
-            groups[padded, item.tasks if self.family.forward_per_task else ()].append(index)
+            groups[padded, self.description.asked_of(item) if self.family.forward_per_task else ()].append(index)
         for (padded, _), members in groups.items():
-            tasks = list(dict.fromkeys(task for index in members for task in inputs[index].tasks))
+            tasks = list(dict.fromkeys(asked for index in members for asked in self.description.asked_of(inputs[index])))
             limit = self._limit(padded)
             queue = list(members)
             tried = -1

@@ -17,15 +17,16 @@ from masklake.errors import Refused
 from masklake.inference import half_precision, model_config, timm_resnet
 from masklake.inference.families import FAMILIES, Family, model_class
 from masklake.inference.files import Stored, stored_tensors, weight_files
+from masklake.inference.segments import Settings
 
 _TRAINING_ONLY = ("criterion.", "matcher.")  # the loss's buffers: not every checkpoint carries them, no answer needs them
 _SPARE = 1 << 20  # weights that a model may have beyond its files' before it is taken for a mistake
 
 
-def load(folder: Path, device: str = "cpu", dtype: str = "float32", name: str = "") -> Any:
+def load(folder: Path, device: str = "cpu", dtype: str = "float32", name: str = "", settings: Settings | None = None) -> Any:
     """The model as a torch module in evaluation mode on `device`, weights in `dtype` (a name such as float32 or bfloat16).
 
-    Refusals call the checkpoint `name`, or its folder.
+    Refusals call the checkpoint `name`, or its folder. `settings` are those by which it answers; some families need them.
 
     Raises:
         Refused: weights are missing or of another shape (transformers would warn and make them up), or a package is missing.
@@ -43,7 +44,7 @@ def load(folder: Path, device: str = "cpu", dtype: str = "float32", name: str = 
     if module.dtype in (torch.bfloat16, torch.float16):
         half_precision.prepare(module)
     with quiet():
-        family.prepare(module, folder, name)
+        family.prepare(module, folder, name, settings)
     return module.to(torch.device(device))
 
 

@@ -57,7 +57,9 @@ class RunModel:
         """What the user should know of the model before it answers."""
         about = self.description
         yield f"model {about.name} at {self.revision[:19]}: {about.family}, input {about.resize.describe()}, in {self.precision}"
-        if about.things_from:
+        if about.concepts:
+            yield f"it looks for {', '.join(about.concepts)}"
+        elif about.things_from:
             yield f"things are known from {about.things_from}"
         if about.licence:
             yield f"the model's licence is {about.licence}"
@@ -79,6 +81,7 @@ def options(config: SegmentConfig) -> Options:
         score_threshold=config.score_threshold,
         max_instances=config.max_instances,
         thing_labels=config.thing_labels,
+        concepts=config.concepts,
         labels=None if config.labels is None else _labels(config.labels),
     )
 

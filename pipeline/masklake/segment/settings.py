@@ -58,6 +58,17 @@ def _patterns(value: object) -> object:
     return tuple(part.strip() for part in parts if part.strip())
 
 
+def _told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    """In one spelling of spaces; a text encoder of SAM 3's kind does not see upper and lower case."""
+    tidy = tuple(" ".join(name.split()) for name in names)
+    for name in tidy:
+        if [other.lower() for other in tidy].count(name.lower()) > 1:
+            raise ValueError(f"{name!r} is listed twice (upper and lower case count as the same)")
+    return tidy
+
+
+Concepts = Annotated[Names, AfterValidator(_told_apart)]
+
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -99,6 +110,9 @@ class SegmentConfig(BaseModel):
     max_instances: Annotated[int, Shown("OBJECTS")] = Field(100, ge=1, description="instance: keep at most so many objects an image")
     thing_labels: Annotated[Names | None, Shown("LABEL")] = Field(
         None, description="labels that are things, where the checkpoint's are not known"
+    )
+    concepts: Annotated[Concepts | None, Shown("CONCEPT")] = Field(
+        None, description="what a model looks for that is told, as facebook/sam3: short noun phrases, separated by commas"
     )
     labels: Annotated[str | None, Shown("FILE")] = Field(
         None, min_length=1, description="id and name of each class (JSON, YAML, CSV, text), where the checkpoint names none"
@@ -302,6 +316,8 @@ PROGRAM = Program(
         "--model facebook/mask2former-swin-tiny-coco-panoptic --dry-run": "what would be done: images, bytes, how many are done already",
         "masklake segment --input photos/ --output masks "
         "--model nvidia/segformer-b0-finetuned-ade-512-512 --tasks semantic": "a folder of photographs, one label for each pixel",
+        "masklake segment --input photos/ --output masks --model facebook/sam3 --concepts 'person,yellow school bus' "
+        "--tasks instance": "what is asked for by name",
         "masklake segment --config jobs/settings/nightly.yaml --since 48h": "every night, with settings in a file",
     },
     exit_codes="0 done, 1 failed, 2 refused (nothing was started), 3 too many failed images, 4 a newer run took over, 130 or 143 stopped",

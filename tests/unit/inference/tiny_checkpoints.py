@@ -229,7 +229,7 @@ def write(family: str, folder: Path, seed: int = 0, thing_ids: list[int] | None 
     settings = {"image_processor_type": kind, **SIZES.get(family, {"size": {"height": 64, "width": 64}})}
     (target / "preprocessor_config.json").write_text(json.dumps(settings))
     if family == "oneformer":
-        _write_tokenizer(target)
+        write_tokenizer(target)
     return target
 
 
@@ -247,7 +247,7 @@ def _sharpen(model: torch.nn.Module) -> None:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * (3.0 if parameter.ndim == 1 else 1.5))
 
 
-def _write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path) -> None:
     """A CLIP tokenizer of single letters."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *[f"{letter}</w>" for letter in letters]]
