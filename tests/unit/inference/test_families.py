@@ -100,6 +100,7 @@ def test_logits_are_those_of_transformers_forward(checkpoints: dict[str, Path], 
     if isinstance(answer, ClassMap):
         torch.testing.assert_close(answer.logits, expected.logits, rtol=1e-4, atol=1e-4)
     else:
+        assert isinstance(answer, Queries)
         names = ("logits", "pred_masks") if family == "detr" else ("class_queries_logits", "masks_queries_logits")
         torch.testing.assert_close(answer.class_logits, expected[names[0]], rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(answer.mask_logits, expected[names[1]], rtol=1e-3, atol=1e-3)
