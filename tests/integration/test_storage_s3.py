@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from botocore.exceptions import ClientError
 
 from masklake import storage
 from masklake.demo.seaweedfs import SeaweedFS
@@ -75,6 +77,18 @@ def test_a_listed_file_tells_size_etag_and_time_as_a_stat_does(s3: SeaweedFS, bu
     assert listed.etag == "827ccb0eea8a706c4c34a16891f84e7b"  # md5 of 12345
     assert listed.modified is not None
     assert abs(listed.modified.timestamp() - time.time()) < 60
+
+
+def test_a_listing_is_what_botocore_lists_however_keys_are_written(s3: SeaweedFS, bucket: str) -> None:
+    put(s3, bucket, *(f"in/{name}" for name in ("a&b.jpg", "a+b c=d.jpg", "<x>.jpg", "100%25.jpg", "ü.jpg", "a..b/..c/d.jpg", "x.jpg~")))
+    with suppress(ClientError):  # names that some servers refuse
+        put(s3, bucket, "in//double.jpg")
+    with suppress(ClientError):
+        put(s3, bucket, "in/marker/")
+    found = sorted((file.uri, file.etag, file.size, file.modified) for page in storage.list_files(f"s3://{bucket}/in") for file in page)
+    theirs = s3.client.list_objects_v2(Bucket=bucket, Prefix="in/")["Contents"]
+    assert found == sorted((f"s3://{bucket}/{o['Key']}", o["ETag"].strip('"') or None, o["Size"], o["LastModified"]) for o in theirs)
+    assert len(found) >= 7
 
 
 def test_a_listing_goes_through_every_page_and_every_level(s3: SeaweedFS, bucket: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import botocore.parsers
 import botocore.session
@@ -18,12 +19,12 @@ import deltalake
 import fsspec
 import pyarrow as pa
 import pytest
+from botocore import handlers
 
 from jobs.benchmarks.listed_store import LAYOUTS, ListedStore
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
-from masklake.storage import copies, faults
-from masklake.storage.answers import session_for_listing
+from masklake.storage import answers, copies, faults
 
 ODD_NAMES = ["plain.jpg", "with space.jpg", "ümläut.jpg", "50%25.jpg", "a#b.jpg", "a?b.jpg", "[x]*.jpg", "new\nline.jpg", "~t.jpg"]
 
@@ -287,16 +288,59 @@ def test_a_glob_whose_last_part_is_a_pattern_can_be_checked(tmp_path: Path) -> N
         storage.check_input(f"{tmp_path}/absent/base-*.jpg")
 
 
-@pytest.mark.parametrize("objects", [0, 1, 3])
-def test_a_listing_is_read_as_botocore_reads_it(objects: int) -> None:
-    body = ListedStore("days", objects, 0).page("images/", "/" if objects == 3 else "", 0, 2)
-    answer = {"status_code": 200, "headers": {}, "body": body.replace("camera", "a &amp; ü%").encode(), "context": {}}
+ENTRY = "<Contents><Key>{key}</Key><LastModified>2026-11-22T10:00:00.001Z</LastModified>{more}<Size>7</Size></Contents>"
+ETAG = "<ETag>&#34;d41d8cd98f00b204e9800998ecf8427e-3&#34;</ETag>"
+
+
+@pytest.mark.parametrize(
+    ("entries", "fast"),
+    [
+        ("", False),
+        (ENTRY.format(key="a%2F..//b%0A%2B+%C3%BC%3D%25", more=ETAG), True),
+        (ENTRY.format(key="a.jpg", more=ETAG) + ENTRY.format(key="b.jpg/", more=ETAG), True),
+        (ENTRY.format(key="a.jpg", more=ETAG.replace("&#34;", "&quot;") + "<Owner><ID>Key</ID></Owner>"), True),
+        (ENTRY.format(key="a%FF.jpg", more=ETAG), True),
+        (ENTRY.format(key="a.jpg", more=ETAG) + ENTRY.format(key="b.jpg", more=""), False),
+        (ENTRY.format(key="a.jpg", more="<ETag/>"), False),
+        (ENTRY.format(key="a.jpg&amp;", more=ETAG), False),
+        (ENTRY.format(key="<![CDATA[<a>]]>", more=ETAG), False),
+        (ENTRY.format(key="a\nb", more=ETAG), True),
+        (ENTRY.format(key="a\rb", more=ETAG), False),
+        (
+            ENTRY.format(key="a", more=ETAG) + "<CommonPrefixes><Prefix>f/</Prefix></CommonPrefixes>" + ENTRY.format(key="b", more=ETAG),
+            False,
+        ),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["<EncodingType>url</EncodingType>", ""])
+def test_a_listing_is_read_as_botocore_reads_it(entries: str, fast: bool, encoding: str) -> None:
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    body = f'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{encoding}{more}{entries}</ListBucketResult>'
     shape = botocore.session.Session().get_service_model("s3").operation_model("ListObjectsV2").output_shape
-    theirs = botocore.parsers.create_parser("rest-xml").parse(answer, shape)
-    ours = asyncio.run(session_for_listing().get_component("response_parser_factory").create_parser("rest-xml").parse(answer, shape))
-    for entry in theirs.get("Contents", []):
-        entry.pop("StorageClass")
-    assert ours == theirs
+
+    def read(**taken: object) -> dict[str, Any]:
+        found = botocore.parsers.create_parser("rest-xml").parse({**answer, **taken}, shape)
+        handlers._decode_list_object([], [("Contents", "Key")], found, {"encoding_type_auto_set": True})
+        return cast("dict[str, Any]", found)
+
+    answer: dict[str, Any] = {"status_code": 200, "headers": {}, "body": body.encode(), "context": {}}
+    theirs = read()
+    columns: dict[str, Any] = {}
+    answers._take_entries(answer, columns)
+    ours = {**read(), **columns}
+    assert ("Columns" in ours) is fast
+    expected = [(entry["Key"], entry.get("ETag", "").strip('"') or None, 7, entry["LastModified"]) for entry in theirs.get("Contents", ())]
+    assert [tuple(row.values()) for row in answers.listed(ours).to_pylist()] == expected
+    assert ours["NextContinuationToken"] == "t"
+
+
+def test_an_error_in_place_of_a_listing_stays_one_and_half_a_listing_is_none() -> None:
+    half = f"<ListBucketResult>{ENTRY.format(key='a', more=ETAG)}<Contents><Key>b".encode()
+    for status, body in ((503, b"<Error><Contents></Contents></Error>"), (200, half)):
+        answer: dict[str, Any] = {"status_code": status, "headers": {}, "body": body, "context": {}}
+        answers._take_entries(answer, {})
+        assert status != 503 or answer["body"] == body
+        assert status != 200 or handlers._looks_like_special_case_error(200, answer["body"]), "botocore asks again"
 
 
 @pytest.mark.parametrize(

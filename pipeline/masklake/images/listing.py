@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, reduce
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure
-from masklake.images.pages import PAGE_SCHEMA, is_hidden
-from masklake.storage import StorageError, StoredFile
+from masklake.images.pages import PAGE_SCHEMA, are_hidden, is_hidden
+from masklake.storage import FilePage, StorageError, StoredFile
 
 _LOG = "/_delta_log/"
 _DATA = ".parquet"
@@ -31,7 +32,7 @@ class There:
     def first(self) -> list[StoredFile]:
         """Some of the visible files below it, or that match it, some where there is any."""
         try:
-            return next((files for files in listed(self.uri) if files), [])
+            return next((page.files() for page in listed(self.uri) if len(page)), [])
         except StorageError as error:
             if error.code == ErrorCode.NOT_FOUND:
                 return []
@@ -50,38 +51,45 @@ class Tables:
         self.left_out = 0
         """Visible files that were left out already."""
 
-    def note(self, files: Iterable[StoredFile], root: str) -> None:
+    def note(self, page: FilePage, root: str) -> None:
         """Look at some files below a root, hidden ones among them. The root itself was asked for, whatever it is."""
-        self.note_names((file.uri for file in files), root)
+        logs = page.uris.filter(pc.match_substring(page.uris, _LOG)).to_pylist()
+        if logs or page.odd:
+            self.note_names([*logs, *(file.uri for file in page.odd)], root)
 
     def note_names(self, uris: Iterable[str], root: str) -> None:
         """The same of files of which there is only the name."""
         self.found.update(uri[: uri.index(_LOG) + 1] for uri in uris if _LOG in uri)
         self.found.discard(root)
 
-    def noting(self, pages: Iterable[list[StoredFile]], root: str) -> Iterator[list[StoredFile]]:
+    def noting(self, pages: Iterable[FilePage], root: str) -> Iterator[FilePage]:
         """The pages as they are, looked at on their way."""
         for page in pages:
             self.note(page, root)
             yield page
 
-    def without_theirs(self, pages: Iterable[list[StoredFile]]) -> Iterator[list[StoredFile]]:
+    def without_theirs(self, pages: Iterable[FilePage]) -> Iterator[FilePage]:
         """The visible files of a listing, but for those that are known to be a table's; data files come last."""
-        waiting = list[StoredFile]()
+        waiting = [storage.FILES.empty_table()]
         for page in pages:
-            data = [file for file in page if file.uri.endswith(_DATA)]
-            waiting += data
-            yield self._outside([file for file in page if not file.uri.endswith(_DATA)] if data else page)
-        for first in range(0, len(waiting), storage.PAGE):
-            yield self._outside(waiting[first : first + storage.PAGE])
+            data = pc.ends_with(page.uris, _DATA)
+            if pc.any(data).as_py():
+                waiting.append(page.table.filter(data))
+            yield self._outside(page.keeping(pc.invert(data), page.odd))
+        rest = pa.concat_tables(waiting)
+        for first in range(0, len(rest), storage.PAGE):
+            yield self._outside(FilePage(rest.slice(first, storage.PAGE)))
 
-    def _outside(self, files: list[StoredFile]) -> list[StoredFile]:
-        kept = [file for file in files if not any(map(file.uri.startswith, self.found))] if self.found else files
-        self.left_out += len(files) - len(kept)
+    def _outside(self, page: FilePage) -> FilePage:
+        if not self.found or not len(page):
+            return page
+        inside = reduce(pc.or_, (pc.starts_with(page.uris, folder) for folder in self.found))
+        kept = page.keeping(pc.invert(inside), [file for file in page.odd if not any(map(file.uri.startswith, self.found))])
+        self.left_out += len(page) - len(kept)
         return kept
 
 
-def listed(uri: str, tables: Tables | None = None) -> Iterator[list[StoredFile]]:
+def listed(uri: str, tables: Tables | None = None) -> Iterator[FilePage]:
     """The visible files below a prefix or matching a pattern, or the one file of this name.
 
     Args:
@@ -90,12 +98,12 @@ def listed(uri: str, tables: Tables | None = None) -> Iterator[list[StoredFile]]
     """
     if storage.is_glob(uri) and not storage.exists(uri):  # a name may contain brackets, too
         root = storage.glob_root(uri).rpartition("/")[0] + "/"
-        found = _visible(storage.glob_files(uri, lambda page: tables.note(page, root) if tables else None), root)
+        found = _visible(storage.glob_pages(uri, lambda page: tables.note(page, root) if tables else None), root)
     elif (single := one_file(uri)) is not None:
-        found = iter([[single]])
+        found = iter([FilePage.of([single])])
     else:
         root = uri.rstrip("/") + "/"
-        found = _visible(tables.noting(storage.list_files(root), root) if tables else storage.list_files(root), root)
+        found = _visible(tables.noting(storage.list_pages(root), root) if tables else storage.list_pages(root), root)
     yield from tables.without_theirs(found) if tables else found
 
 
@@ -113,9 +121,10 @@ def one_file(uri: str) -> StoredFile | None:
     return found
 
 
-def _visible(pages: Iterable[list[StoredFile]], folder: str) -> Iterator[list[StoredFile]]:
+def _visible(pages: Iterable[FilePage], folder: str) -> Iterator[FilePage]:
     for page in pages:
-        yield [file for file in page if not is_hidden(file.uri.removeprefix(folder))]
+        odd = [file for file in page.odd if not is_hidden(file.uri.removeprefix(folder))]
+        yield page.keeping(pc.invert(are_hidden(page.uris, folder)), odd)
 
 
 def completed(listed: pa.Table) -> pa.Table:

@@ -56,7 +56,7 @@ class Lists(Source):
             return self._is_list(asked.uri)
         if not self.in_folders or not there.first or not all(self._is_list(file.uri) for file in there.first):
             return False
-        return all(self._is_list(file.uri) for file in chain.from_iterable(islice(listed(asked.uri), _PAGES_LOOKED_AT)))
+        return all(self._is_list(file.uri) for page in islice(listed(asked.uri), _PAGES_LOOKED_AT) for file in page.files())
 
     def _is_list(self, uri: str) -> bool:
         return uri.lower().endswith(self.suffixes)
@@ -67,7 +67,8 @@ class Lists(Source):
         Raises:
             Refused: one of them is none.
         """
-        for files in listed(uri):
+        for some in listed(uri):
+            files = some.files()
             other = next((file.uri for file in files if not self._is_list(file.uri)), None)
             if other is not None:
                 raise Refused(f"--input {uri}: it holds lists of images, and {other}, which is none: name the lists by a pattern")

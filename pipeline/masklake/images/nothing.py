@@ -78,7 +78,7 @@ def _matching_folders(pattern: str) -> list[str]:
     found = dict[str, None]()
     try:
         for files in islice(listed(f"{pattern}/"), _PAGES_LOOKED_AT):
-            for file in files:
+            for file in files.files():
                 ends = (mark.start() for mark in re.finditer("/", file.uri))
                 found |= dict.fromkeys(file.uri[:end].rpartition("/")[2] + "/" for end in ends if matches(file.uri[:end]))
     except StorageError:

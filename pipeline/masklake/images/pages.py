@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from masklake.errors import ErrorCode
-from masklake.storage import StoredFile
+from masklake.storage import FilePage
 
 PAGE_SCHEMA = pa.schema(
     [
@@ -85,27 +85,21 @@ def cast_values(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Arr
     return values.cast(kind, safe=not pa.types.is_timestamp(kind))  # times may be in nanoseconds
 
 
-def page_of_files(files: Sequence[StoredFile]) -> pa.Table:
+def page_of_files(files: FilePage) -> pa.Table:
     """A page of images that are objects of their own; one whose name is not UTF-8, as file systems allow, is an error."""
-    uris = [file.uri for file in files]
-    odd = [False] * len(uris) if is_text("".join(uris)) else [not is_text(uri) for uri in uris]
-    return page(
-        [spelt(uri) if strange else uri for uri, strange in zip(uris, odd, strict=True)],
-        image_etag=[file.etag for file in files],
-        image_bytes=[file.size for file in files],
-        image_modified=[file.modified for file in files],
-        error_code=[ErrorCode.UNSUPPORTED if strange else None for strange in odd],
-        error_message=["its name is not UTF-8, and so cannot stand in a table: rename it" if strange else None for strange in odd],
+    told = files.table
+    images = page(told["uri"], image_etag=told["etag"], image_bytes=told["size"], image_modified=told["modified"])
+    if not files.odd:
+        return images
+    odd = page(
+        [spelt(file.uri) for file in files.odd],
+        image_etag=[file.etag for file in files.odd],
+        image_bytes=[file.size for file in files.odd],
+        image_modified=[file.modified for file in files.odd],
+        error_code=pa.scalar(str(ErrorCode.UNSUPPORTED)),
+        error_message=pa.scalar("its name is not UTF-8, and so cannot stand in a table: rename it"),
     )
-
-
-def is_text(name: str) -> bool:
-    """Whether a name is valid text: Python stands in for bytes of file names that are not UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return pa.concat_tables([images, odd])
 
 
 def spelt(name: str) -> str:
@@ -116,3 +110,9 @@ def spelt(name: str) -> str:
 def is_hidden(path: str) -> bool:
     """Whether a path below an input's folder is none of the images: hidden by its name or a folder's, or a folder marker."""
     return path.endswith(("/", "_$folder$")) or not path or path.startswith(("_", ".")) or "/_" in path or "/." in path
+
+
+def are_hidden(uris: pa.ChunkedArray, folder: str) -> pa.ChunkedArray:
+    """The same of many URIs below a folder."""
+    paths = pc.if_else(pc.starts_with(uris, folder), pc.utf8_slice_codeunits(uris, len(folder)), uris)
+    return pc.match_substring_regex(paths, r"^[_.]|/[_.]|/\z|_\$folder\$\z|^\z")

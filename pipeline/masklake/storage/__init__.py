@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
+import pyarrow as pa
+
 from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.storage import clouds
 from masklake.storage.calls import CONCURRENCY, each, for_each, one, pages, store_of
@@ -24,7 +26,8 @@ from masklake.storage.checks import refuse_unless
 from masklake.storage.connections import connection
 from masklake.storage.copies import cached_folder, download_folder
 from masklake.storage.faults import StorageError, failure
-from masklake.storage.files import PAGE, Span, StoredFile, cache_root
+from masklake.storage.file_page import FILES, FilePage
+from masklake.storage.files import PAGE, Span, StoredFile, cache_root, is_text
 from masklake.storage.nearby import suggestion
 from masklake.storage.places import Place, place_of
 from masklake.storage.places import use as use_places
@@ -46,7 +49,9 @@ from masklake.storage.uris import (
 
 __all__ = [
     "CONCURRENCY",
+    "FILES",
     "PAGE",
+    "FilePage",
     "Place",
     "Span",
     "StorageError",
@@ -66,14 +71,17 @@ __all__ = [
     "exists",
     "fixed_part",
     "glob_files",
+    "glob_pages",
     "glob_regex",
     "glob_root",
     "iceberg_options",
     "is_canonical",
     "is_glob",
+    "is_text",
     "is_uri",
     "list_files",
     "list_names",
+    "list_pages",
     "list_prefix",
     "nearby",
     "normalise",
@@ -99,6 +107,16 @@ def list_files(uri: str) -> Iterator[list[StoredFile]]:
     Raises:
         StorageError: the listing failed, after retries.
     """
+    for page in list_pages(uri):
+        yield page.files()
+
+
+def list_pages(uri: str) -> Iterator[FilePage]:
+    """The same in columns, several times as fast.
+
+    Raises:
+        StorageError: the listing failed, after retries.
+    """
     yield from pages(as_folder(uri))
 
 
@@ -108,10 +126,17 @@ def list_prefix(prefix: str) -> Iterator[list[StoredFile]]:
     Raises:
         StorageError: the listing failed, after retries.
     """
-    yield from pages(normalise(prefix))
+    for page in pages(normalise(prefix)):
+        yield page.files()
 
 
-def glob_files(pattern: str, passed: Callable[[list[StoredFile]], None] = lambda page: None) -> Iterator[list[StoredFile]]:
+def glob_files(pattern: str) -> Iterator[list[StoredFile]]:
+    """Every file whose URI matches a pattern, in pages, as `glob_pages` does."""
+    for page in glob_pages(pattern):
+        yield page.files()
+
+
+def glob_pages(pattern: str, passed: Callable[[FilePage], None] = lambda page: None) -> Iterator[FilePage]:
     """Every file whose URI matches a pattern, in pages; `*` and `?` stay within a folder, `**` spans folders, braces hold alternatives, and
     a pattern that ends in a slash means everything below the folders that match.
 
@@ -127,8 +152,9 @@ def glob_files(pattern: str, passed: Callable[[list[StoredFile]], None] = lambda
         try:
             for page in pages(root):
                 passed(page)
-                found = [file for file in page if matches(file.uri)]
-                if found:
+                chosen = pa.array([matches(uri) is not None for uri in page.uris.to_pylist()], pa.bool_())
+                found = page.keeping(chosen, [file for file in page.odd if matches(file.uri)])
+                if len(found):
                     yield found
         except StorageError as error:
             if error.code != ErrorCode.NOT_FOUND or len(roots) == 1:  # of several folders, some need not be there
@@ -205,7 +231,7 @@ def exists(uri: str) -> bool:
             store.stat(name)
             return True
         with suppress(FileNotFoundError, NotADirectoryError):
-            return any(not file.uri.endswith("/") for page in store.pages(as_folder(name)) for file in page)
+            return any(not file.uri.endswith("/") for page in store.pages(as_folder(name)) for file in page.files())
         return False
 
     return one(uri, look)

@@ -14,7 +14,7 @@ from masklake.errors import ImageFailure, Refused
 from masklake.storage import s3
 from masklake.storage.clouds import AzureStore, CloudStore, azure_account
 from masklake.storage.faults import StorageError, failure, with_retries
-from masklake.storage.files import StoredFile
+from masklake.storage.file_page import FilePage
 from masklake.storage.places import place_of
 from masklake.storage.stores import LocalStore, Store
 from masklake.storage.uris import normalise
@@ -55,7 +55,7 @@ def _other_store(_process: int, scheme: str, account: str) -> Store:
         raise Refused(f"{scheme}:// needs a package that is not installed: {cure}") from None
 
 
-def pages(prefix: str) -> Iterator[list[StoredFile]]:
+def pages(prefix: str) -> Iterator[FilePage]:
     """Every file whose URI, in canonical form, begins with a prefix, in pages; raises `StorageError`."""
     try:
         yield from store_of(prefix).pages(prefix)

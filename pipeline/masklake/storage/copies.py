@@ -22,7 +22,7 @@ def download_folder(uri: str, into: Path) -> None:
         StorageError: there is nothing there, or a file could not be read after retries.
     """
     folder = as_folder(uri)
-    _download(folder, [file for page in pages(folder) for file in page], into)
+    _download(folder, [file for page in pages(folder) for file in page.files()], into)
 
 
 def cached_folder(uri: str, names: Sequence[str] | None = None) -> Path:
@@ -35,7 +35,7 @@ def cached_folder(uri: str, names: Sequence[str] | None = None) -> Path:
     """
     folder = as_folder(uri)
     if names is None:
-        files = sorted((file for page in pages(folder) for file in page), key=lambda file: file.uri)
+        files = sorted((file for page in pages(folder) for file in page.files()), key=lambda file: file.uri)
     else:
         files = [
             _there(answer, folder) for answer in for_each([folder + name for name in sorted(names)], lambda store, name: store.stat(name))

@@ -34,3 +34,12 @@ class Span:
 def cache_root() -> Path:
     """The folder of what is kept on this machine between runs: MASKLAKE_CACHE, else XDG_CACHE_HOME/masklake, else ~/.cache/masklake."""
     return Path(os.environ.get("MASKLAKE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "masklake")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is valid text: Python stands in for bytes of file names that are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

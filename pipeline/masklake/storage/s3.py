@@ -12,12 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import s3fs
 from fsspec.asyn import sync
 
-from masklake.storage.answers import session_for_listing
+from masklake.storage.answers import listed, session_for_listing
 from masklake.storage.connections import Connection, connection, environment
 from masklake.storage.faults import ChangedError, TooLargeError, with_retries
+from masklake.storage.file_page import FILES, FilePage
 from masklake.storage.files import PAGE, Span, StoredFile
 from masklake.storage.places import Place
 from masklake.storage.ranged import RangedFile
@@ -32,6 +35,9 @@ _LISTERS = 16
 _PAID = {"list_objects_v2", "head_object", "get_object"}  # what takes RequestPayer of the methods that are called here
 _ENOUGH = 128  # prefixes to list: with as many, no more are split into their folders
 _SAMPLED_FOLDERS, _SPARSE_FOLDER = 8, 60  # folders with fewer objects are listed faster by one long listing than by one request each
+
+
+_NONE = FilePage.of([])
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class S3Store(Store):
         )
         self.fs.retries = 1  # `with_retries` is the only one that tries again: it knows more errors, and waits longer
 
-    def pages(self, prefix: str) -> Iterator[list[StoredFile]]:
+    def pages(self, prefix: str) -> Iterator[FilePage]:
         bucket, key = split_s3(prefix)
         # Depth first: pending prefixes stay few, however many there are in all.
         pending, running = [_Cursor(key)], dict[Future[Any], _Cursor]()
@@ -85,7 +91,7 @@ class S3Store(Store):
                     busy = len(pending) + len(running)
                     page, following = self._next(bucket, running.pop(done), done.result(), busy)
                     pending.extend(following)
-                    if page:
+                    if len(page):
                         yield page
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -96,29 +102,26 @@ class S3Store(Store):
             place["ContinuationToken"] = cursor.token
         return with_retries(lambda: self._call("list_objects_v2", Bucket=bucket, Prefix=cursor.prefix, MaxKeys=PAGE, **place))
 
-    def _next(self, bucket: str, cursor: _Cursor, page: dict[str, Any], busy: int) -> tuple[list[StoredFile], list[_Cursor]]:
+    def _next(self, bucket: str, cursor: _Cursor, answer: dict[str, Any], busy: int) -> tuple[FilePage, list[_Cursor]]:
         """The files of a page, and where the listing goes on; `busy` prefixes are being listed, or wait for it."""
-        files = [
-            StoredFile(f"s3://{bucket}/{found['Key']}", found.get("ETag", "").strip('"') or None, found["Size"], found["LastModified"])
-            for found in page.get("Contents", ())
-        ]
-        rest = [replace(cursor, token=page["NextContinuationToken"])] if page.get("IsTruncated") else []
+        found = listed(answer)
+        rest = [replace(cursor, token=answer["NextContinuationToken"])] if answer.get("IsTruncated") else []
         begun = bool(rest) and cursor.token is None
         if cursor.mode == "folders":
-            folders = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())]
+            folders = [folder["Prefix"] for folder in answer.get("CommonPrefixes", ())]
             if begun and folders and self._are_sparse(bucket, folders[:: -(-len(folders) // _SAMPLED_FOLDERS)]):
-                return [], [_Cursor(cursor.prefix, "all")]  # from the start again, so this page's files are not lost
-            return files, rest + [_Cursor(folder) for folder in reversed(folders)]
+                return _NONE, [_Cursor(cursor.prefix, "all")]  # from the start again, so this page's files are not lost
+            return _files(bucket, found), rest + [_Cursor(folder) for folder in reversed(folders)]
         if begun and cursor.mode == "open":
-            names = (found["Key"].removeprefix(cursor.prefix).partition("/") for found in page.get("Contents", ()))
+            names = (key.removeprefix(cursor.prefix).partition("/") for key in found["key"].to_pylist())
             seen = len({name for name, slash, _ in names if slash})
             # Folders that fill pages cost nothing to list on their own; smaller ones are split only to have work for all.
-            if seen and len(files) >= _SPARSE_FOLDER * seen and busy < (_ENOUGH if seen == 1 else _LISTERS):
-                return [], [_Cursor(cursor.prefix, "folders")]
-        return files, rest
+            if seen and len(found) >= _SPARSE_FOLDER * seen and busy < (_ENOUGH if seen == 1 else _LISTERS):
+                return _NONE, [_Cursor(cursor.prefix, "folders")]
+        return _files(bucket, found), rest
 
     def _are_sparse(self, bucket: str, folders: list[str]) -> bool:
-        counts = [len(self._page(bucket, _Cursor(folder)).get("Contents", ())) for folder in folders]
+        counts = [len(listed(self._page(bucket, _Cursor(folder)))) for folder in folders]
         return sum(counts) < _SPARSE_FOLDER * len(counts)
 
     def names(self, folder: str) -> Iterator[str]:
@@ -126,7 +129,7 @@ class S3Store(Store):
         cursor: _Cursor | None = _Cursor(prefix, "folders")
         while cursor is not None:
             page = self._page(bucket, cursor)
-            found = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())] + [found["Key"] for found in page.get("Contents", ())]
+            found = [folder["Prefix"] for folder in page.get("CommonPrefixes", ())] + listed(page)["key"].to_pylist()
             yield from (name.removeprefix(prefix) for name in found if name != prefix)
             cursor = replace(cursor, token=page["NextContinuationToken"]) if page.get("IsTruncated") else None
 
@@ -221,6 +224,11 @@ class S3Store(Store):
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
         payer = self._payer if method in _PAID else {}
         return cast("dict[str, Any]", self.fs.call_s3(method, **arguments, **payer))
+
+
+def _files(bucket: str, found: pa.Table) -> FilePage:
+    uris = pc.binary_join_element_wise(f"s3://{bucket}/", found["key"], "")
+    return FilePage(pa.table([uris, *found.columns[1:]], schema=FILES))
 
 
 def s3_store(place: Place) -> S3Store:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, cast
 import fsspec
 
 from masklake.storage.faults import ChangedError, TooLargeError
+from masklake.storage.file_page import FilePage
 from masklake.storage.files import PAGE, Span, StoredFile
 from masklake.storage.uris import is_glob, local_path
 
@@ -27,7 +28,7 @@ class Store:
     def __init__(self, scheme: str, **options: Any) -> None:
         self.fs = fsspec.filesystem(scheme, use_listings_cache=False, **options)
 
-    def pages(self, prefix: str) -> Iterator[list[StoredFile]]:
+    def pages(self, prefix: str) -> Iterator[FilePage]:
         """Files whose URI begins with the prefix, a folder's or not."""
         prefix = self._own(prefix)
         folders, page = [prefix[: prefix.rindex("/") + 1]], list[StoredFile]()
@@ -40,11 +41,11 @@ class Store:
                     elif entry.uri.startswith(prefix):
                         page.append(entry)
                     if len(page) == PAGE:
-                        yield page
+                        yield FilePage.of(page)
                         page = []
             vanished = (FileNotFoundError,)  # a sub-folder may go while we look; the folder that was asked for must be there
         if page:
-            yield page
+            yield FilePage.of(page)
 
     def names(self, folder: str) -> Iterator[str]:
         """Names directly below a folder."""

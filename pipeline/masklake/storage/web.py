@@ -20,6 +20,7 @@ import urllib3
 
 from masklake.errors import Refused
 from masklake.storage.faults import ChangedError, StatusError, TooLargeError
+from masklake.storage.file_page import FilePage
 from masklake.storage.files import Span, StoredFile
 from masklake.storage.ranged import RangedFile
 from masklake.storage.stores import Store
@@ -72,7 +73,7 @@ class WebStore(Store):
     def check_readable(self, uri: str) -> None:
         self.stat(uri)
 
-    def pages(self, prefix: str) -> Iterator[list[StoredFile]]:
+    def pages(self, prefix: str) -> Iterator[FilePage]:
         raise Refused(
             f"{prefix}: a web server cannot be listed: name the images in a list (CSV, text, Parquet), and give that as the input"
         )

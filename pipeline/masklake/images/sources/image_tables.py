@@ -27,9 +27,9 @@ from masklake.images.indexes import Indexes
 from masklake.images.keys import NOT_ASKED, Asked, hive_keys, kind_in_table
 from masklake.images.listing import Tables, There, listed
 from masklake.images.opening import Opening, opened
-from masklake.images.pages import Place, is_text, page, page_of_files
+from masklake.images.pages import Place, page, page_of_files
 from masklake.images.source import Input, Source
-from masklake.storage import StorageError, StoredFile
+from masklake.storage import FilePage, StorageError, StoredFile
 
 _NAME = "table"
 _SUFFIX = ".parquet"
@@ -64,7 +64,10 @@ class ImageTables(Source):
         column = ImageColumn(asked.bytes_column or "", asked.key_column)
         files = chain.from_iterable(_files(asked.uri, asked.tables, asked.allowed))
         new = (file for file in files if asked.since is None or file.modified is None or file.modified >= asked.since)
-        return opened(Opening(partial(read_footer, file, column, columns)) if is_text(file.uri) else page_of_files([file]) for file in new)
+        return opened(
+            Opening(partial(read_footer, file, column, columns)) if storage.is_text(file.uri) else page_of_files(FilePage.of([file]))
+            for file in new
+        )
 
     def read(self, places: Sequence[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
         """The bytes of some rows."""
@@ -132,7 +135,8 @@ def _files(uri: str, tables: Tables, allowed: Sequence[str] = ()) -> Iterator[li
         return
     other: str | None = None
     found = False
-    for some in listed(uri, tables):
+    for page_of_some in listed(uri, tables):
+        some = page_of_some.files()
         files = [file for file in some if file.uri.endswith(_SUFFIX)]
         found = found or bool(files)
         other = next((file.uri for file in some if not file.uri.endswith(_SUFFIX)), other)

@@ -28,7 +28,7 @@ class Objects(Source):
     def pages(self, asked: Input, columns: Asked) -> Iterator[pa.Table]:
         """Every visible object."""
         del columns
-        return (page_of_files(files) for files in listed(asked.uri, asked.tables) if files)
+        return (page_of_files(files) for files in listed(asked.uri, asked.tables) if len(files))
 
     def read(self, places: Sequence[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
         """The objects' bytes, of the versions that were listed."""
