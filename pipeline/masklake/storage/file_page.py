@@ -31,7 +31,7 @@ class FilePage:
         return cls(pa.table([pa.array([getattr(file, field.name) for file in told], field.type) for field in FILES], schema=FILES), odd)
 
     def __len__(self) -> int:
-        return self.table.num_rows + len(self.odd)
+        return int(self.table.num_rows) + len(self.odd)
 
     @property
     def uris(self) -> pa.ChunkedArray:
