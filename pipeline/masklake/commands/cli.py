@@ -22,6 +22,7 @@ from masklake.errors import Refused
 COMMANDS = {
     "segment": ("masklake.segment.settings", "segment a lake of images into a table of masks"),
     "status": ("masklake.status.settings", "show a table from outside: runs, partitions, errors, classes that moved, what is to do"),
+    "browse": ("masklake.browse.settings", "look at a table of masks on a local page: filters, pictures, ground truth, lists to hand on"),
     "compact": ("masklake.upkeep.compact_settings", "merge a table's small files, drop superseded rows if asked, and vacuum"),
     "erase": ("masklake.upkeep.erase_settings", "erase images from a table and its past, by URI or because the lake has them no more"),
     "export": ("masklake.export.settings", "export a table of masks to COCO, YOLO, CVAT, GeoJSON, label maps, pictures, ..."),

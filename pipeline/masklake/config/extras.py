@@ -15,6 +15,7 @@ EXTRAS = {
     "finetune": ("tensorboard",),
     "iceberg": ("pyiceberg", "sqlalchemy"),
     "demo": ("weed",),
+    "browse": ("scipy", "starlette", "uvicorn"),
 }
 """Extra -> what it brings: packages by the names that are imported, or programs; pyproject.toml says which versions."""
 

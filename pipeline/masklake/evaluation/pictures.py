@@ -17,7 +17,7 @@ from masklake.evaluation.scoring import Judged, Scoring
 from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch_by_uri
 from masklake.inference.rle import encode_ids
-from masklake.pages.cards import Painting, paint, reduced
+from masklake.pages.cards import Painting, Size, paint, reduced
 from masklake.quality.instance import CONFIDENT
 from masklake.quality.semantic import NONE
 from masklake.schema import Task
@@ -28,6 +28,17 @@ from masklake.truth.regions import class_map, instances, regions
 _GREY = 127  # where an image cannot be read any more
 
 Segment = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is true in an image, what was predicted, and where they differ; `missed` and `wrong` are shares of the picture."""
+
+    truth: Painting
+    prediction: Painting
+    difference: Painting
+    missed: float
+    wrong: float
 
 
 @dataclass(frozen=True)
@@ -73,18 +84,25 @@ def _show(row: Mapping[str, Any], judged: Judged, image: TruthImage, scoring: Sc
     size = row["height"], row["width"]
     found = _image(row["image_uri"], size)
     pixels = reduced(np.full((*size, 3), _GREY, np.uint8) if found is None else found)
-    to = pixels.shape[0], pixels.shape[1]
+    found_ = compared(row, image, scoring, ids, (pixels.shape[0], pixels.shape[1]))
+    return Shown(judged, pixels, found_.truth, found_.prediction, found_.difference, found_.missed, found_.wrong, found is not None)
+
+
+def compared(row: Mapping[str, Any], image: TruthImage, scoring: Scoring, ids: Sequence[int], to: Size) -> Compared:
+    """A row beside the truth of its image, painted for a picture that was reduced to [height, width] `to`; `ids` as of `class_ids`.
+
+    Raises:
+        Refused: a file of truth is wrong.
+    """
+    size = row["height"], row["width"]
     true = scoring.coding.read(image)
     differs = difference(scoring, true, row["segments"])
-    return Shown(
-        judged,
-        pixels,
+    return Compared(
         paint(list(true_segments(true, scoring, ids)), size, to, scores=False),
         paint(list(_in_classes(row["segments"], scoring, ids)), size, to),
         painting_of(differs, to),
         differs.share(wrong=False),
         differs.share(wrong=True),
-        found is not None,
     )
 
 

@@ -19,16 +19,20 @@ from masklake.table.keys import sql_text
 from masklake.table.read import MaskTable
 
 _OTHERS = 4  # fingerprints that an answer is compared with, the latest first
-_EMPTY = 0.5
 
-_DOUBT = """
+DOUBT = "1 - abs(2 * score - 1)"
+"""The doubt of a segment, as SQL."""
+DOUBT_OF_NOTHING = 0.5
+"""That of an image without any."""
+
+_DOUBT = f"""
     CREATE TABLE doubt AS
     WITH shares AS (
-        SELECT image_uri, label, sum(area * (1 - abs(2 * score - 1))) AS doubt, sum(area) AS area FROM segments GROUP BY ALL
+        SELECT image_uri, label, sum(area * ({DOUBT})) AS doubt, sum(area) AS area FROM segments GROUP BY ALL
     )
     SELECT picked.image_uri, coalesce(sum(doubt) / nullif(sum(area), 0), $empty) AS doubt, arg_max(label, doubt) AS label
     FROM picked LEFT JOIN shares USING (image_uri) GROUP BY ALL
-"""
+"""  # noqa: S608
 _COMPARED = """
     UPDATE doubt SET doubt = greatest(doubt, differs.share) FROM (
         WITH mine AS (SELECT image_uri, label, sum(area) AS area FROM segments GROUP BY ALL),
@@ -55,7 +59,7 @@ def keep_least_certain(
     """Leave `wanted` images in the database's table `picked`, by their newest answers that fit `where`."""
     places = [name for name in partitions if name != "task"]
     _segments(database, table, "segments", task, where)
-    database.execute(_DOUBT, {"empty": _EMPTY})
+    database.execute(_DOUBT, {"empty": DOUBT_OF_NOTHING})
     for fingerprint in _others(database, table, task):
         _segments(database, table, "others", task, f"status = 'ok' AND fingerprint = {sql_text(fingerprint)}")
         database.execute(_COMPARED)

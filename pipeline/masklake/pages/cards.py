@@ -16,7 +16,8 @@ from masklake.pages.names import Name, place
 from masklake.table.masks import RGB, id_map, is_painted, painting, palette, segment_colours
 
 LONG_SIDE = 960  # of an inlined picture, pixels
-_ALPHA = 0.45
+ALPHA = 0.45
+"""How much colours cover a picture between their edges."""
 
 Size = tuple[int, int]
 """Height, width in pixels."""
@@ -70,13 +71,13 @@ def reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0))
 
 
-def reduced_size(size: Sequence[int]) -> Size:
+def reduced_size(size: Sequence[int], longest: int = LONG_SIDE) -> Size:
     """What becomes of a picture's (height, width)."""
-    scale = min(1.0, LONG_SIDE / max(size))
+    scale = min(1.0, longest / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def paint(segments: Sequence[Mapping[str, Any]], size: Size, to: Size, scores: bool = True) -> Painting:
+def paint(segments: Sequence[Mapping[str, Any]], size: Size, to: Size, scores: bool = True, alpha: float = ALPHA) -> Painting:
     """Segments of a row over a picture that was reduced from `size` to `to`; full-size masks are decoded one at a time.
 
     Args:
@@ -84,6 +85,7 @@ def paint(segments: Sequence[Mapping[str, Any]], size: Size, to: Size, scores: b
         size: of the row.
         to: of the picture that they are painted over.
         scores: whether names say them.
+        alpha: how much colours cover between the edges, 0 to 1.
     """
     small = [{**segment, "counts": _reduced_counts(segment["counts"], size, to)} for segment in segments]
     ids = id_map(small, *to)
@@ -92,7 +94,7 @@ def paint(segments: Sequence[Mapping[str, Any]], size: Size, to: Size, scores: b
         for segment, colour in zip(small, segment_colours(small), strict=True)
         if is_painted(segment["label"])
     }
-    return Painting(painting(small, ids, _ALPHA), _legend(small), place(named, ids))
+    return Painting(painting(small, ids, alpha), _legend(small), place(named, ids))
 
 
 def shot(name: str, shows: str, painting: Painting, image: NDArray[np.uint8] | None = None) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def environment() -> Environment:
         loader=PackageLoader("masklake.pages"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_printed,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -47,9 +47,14 @@ def environment() -> Environment:
     return made
 
 
-def _shown(value: Any) -> Any:
+def _printed(value: Any) -> Any:
     """A value as templates print it, before it is escaped. What is HTML already comes from a template."""
-    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+    return shown(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def shown(text: str) -> str:
+    """Text of others as a page shows it, where a script puts it there as text: its controls spelt out."""
+    return visible(text)
 
 
 def short(text: str, longest: int) -> str:

@@ -30,6 +30,7 @@ PAGES: dict[str, Callable[[], object]] = {
     "empty gallery": lambda: render_gallery(GalleryInput(FACTS, RunTotals(), [])),
     "semantic evaluation": lambda: render_page(report_of("semantic"), [shown()]),
     "panoptic evaluation": lambda: render_page(report_of("panoptic"), [shown(), shown(readable=False)]),
+    "browse": lambda: rendering.render("browse.html.j2", uri="s3://lake/masks", name="masks"),
     "curves": lambda: svg([{"step": 1, "loss": 4.0}, {"step": 2, "loss": 2.0, "validation": {"pq": 0.25, "miou": 0.5}}]),
     "result": lambda: fragment(row_of_two(), np.zeros((40, 60, 3), np.uint8), None),
     "failed result": lambda: fragment({"image_uri": "s3://lake/b.jpg", "task": "panoptic"}, None, "broken: no"),

@@ -1,0 +1,147 @@
+"""Photographs of the table's images, reduced, and what is painted over them. Images are read by what their rows call them alone."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from masklake.errors import ImageFailure, MasklakeError
+from masklake.images.decoder import decode_apart
+from masklake.images.fetch import fetch_by_uri
+from masklake.pages import rendering
+from masklake.pages.cards import ALPHA, Painting, Size, paint, reduced_size
+from masklake.quality.instance import CONFIDENT
+from masklake.tasks import Task
+
+SIDES = (480, 1600, 4096)
+"""The longest sides that pictures are reduced to, pixels."""
+
+_QUALITY = 85
+_MOST_BYTES = 1 << 30  # of an image's file
+
+Row = Mapping[str, Any]
+Values = dict[str, Any]
+
+
+class Kept:
+    """What was made before, by its key, as long as all of it fits a number of bytes; what was not asked for longest goes first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most, self._held = most_bytes, 0
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        """What has this key; it is made where it is not there."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = make()
+        with self._lock:
+            self._held += len(made) - len(self._kept.pop(key, b""))
+            self._kept[key] = made
+            while self._held > self._most:
+                self._held -= len(self._kept.popitem(last=False)[1])
+        return made
+
+    @property
+    def held(self) -> int:
+        """Bytes."""
+        return self._held
+
+
+class Pictures:
+    """May be used by several threads; as many images are decoded at once as there are CPUs."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self.kept = Kept(most_bytes)
+        self._decoders = threading.Semaphore(
+            max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        )
+
+    def warm(self) -> None:
+        """Start a decoder, which takes longer than to decode."""
+        with self._decoders:
+            decode_apart(as_webp(np.zeros((8, 8, 3), np.uint8)), 64)
+
+    def photograph(self, row: Row, side: int) -> bytes:
+        """A row's image as WebP, of at most `side` pixels.
+
+        Raises:
+            MasklakeError: it cannot be read or decoded, or is of another size by now.
+        """
+        return self.kept.get(("photograph", row["image_uri"], row["image_etag"], side), lambda: self._photograph(row, side))
+
+    def _photograph(self, row: Row, side: int) -> bytes:
+        uri, size = row["image_uri"], (row["height"], row["width"])
+        if None in size:
+            raise MasklakeError("its size is not known: it could not be decoded")
+        with self._decoders:
+            data = fetch_by_uri(uri, _MOST_BYTES)
+            small = partial(_smaller, side=side)
+            found = (
+                data if isinstance(data, ImageFailure) else decode_apart(data, size[0] * size[1], shrink=small, reduced_to=_target(side))
+            )
+            if isinstance(found, ImageFailure):
+                raise MasklakeError(f"{found.code}: {found.message}")
+            if found.size != size:
+                raise MasklakeError(f"it has changed since it was segmented: it is {found.size[1]} x {found.size[0]} pixels now")
+            return as_webp(found.pixels)
+
+    def painted(self, row: Row, side: int, fill: bool, score: float | None) -> Values:
+        """What lies over a photograph of this side: see `as_values`.
+
+        Args:
+            row: a whole row with status ok.
+            side: as of `photograph`.
+            fill: whether colours cover the segments, else their edges alone.
+            score: segments that score less are left out; None: instances of which the model is not confident.
+        """
+        least = score if score is not None else CONFIDENT if row["task"] == Task.INSTANCE else 0.0
+        size = row["height"], row["width"]
+        shown = [segment for segment in row["segments"] if segment["score"] >= least]
+        return as_values(paint(shown, size, reduced_size(size, side), alpha=ALPHA if fill else 0.0))
+
+
+def as_values(painting: Painting) -> Values:
+    """A painting as a page takes it: `layer`, the address of a picture that is its content, and `names` where they stand."""
+    return {
+        "layer": rendering.layer(painting.layer),
+        "names": [
+            {"text": rendering.shown(name.text), "colour": rendering.hex_colour(name.colour), "score": name.score}
+            | {"x": round(name.x, 4), "y": round(name.y, 4), "small": name.small}
+            for name in painting.names
+        ],
+    }
+
+
+def as_webp(pixels: NDArray[np.uint8]) -> bytes:
+    """uint8 [H, W, 3] as a file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", quality=_QUALITY, method=2)
+    return file.getvalue()
+
+
+def _target(side: int) -> Callable[[int, int], Size]:
+    return partial(_size, side)
+
+
+def _size(side: int, height: int, width: int) -> Size:
+    return reduced_size((height, width), side)
+
+
+def _smaller(
+    pixels: NDArray[np.uint8], size: Size | None = None, box: tuple[float, float, float, float] | None = None, *, side: int
+) -> NDArray[np.uint8]:
+    height, width = reduced_size(size or pixels.shape[:2], side)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS, box=box, reducing_gap=2.0))
