@@ -98,6 +98,7 @@ class Tab:
     def click(self, selector: str, count: int = 1) -> None:
         """The mouse in the middle of an element, so many times."""
         x, y = self.middle(selector)
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=count)
 

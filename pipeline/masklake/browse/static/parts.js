@@ -84,4 +84,20 @@ export function paint(element, painting) {
     tags.append(tag);
   }
   element.append(layer, tags);
+  within(tags);
+}
+
+/** Names stand where they were placed for a large picture; on a small one, those at its border move inwards, and none lies over another. */
+function within(tags) {
+  const width = tags.clientWidth, height = tags.clientHeight, taken = [];
+  if (!width) return;
+  for (const tag of [...tags.children]) {
+    const half = tag.offsetWidth / 2, tall = tag.offsetHeight / 2;
+    const x = Math.min(Math.max(tag.offsetLeft, half), Math.max(half, width - half)), y = Math.min(Math.max(tag.offsetTop, tall), height - tall);
+    if (!tag.offsetWidth) continue;
+    if (taken.some(other => Math.abs(other.x - x) < other.half + half && Math.abs(other.y - y) < 2 * tall)) { tag.remove(); continue; }
+    taken.push({ x, y, half });
+    tag.style.left = `${(100 * x) / width}%`;
+    tag.style.top = `${(100 * y) / height}%`;
+  }
 }
