@@ -1,4 +1,4 @@
-"""`masklake browse` in a real Chromium, as somebody uses it: pressing, filtering, zooming, the keyboard, a phone, a dark scheme, hostile texts."""
+"""`masklake browse` in a real Chromium: pressing, filtering, zooming, keys, a phone, a dark scheme, hostile texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from masklake import config
@@ -79,9 +78,8 @@ def _filters_narrow_it(tab: Tab) -> None:
 
 
 def _an_image_is_enlarged_and_zoomed(tab: Tab) -> None:
-    tab.value(
-        "document.getElementById('order').value = 'name'; document.getElementById('order').dispatchEvent(new Event('change', {bubbles: true}))"
-    )
+    by_name = "order => { order.value = 'name'; order.dispatchEvent(new Event('change', {bubbles: true})); }"
+    tab.value(f"({by_name})(document.getElementById('order'))")
     tab.until(f"{NAMES}.slice(0, 2).join() == 'a.png,b.png'")
     tab.click(".card:nth-child(1) .place")
     tab.until("document.querySelectorAll('.stage .photograph.there, .stage .layer').length == 2")

@@ -154,5 +154,5 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_positional_settings_are_few() -> None:
     loose = {name: [each for each, field in cli.program(name).fields.items() if mark(field, Positional)] for name in cli.COMMANDS}
-    expected = {"status": ["table"], "convert": ["model"], "erase": ["uri"], "completion": ["shell"]}
+    expected = {"status": ["table"], "browse": ["table"], "convert": ["model"], "erase": ["uri"], "completion": ["shell"]}
     assert {name: names for name, names in loose.items() if names} == expected
