@@ -99,8 +99,9 @@ class Tab:
         """The mouse in the middle of an element, so many times."""
         x, y = self.middle(selector)
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=count)
+        for number in range(1, count + 1):
+            for kind in ("mousePressed", "mouseReleased"):
+                self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=number)
 
     def wheel(self, selector: str, by: float) -> None:
         """The wheel over an element; away from the hand is negative."""
@@ -128,9 +129,11 @@ def chromium(profile: Path) -> Iterator[Tab]:
         assert process.stderr
         port = next(found[1] for line in process.stderr if (found := re.search(r"ws://127\.0\.0\.1:(\d+)/", line)))
         session, socket = loop.run_until_complete(_connected(int(port)))
-        yield Tab(loop, socket)
-        loop.run_until_complete(socket.close())
-        loop.run_until_complete(session.close())
+        try:
+            yield Tab(loop, socket)
+        finally:
+            loop.run_until_complete(socket.close())
+            loop.run_until_complete(session.close())
     finally:
         process.terminate()
         process.wait(20)

@@ -51,7 +51,7 @@ def test_a_table_is_looked_at(page: serve.Served, tmp_path: Path) -> None:
 
 
 def _everything_is_shown(tab: Tab) -> None:
-    tab.until("document.querySelectorAll('.photograph.there').length == 5 && document.querySelectorAll('.card .layer').length == 5")
+    tab.until("document.querySelectorAll('.photograph.there').length == 6 && document.querySelectorAll('.card .layer').length == 5")
     assert len(tab.value(NAMES)) == 6
     assert f"{HOSTILE}.png" in tab.value(NAMES)
     assert tab.value("document.querySelectorAll('img[src=x]').length") == 0
@@ -73,6 +73,8 @@ def _filters_narrow_it(tab: Tab) -> None:
     tab.click("#where")
     tab.type("colour = 'red'")
     assert "is not a condition" in tab.until("document.querySelector('#notice.bad:not([hidden])')?.textContent")
+    assert ["400" in each for each in tab.complaints] == [True]  # the browser notes the refusal, and nothing else
+    tab.complaints.clear()
     tab.click("#filters [type=reset]")
     tab.until(f"{NAMES}.length == 6 && document.getElementById('notice').hidden")
 
@@ -91,8 +93,10 @@ def _an_image_is_enlarged_and_zoomed(tab: Tab) -> None:
     assert tab.until(f"{ZOOM} > 1.5 && {ZOOM}") < 4
     tab.press("0")
     tab.until(f"{ZOOM} == 1")
-    tab.click(".segments button")
-    tab.until(f"{ZOOM} > 1")
+    tab.click(".stage .frame", count=2)
+    tab.until(f"{ZOOM} == 3")
+    tab.click(".segments button")  # a segment as high as the picture: all of it is shown
+    tab.until(f"{ZOOM} == 1")
     tab.press("ArrowRight")
     tab.until("document.getElementById('view-title').textContent == 'b.png'")
     tab.press("Escape")
@@ -137,7 +141,7 @@ def _it_fits_a_phone_in_the_dark(tab: Tab, url: str) -> None:
     tab.until("getComputedStyle(document.getElementById('filters')).visibility == 'visible'")
     tab.click("#hide-filters")
     tab.until("getComputedStyle(document.getElementById('filters')).visibility == 'hidden'")
-    tab.click(".card:nth-child(3) .place")
+    tab.click("[aria-label='b.png'] .place")
     tab.until("!!document.querySelector('.stage .photograph.there') && document.querySelectorAll('.segments button').length > 0")
     assert tab.value("document.documentElement.scrollWidth") == 390
     assert tab.value("document.querySelector('.stage .frame').getBoundingClientRect().width") <= 390

@@ -5,7 +5,7 @@ import * as view from "./view.js";
 const MOST = 24, LONGEST_CHART = 6;
 const form = byId("filters"), grid = byId("grid");
 const picked = new Map();
-let table = null, images = [], first = 0, count = 0, asking = null, colours = new Map(), focused = 0;
+let table = null, images = [], first = 0, count = 0, asking = null, colours = new Map(), focused = 0, enlarged = 0;
 
 const style = () => document.querySelector("[name=style]:checked").value;
 
@@ -201,9 +201,9 @@ async function layer(element, image) {
 }
 
 async function enlarge(number) {
-  focused = number;
+  enlarged = number;
   const turn = async by => {
-    const wanted = focused + by;
+    const wanted = enlarged + by;
     if (wanted >= 0 && wanted < images.length) return enlarge(wanted);
     const page = first + by * MOST;
     if (page < 0 || page >= count) return;
@@ -318,7 +318,7 @@ byId("show-chart").onclick = () => {
 };
 for (const button of document.querySelectorAll("[data-close]")) button.onclick = () => button.closest("dialog").close();
 for (const sheet of document.querySelectorAll(".sheet")) sheet.addEventListener("click", event => event.target === sheet && sheet.close());
-byId("view").addEventListener("close", () => grid.children[focused]?.focus());
+byId("view").addEventListener("close", () => grid.children[enlarged]?.focus()); // the browser itself goes back to where it was opened
 
 function drawer(open) {
   form.classList.toggle("open", open);
