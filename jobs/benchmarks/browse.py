@@ -9,13 +9,30 @@ that was not asked before; the first page is everything that a browser loads for
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from jobs.benchmarks.process_tree import Watch, watched
 from masklake.demo.scenes import jpeg, render, sample_scene
 from masklake.inference.rle import encode_ids
 from masklake.schema import SEGMENT, TABLE
@@ -125,3 +142,123 @@ class _Pool:
 
 def _day(day: int) -> str:
     return f"2026-{day // 28 + 1:02d}-{day % 28 + 1:02d}"
+
+
+def measure(url: str) -> dict[str, Any]:
+    """Ask the page at an address; seconds of each kind of question."""
+    found = {"first_page": _first_page(url)}
+    while not _json(f"{url}state")["complete"]:
+        time.sleep(0.2)
+    found["first_page_again"] = _first_page(url)
+    found |= {name: _median(url, queries) for name, queries in _QUESTIONS.items()}
+    found["classes"] = _seconds(f"{url}classes?task=panoptic&score_to=0.91")
+    found["chart"] = _seconds(f"{url}chart?task=panoptic&by=dt&score_to=0.92")
+    return found
+
+
+_LAST = "&first=last"
+_QUESTIONS = {
+    "filter": [f"label={label}&share_from=0.1&score_to=0.6" for label in CLASSES[:5]],
+    "filter_partition": [f"in.dt={_day(day)}&label=person" for day in range(5)],
+    "filter_sql": [f"where=dt+>+'{_day(day)}'" for day in (10, 30, 50)],
+    "filter_name": [f"name=camera-0000{number}" for number in range(3)],
+    "sort_doubt": [f"order=doubt&label={label}" for label in CLASSES[:3]],
+    "sort_difference": [f"order=difference&label={label}" for label in CLASSES[:3]],
+    "last_page": [f"order={order}{_LAST}" for order in ("newest", "name", "lowest")],
+}
+
+
+def _median(url: str, queries: list[str]) -> float:
+    taken = []
+    for query in queries:
+        asked = f"{url}find?task=panoptic&{query}"
+        if query.endswith(_LAST):
+            count = _json(asked.removesuffix(_LAST) + "&first=0")["count"]
+            asked = asked.removesuffix(_LAST) + f"&first={count - 24}"
+        taken.append(_seconds(asked))
+    return round(statistics.median(taken), 3)
+
+
+def _first_page(url: str) -> dict[str, float]:
+    """Seconds until the page knows its images, and until all of their pictures are there, four at a time as in the browser."""
+    started = time.monotonic()
+    for path in ("", "static/browse.css", "static/browse.js", "static/view.js", "static/parts.js", "table"):
+        _read(url + path)
+    images = _json(f"{url}find?task=panoptic&first=0&most=24")["images"]
+    listed = time.monotonic() - started
+    paths = [f"{kind}/{image['id']}?side=480" for image in images if image["status"] == "ok" for kind in ("photograph", "painted")]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda path: _read(url + path), paths))
+    return {"images": round(listed, 3), "pictures": round(time.monotonic() - started, 3)}
+
+
+def _seconds(url: str) -> float:
+    started = time.monotonic()
+    _json(url)
+    return round(time.monotonic() - started, 3)
+
+
+def _json(url: str) -> Any:
+    return json.loads(_read(url))
+
+
+def _read(url: str) -> bytes:
+    place, mark, query = url.partition("?")
+    with urllib.request.urlopen(place + mark + urllib.parse.quote(query, safe="=&+%"), timeout=120) as answer:  # noqa: S310 - the page
+        content: bytes = answer.read()
+        return content
+
+
+@contextmanager
+def _browsing(table: str) -> Iterator[tuple[str, subprocess.Popen[str], float]]:
+    """The command in a process of its own: its page's address, and seconds until it says that."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "masklake", "browse", table], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stderr
+        line = next(line for line in process.stderr if "http://" in line)
+        yield line[line.index("http://") :].strip(), process, round(time.monotonic() - started, 2)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def _peak(watch: Watch) -> int:
+    """The most memory, MB, of all processes together: the page's, and those that decode."""
+    held: Counter[float] = Counter()
+    for sample in watch.samples:
+        held[sample.time] += sample.memory
+    return round(max(held.values(), default=0) / 1e6)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make the table, measure, print and write the result."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.benchmarks.browse", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=100_000, help="images of the table (default: %(default)s)")
+    parser.add_argument(
+        "--older", type=int, default=100, help="of each day, images that an earlier model answered too (default: %(default)s)"
+    )
+    parser.add_argument("--result", type=Path, default=RESULT, help="where the result goes (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="browse-") as folder:
+        table = make_table(Path(folder), arguments.rows, arguments.older)
+        with _browsing(table) as (url, process, ready), watched(process.pid, every=0.1) as watch:
+            seconds = measure(url)
+        result = {
+            "rows": arguments.rows + arguments.older * DAYS,
+            "images": arguments.rows,
+            "machine": {"cpus": len(os.sched_getaffinity(0)), "system": platform.platform(), "load": os.getloadavg()[0]},
+            "seconds": {"until_the_page_is_there": ready, **seconds},
+            "peak_mb": _peak(watch),
+        }
+    arguments.result.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

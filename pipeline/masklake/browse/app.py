@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
@@ -59,6 +60,7 @@ class Page:
             "/truth/{id:int}": self._truth,
             "/take": self._take,
             f"/{taking.LIST}": self._list,
+            f"/{taking.SETTINGS}": self._settings,
         }
         return Guard(Starlette(routes=[Route(path, _told(answer), methods=["GET"]) for path, answer in answers.items()]), token)
 
@@ -121,11 +123,13 @@ class Page:
         return Response(self._pictures.photograph(row, _side(request)), media_type="image/webp", headers=_HOUR)
 
     def _painted(self, request: Request) -> Response:
-        row = self._ok(request)
+        row, side = self._ok(request), _side(request)
         least = request.query_params.get("score")
         score = None if least is None else _share(least)
         fill = request.query_params.get("style") != "edge"
-        return JSONResponse(self._pictures.painted(row, _side(request), fill, score), headers=_HOUR)
+        key = "painted", row[ID], side, fill, score
+        content = self._pictures.kept.get(key, lambda: json.dumps(self._pictures.painted(row, side, fill, score)).encode())
+        return Response(content, media_type="application/json", headers=_HOUR)
 
     def _truth(self, request: Request) -> Response:
         row = self._ok(request)
@@ -140,6 +144,14 @@ class Page:
     def _list(self, request: Request) -> Response:
         headers = {"Content-Disposition": f'attachment; filename="{taking.LIST}"'}
         return PlainTextResponse(taking.as_lines(self._taken(request)[1]), headers=headers, media_type="application/x-ndjson")
+
+    def _settings(self, request: Request) -> Response:
+        asked, uris, picked = self._taken(request)
+        where = taking.where_of(asked, uris, picked)
+        if where is None:
+            raise Refused(f"{len(uris):,} images are more than the {taking.MOST_LISTED:,} that a condition can name")
+        headers = {"Content-Disposition": f'attachment; filename="{taking.SETTINGS}"'}
+        return PlainTextResponse(taking.as_settings(where), headers=headers)
 
     def _taken(self, request: Request) -> tuple[Asked, list[str], bool]:
         asked, picked = self._asked(request), request.query_params.get("ids")

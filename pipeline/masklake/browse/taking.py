@@ -7,17 +7,19 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
+
 from masklake.browse.asked import Asked
 from masklake.table.keys import sql_text
 
-MOST_NAMED = 200
-"""So many images at most are named in a condition; of more, there is the list."""
+MOST_NAMED, MOST_LISTED = 200, 10_000
+"""So many images at most are named in a condition that is typed, and in one that stands in a file: of 50,000, delta-rs' parser crashes."""
 
-LIST = "images.jsonl"
+LIST, SETTINGS = "images.jsonl", "images.yaml"
 
 
 def where_of(asked: Asked, uris: Sequence[str], picked: bool) -> str | None:
-    """A condition that `--where` takes and that, with the task, means these images; None where it takes their list.
+    """A condition that `--where` takes and that, with the task, means these images; None where it would name too many.
 
     Args:
         asked: the question.
@@ -27,33 +29,51 @@ def where_of(asked: Asked, uris: Sequence[str], picked: bool) -> str | None:
     rows = asked.row_conditions()[1:]  # the task has a setting of its own
     if not (picked or asked.segment_conditions() or asked.truth):
         return " AND ".join(rows)
-    return " AND ".join([*rows, f"image_uri IN ({', '.join(map(sql_text, uris))})"]) if len(uris) <= MOST_NAMED else None
+    return " AND ".join([*rows, f"image_uri IN ({', '.join(map(sql_text, uris))})"]) if len(uris) <= MOST_LISTED else None
 
 
-def commands(table_uri: str, task: str, where: str | None) -> list[dict[str, str]]:
-    """What can be done with the images, as commands for a shell."""
-    quoted = shlex.quote(table_uri)
-    of = f"--table {quoted} --task {task}"
-    chosen = f"--uris {LIST}" if where is None else f"--where {shlex.quote(where)}" if where else ""
-    told = {
-        "Export, to correct in CVAT": f"masklake export {of} --format cvat --output to-correct {chosen}",
-        "Export as COCO": f"masklake export {of} --format {_COCO[task]} --output export {chosen}",
-        "Fine-tune on these answers": f"masklake finetune --truth {quoted} --format table --task {task} --model MODEL --output tuned "
-        f"{chosen}",
-        "Erase (first without doing it)": f"masklake erase --table {quoted} --uris {LIST} --dry-run",
-    }
-    return [{"title": title, "command": command.rstrip()} for title, command in told.items()]
+def as_settings(where: str) -> str:
+    """The condition as a file that `--config` takes."""
+    return yaml.safe_dump({"where": where}, width=1 << 30)
 
 
 def as_lines(uris: Sequence[str]) -> str:
-    """The images as JSON lines, which hold any name: what `--uris` of other commands reads."""
+    """The images as JSON lines, which hold any name: what `erase --uris` reads."""
     return "".join(json.dumps({"image_uri": uri}, ensure_ascii=False) + "\n" for uri in uris)
 
 
 def told(asked: Asked, table_uri: str, uris: Sequence[str], picked: bool) -> dict[str, Any]:
-    """All of it, for the page; `picked` says that the images were picked one by one, and not found."""
-    where = where_of(asked, uris, picked)
-    return {"count": len(uris), "where": where, "commands": commands(table_uri, asked.task, where), "list": LIST}
+    """All of it, for the page: `where` and `commands`, and which files these need; `picked` as for `where_of`."""
+    where, count = where_of(asked, uris, picked), len(uris)
+    in_file = where is not None and len(where) > _LONGEST_TYPED
+    chosen = "" if not where else f"--config {SETTINGS}" if in_file else f"--where {shlex.quote(where)}"
+    return {
+        "count": count,
+        "where": None if in_file else where,
+        "list": LIST,
+        "settings": SETTINGS if in_file else None,
+        "commands": _commands(shlex.quote(table_uri), asked.task, None if where is None else chosen),
+        "note": f"More than {MOST_LISTED:,} images cannot be named in a condition: ask for fewer to export them or to learn from them."
+        if where is None
+        else "",
+    }
+
+
+_LONGEST_TYPED = 100 * MOST_NAMED  # characters: a shell takes 128 kB at most
+
+
+def _commands(table: str, task: str, chosen: str | None) -> list[dict[str, str]]:
+    """What can be done with the images, as commands for a shell; None: only what takes their list."""
+    of = f"--table {table} --task {task}"
+    several = {
+        "Export, to correct in CVAT": f"masklake export {of} --format cvat --output to-correct {chosen}",
+        "Export as COCO": f"masklake export {of} --format {_COCO[task]} --output export {chosen}",
+        "Fine-tune on these answers": f"masklake finetune --truth {table} --format table --task {task} --output tuned --model MODEL "
+        f"{chosen}",
+    }
+    told = {} if chosen is None else several
+    told["Erase (first only said)"] = f"masklake erase --table {table} --uris {LIST} --dry-run"
+    return [{"title": title, "command": command.rstrip()} for title, command in told.items()]
 
 
 _COCO = {"panoptic": "coco-panoptic", "instance": "coco-instances", "semantic": "label-maps"}

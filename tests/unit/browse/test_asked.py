@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +13,11 @@ from masklake import reading
 from masklake.browse.asked import Asked, asked_of
 from masklake.browse.found import Answers
 from masklake.browse.index import Index
-from masklake.browse.taking import MOST_NAMED, told, where_of
+from masklake.browse.taking import MOST_LISTED, MOST_NAMED, as_lines, as_settings, told, where_of
+from masklake.commands.cli import program
+from masklake.config import resolve
 from masklake.errors import Refused
+from masklake.images.sources import names_listed
 from masklake.upkeep.upkeep import UpkeepTable
 from tests.browsing import HOSTILE, build
 
@@ -154,7 +159,9 @@ class TestTaken:
     def test_few_images_are_named_and_many_listed(self) -> None:
         asked = asked_of([("task", "panoptic"), ("label", "person")], [])
         assert where_of(asked, ["it's", "b"], picked=False) == "image_uri IN ('it''s', 'b')"
-        assert where_of(asked, ["u"] * (MOST_NAMED + 1), picked=False) is None
+        assert where_of(asked, ["u"] * (MOST_LISTED + 1), picked=False) is None
+        commands = [[each["command"].split()[1] for each in told(asked, "t", ["u" * 99] * many, False)["commands"]] for many in (1, 10_001)]
+        assert commands == [["export", "export", "finetune", "erase"], ["erase"]]
         assert where_of(asked_of([("task", "panoptic")], []), ["u"], picked=True) == "image_uri IN ('u')"
 
     @pytest.mark.parametrize("asked", [{"in_dt": "2026-11-22"}, {"label": "dog"}, {"name": "A.P"}, {"status": "ok"}, {}], ids=str)
@@ -164,3 +171,19 @@ class TestTaken:
         where = told(question, "t", uris, picked=False)["where"]
         rows = answers._table.newest("panoptic", ["image_uri", "fingerprint"], where or None)
         assert {row["image_uri"]: row["fingerprint"] for row in rows} == dict.fromkeys(uris, "f-new")
+
+    def test_each_command_takes_what_it_is_given(self, answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Few images by a condition, many by a file; the commands' own settings hold the condition to the letter."""
+        monkeypatch.chdir(tmp_path)
+        asked = asked_of([("task", "panoptic"), ("label", "person")], ["dt"])
+        for uris in (answers.uris(asked), [f"s3://it's/{'long' * 30}/{number}\t.jpg" for number in range(MOST_NAMED + 1)]):
+            taken, where = told(asked, "t", uris, picked=False), where_of(asked, uris, picked=False)
+            assert where
+            Path("images.jsonl").write_text(as_lines(uris), encoding="utf-8")
+            assert list(names_listed(f"file://{tmp_path}/images.jsonl", "--uris")) == uris
+            Path("images.yaml").write_text(as_settings(where))
+            assert (taken["settings"] is None) is (len(uris) < MOST_NAMED)
+            for each in taken["commands"]:
+                _, name, *arguments = shlex.split(each["command"])
+                settings = resolve(arguments, program(name))
+                assert name == "erase" or settings.where == where
