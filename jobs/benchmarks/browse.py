@@ -108,7 +108,13 @@ class _Pool:
         now = datetime(2026, 1, 1 + day % 28, 12, day % 60, tzinfo=UTC)
         count = len(uris)
         failed = np.arange(count) % _ERROR_EVERY == 7
-        told = {"task": "panoptic", "model": f"example/{run}", "model_revision": "r", "fingerprint": fingerprint, "run_id": run}
+        told: dict[str, Any] = {
+            "task": "panoptic",
+            "model": f"example/{run}",
+            "model_revision": "r",
+            "fingerprint": fingerprint,
+            "run_id": run,
+        }
         told |= {"run_order": 1 if run == "earlier" else 2, "width": _WIDTH, "height": _HEIGHT, "format": "JPEG", "processed_at": now}
         columns = {
             **{name: pa.repeat(pa.scalar(value, TABLE.field(name).type), count) for name, value in told.items()},
@@ -146,7 +152,7 @@ def _day(day: int) -> str:
 
 def measure(url: str) -> dict[str, Any]:
     """Ask the page at an address; seconds of each kind of question."""
-    found = {"first_page": _first_page(url)}
+    found: dict[str, Any] = {"first_page": _first_page(url)}
     while not _json(f"{url}state")["complete"]:
         time.sleep(0.2)
     found["first_page_again"] = _first_page(url)

@@ -149,7 +149,7 @@ class Page:
         asked, uris, picked = self._taken(request)
         where = taking.where_of(asked, uris, picked)
         if where is None:
-            raise Refused(f"{len(uris):,} images are more than the {taking.MOST_LISTED:,} that a condition can name")
+            raise Refused(f"{len(uris):,} images are more than the {taking.MOST_NAMED:,} that a condition can name")
         headers = {"Content-Disposition": f'attachment; filename="{taking.SETTINGS}"'}
         return PlainTextResponse(taking.as_settings(where), headers=headers)
 
@@ -208,7 +208,7 @@ def _image(row: Values) -> Values:
 def _class(row: Values) -> Values:
     """A class as a value, as a text to be shown, and its colour; None where it is not painted."""
     colour = rendering.hex_colour(palette(row["label_id"])) if is_painted(row["label"]) else None
-    counts = {name: row[name] for name in ("images", "segments") if name in row}
+    counts: Values = {name: row[name] for name in ("images", "segments") if name in row}
     return {"label": row["label"], "text": rendering.shown(row["label"]), "colour": colour, **counts}
 
 

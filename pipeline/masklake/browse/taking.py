@@ -12,8 +12,11 @@ import yaml
 from masklake.browse.asked import Asked
 from masklake.table.keys import sql_text
 
-MOST_NAMED, MOST_LISTED = 200, 10_000
-"""So many images at most are named in a condition that is typed, and in one that stands in a file: of 50,000, delta-rs' parser crashes."""
+MOST_NAMED = 10_000
+"""So many images at most are named in a condition: of 50,000, delta-rs' parser crashes."""
+
+LONGEST_TYPED = 1_500
+"""Characters of a condition that is put on a command line; a longer one goes into a file."""
 
 LIST, SETTINGS = "images.jsonl", "images.yaml"
 
@@ -29,7 +32,7 @@ def where_of(asked: Asked, uris: Sequence[str], picked: bool) -> str | None:
     rows = asked.row_conditions()[1:]  # the task has a setting of its own
     if not (picked or asked.segment_conditions() or asked.truth):
         return " AND ".join(rows)
-    return " AND ".join([*rows, f"image_uri IN ({', '.join(map(sql_text, uris))})"]) if len(uris) <= MOST_LISTED else None
+    return " AND ".join([*rows, f"image_uri IN ({', '.join(map(sql_text, uris))})"]) if len(uris) <= MOST_NAMED else None
 
 
 def as_settings(where: str) -> str:
@@ -45,7 +48,7 @@ def as_lines(uris: Sequence[str]) -> str:
 def told(asked: Asked, table_uri: str, uris: Sequence[str], picked: bool) -> dict[str, Any]:
     """All of it, for the page: `where` and `commands`, and which files these need; `picked` as for `where_of`."""
     where, count = where_of(asked, uris, picked), len(uris)
-    in_file = where is not None and len(where) > _LONGEST_TYPED
+    in_file = where is not None and len(where) > LONGEST_TYPED
     chosen = "" if not where else f"--config {SETTINGS}" if in_file else f"--where {shlex.quote(where)}"
     return {
         "count": count,
@@ -53,13 +56,10 @@ def told(asked: Asked, table_uri: str, uris: Sequence[str], picked: bool) -> dic
         "list": LIST,
         "settings": SETTINGS if in_file else None,
         "commands": _commands(shlex.quote(table_uri), asked.task, None if where is None else chosen),
-        "note": f"More than {MOST_LISTED:,} images cannot be named in a condition: ask for fewer to export them or to learn from them."
+        "note": f"More than {MOST_NAMED:,} images cannot be named in a condition: ask for fewer to export them or to learn from them."
         if where is None
         else "",
     }
-
-
-_LONGEST_TYPED = 100 * MOST_NAMED  # characters: a shell takes 128 kB at most
 
 
 def _commands(table: str, task: str, chosen: str | None) -> list[dict[str, str]]:

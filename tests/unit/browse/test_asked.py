@@ -13,7 +13,7 @@ from masklake import reading
 from masklake.browse.asked import Asked, asked_of
 from masklake.browse.found import Answers
 from masklake.browse.index import Index
-from masklake.browse.taking import MOST_LISTED, MOST_NAMED, as_lines, as_settings, told, where_of
+from masklake.browse.taking import MOST_NAMED, as_lines, as_settings, told, where_of
 from masklake.commands.cli import program
 from masklake.config import resolve
 from masklake.errors import Refused
@@ -159,7 +159,7 @@ class TestTaken:
     def test_few_images_are_named_and_many_listed(self) -> None:
         asked = asked_of([("task", "panoptic"), ("label", "person")], [])
         assert where_of(asked, ["it's", "b"], picked=False) == "image_uri IN ('it''s', 'b')"
-        assert where_of(asked, ["u"] * (MOST_LISTED + 1), picked=False) is None
+        assert where_of(asked, ["u"] * (MOST_NAMED + 1), picked=False) is None
         commands = [[each["command"].split()[1] for each in told(asked, "t", ["u" * 99] * many, False)["commands"]] for many in (1, 10_001)]
         assert commands == [["export", "export", "finetune", "erase"], ["erase"]]
         assert where_of(asked_of([("task", "panoptic")], []), ["u"], picked=True) == "image_uri IN ('u')"
@@ -176,13 +176,13 @@ class TestTaken:
         """Few images by a condition, many by a file; the commands' own settings hold the condition to the letter."""
         monkeypatch.chdir(tmp_path)
         asked = asked_of([("task", "panoptic"), ("label", "person")], ["dt"])
-        for uris in (answers.uris(asked), [f"s3://it's/{'long' * 30}/{number}\t.jpg" for number in range(MOST_NAMED + 1)]):
+        for uris in (answers.uris(asked), [f"s3://it's/{'long' * 30}/{number}\t.jpg" for number in range(201)]):
             taken, where = told(asked, "t", uris, picked=False), where_of(asked, uris, picked=False)
             assert where
             Path("images.jsonl").write_text(as_lines(uris), encoding="utf-8")
             assert list(names_listed(f"file://{tmp_path}/images.jsonl", "--uris")) == uris
             Path("images.yaml").write_text(as_settings(where))
-            assert (taken["settings"] is None) is (len(uris) < MOST_NAMED)
+            assert (taken["settings"] is None) is (len(uris) < 201)
             for each in taken["commands"]:
                 _, name, *arguments = shlex.split(each["command"])
                 settings = resolve(arguments, program(name))
