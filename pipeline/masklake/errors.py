@@ -30,6 +30,11 @@ class MasklakeError(Exception):
         return "\n".join(map(str, self.args))
 
 
+def outcome_of(exit_code: int) -> str:
+    """What the last line calls an ending that was none of its own choice."""
+    return {2: "refused", 4: "fenced", 5: "stalled", 130: "stopped", 143: "stopped"}.get(exit_code, "failed")
+
+
 class Refused(MasklakeError):
     """The job cannot start as it is configured: a setting, a credential, a bucket or a model is wrong. Nothing was started."""
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NoReturn, TextIO
 
 from masklake import stopping
-from masklake.errors import MasklakeError
+from masklake.errors import MasklakeError, outcome_of
 from masklake.spelling import visible
 
 _EVERY = 10.0  # seconds between lines of progress
@@ -57,8 +57,11 @@ def end_with(
 def _fail(stdout: TextIO, reasons: Sequence[str], code: int, summary: dict[str, Any] | None = None) -> int:
     for reason in reasons:
         say(reason)
-    outcome = {2: "refused", 4: "fenced", 5: "stalled", 130: "stopped", 143: "stopped"}.get(code, "failed")
-    print(json.dumps({**(summary or {}), "outcome": outcome, "error": "\n".join(reasons), "exit_code": code}), file=stdout, flush=True)
+    print(
+        json.dumps({**(summary or {}), "outcome": outcome_of(code), "error": "\n".join(reasons), "exit_code": code}),
+        file=stdout,
+        flush=True,
+    )
     return code
 
 

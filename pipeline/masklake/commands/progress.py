@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -26,21 +27,37 @@ def show_progress() -> Iterator[Listener]:
     if not sys.stderr.isatty():
         yield _Lines()
         return
-    with Progress(
+    with _terminal() as terminal, _display(Console(file=terminal)) as bar:
+        yield _Bar(bar, bar.add_task("starting", total=None, numbers=""))
+
+
+@contextmanager
+def _terminal() -> Iterator[IO[str]]:
+    """What stderr is now: while Ray starts, what is written there goes nowhere, and just then people want to see a phase."""
+    try:
+        number = os.dup(sys.stderr.fileno())
+    except OSError:  # a stand-in without a file
+        yield sys.stderr
+        return
+    with os.fdopen(number, "w", encoding="utf-8", errors="replace") as terminal:
+        yield terminal
+
+
+def _display(console: Console) -> Progress:
+    return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[numbers]}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=False,
-    ) as bar:
-        yield _Bar(bar, bar.add_task("starting", total=None, numbers=""))
+    )
 
 
 class _Bar(Listener):
     def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar, self._task = bar, task
+        self._bar, self._task, self._phase = bar, task, ""
 
     def begin(self, run_id: str, table: str) -> None:
         pass  # the user knows the table, and the run says its name
@@ -49,7 +66,9 @@ class _Bar(Listener):
         self._bar.console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     def update(self, state: State) -> None:
-        self._bar.update(self._task, description=visible(state.phase), total=state.planned, completed=state.images, numbers=_numbers(state))
+        numbers, phase, new = _numbers(state), visible(state.phase), state.phase != self._phase
+        self._bar.update(self._task, refresh=new, description=phase, total=state.planned, completed=state.images, numbers=numbers)
+        self._phase = state.phase
 
 
 class _Lines(Listener):

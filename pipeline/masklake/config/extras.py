@@ -14,6 +14,7 @@ EXTRAS = {
     "run": ("ray", "safetensors", "scipy", "torch", "transformers"),
     "finetune": ("tensorboard",),
     "iceberg": ("pyiceberg", "sqlalchemy"),
+    "lineage": ("openlineage",),
     "demo": ("weed",),
     "browse": ("scipy", "starlette", "uvicorn"),
 }

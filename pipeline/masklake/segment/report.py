@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from masklake.segment.machine import Machine
@@ -74,6 +75,12 @@ class RunTotals:
     wall_seconds: float = 0.0
     first_commit_seconds: float | None = None
     """From the start to the first commit of rows: Ray's start and the model's are in it; None before."""
+    first_commit_images: int = 0
+    """That were committed by then."""
+    first_busy_seconds: float = 0.0
+    """`busy_seconds` by then."""
+    last_commit_seconds: float | None = None
+    """From the start to the last commit of rows."""
 
     def merge(self, record: FileRecord) -> RunTotals:
         """These totals and one committed file. A file knows rows, not images: see `count_images`."""
@@ -113,8 +120,10 @@ class RunTotals:
 
     def committed(self, seconds: float) -> RunTotals:
         """These totals after a commit of rows, so long after the start."""
-        first = seconds if self.first_commit_seconds is None else self.first_commit_seconds
-        return replace(self, commits=self.commits + 1, first_commit_seconds=first)
+        later = replace(self, commits=self.commits + 1, last_commit_seconds=seconds)
+        if self.first_commit_seconds is not None:
+            return later
+        return replace(later, first_commit_seconds=seconds, first_commit_images=self.images, first_busy_seconds=self.busy_seconds)
 
     @property
     def failed_rows(self) -> int:
@@ -132,6 +141,14 @@ class RunTotals:
         return sum(self.label_counts.values())
 
     @property
+    def steady_images_per_second(self) -> float | None:
+        """From the first commit to the last, so without the start; None where there was one commit only."""
+        first, last = self.first_commit_seconds, self.last_commit_seconds
+        if first is None or last is None or last <= first:
+            return None
+        return (self.images - self.first_commit_images) / (last - first)
+
+    @property
     def images_per_second(self) -> float:
         """Of the whole run, start-up included; 0 where nothing was done."""
         return self.images / self.wall_seconds if self.wall_seconds else 0.0
@@ -147,11 +164,17 @@ class RunTotals:
         return {stage: self.seconds[stage] for stage in (*STAGES, *sorted(self.seconds)) if stage in self.seconds}
 
 
-def report_dict(facts: RunFacts, totals: RunTotals, configuration: Mapping[str, Any], pictures: Sequence[str] = ()) -> dict[str, Any]:
+def report_dict(
+    facts: RunFacts,
+    totals: RunTotals,
+    configuration: Mapping[str, Any],
+    pictures: Sequence[str] = (),
+    advice: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The report of a run: JSON values only, keys in a fixed order.
 
     `configuration` is the resolved one, defaults filled in; whatever JSON cannot hold in it becomes text. `pictures` are the URIs of the
-    images that the gallery shows: whoever erases one of them deletes that gallery.
+    images that the gallery shows: whoever erases one of them deletes that gallery. `advice` are further keys, of what bounded the run.
     """
     return {
         "run_id": facts.run_id,
@@ -174,8 +197,12 @@ def report_dict(facts: RunFacts, totals: RunTotals, configuration: Mapping[str, 
         "segments": dict(by_count(totals.label_counts)),
         "seconds": round(totals.wall_seconds, 3),
         "seconds_to_first_commit": None if totals.first_commit_seconds is None else round(totals.first_commit_seconds, 3),
+        "images_at_first_commit": totals.first_commit_images,
         "images_per_second": round(totals.images_per_second, 3),
+        "steady_images_per_second": None if totals.steady_images_per_second is None else round(totals.steady_images_per_second, 3),
+        "memory_halvings": totals.halvings,
         **_machine(facts.machine),
+        **advice,
         "stages": {stage: _stage(seconds, totals.images) for stage, seconds in totals.stage_seconds.items()},
         "pictures": list(pictures),
         "configuration": json.loads(json.dumps(dict(configuration), default=str)),

@@ -13,7 +13,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -35,14 +35,17 @@ from masklake.inference.files import weight_files
 from masklake.pages.cards import Card, card_from
 from masklake.schema import TABLE, Status
 from masklake.segment import gallery, images, precision, report
+from masklake.segment.advice import Advice, advice
 from masklake.segment.choice import choose, seconds_here
 from masklake.segment.digests import digest
 from masklake.segment.engine import Engine, Flowing, Resources
+from masklake.segment.estimate import LOOKED_AT, estimate
 from masklake.segment.gallery import GalleryInput
 from masklake.segment.images import Images
 from masklake.segment.local import Local
 from masklake.segment.machine import Machine, cluster_address, cores, has_gpus
 from masklake.segment.model import RunModel
+from masklake.segment.notices import told
 from masklake.segment.patience import Watchdog
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
 from masklake.segment.progress import Listener, State
@@ -54,6 +57,7 @@ from masklake.table.append import Table
 from masklake.table.definition import check_log
 from masklake.table.keys import KEYS, Wanted
 from masklake.table.place import check_table_place
+from masklake.table.reports import last_reports
 from masklake.table.rows import RunStamp
 
 if TYPE_CHECKING:
@@ -74,13 +78,17 @@ Summary = dict[str, Any]
 
 
 def segment(config: Config, listener: Listener) -> Summary:
-    """Do what is missing, and say what was done.
+    """Do what is missing, say what was done, and tell whoever is to know.
 
     Raises:
         Refused: a setting, credential, bucket or model is wrong; nothing was started.
         Fenced: a newer run on overlapping input took over.
         MasklakeError: the run broke off; what was committed stays.
     """
+    return told(config, listener, partial(_segment, config))
+
+
+def _segment(config: Config, listener: Listener) -> Summary:
     storage.use_places(_places(config))
     where = None if config.where is None else conditions.parse(config.where)
     images.check(config)
@@ -100,7 +108,7 @@ def segment(config: Config, listener: Listener) -> Summary:
         engine = run.engine(planned)
         if config.dry_run:
             checkpoint.verify(run.model.description, run.model.folder)
-            return run.end_without_work("planned", planned)
+            return run.end_without_work("planned", planned) | run.estimate(table, planned)
         if not planned.todo_images:
             if table:
                 run.clean_up_behind_dead(table)
@@ -146,7 +154,7 @@ class _Run:
         if not write.fits(self.table_uri, partitions, self.run_id):
             raise Refused(f"--partition-by {','.join(partitions)}: {config.model} is too long for a folder's name: leave it out")
         self.folder = runs.run_folder(self.table_uri, self.run_id)
-        self.totals, self.steady_rate = RunTotals(), 0.0
+        self.totals = RunTotals()
         self._machine: Machine | None = None
         self._table: Table | None = None
         self._stopped = False
@@ -217,6 +225,14 @@ class _Run:
             "too_many_failed": False,
         }
 
+    def estimate(self, table: Table | None, planned: Plan) -> Summary:
+        """What the planned work will take, by the table's earlier runs."""
+        told = last_reports(table.uri, LOOKED_AT) if table and planned.todo_images else []
+        found = estimate(planned.todo_images, self.config.model, told, self.config.price_per_hour)
+        if found:
+            self.listener.say(str(found))
+        return {"estimate": found.keys() if found else None}
+
     def may_go_on(self, table: Table) -> bool:
         """Whether nobody else is at work on overlapping input, as far as `--on-overlap` cares; `wait` comes back when that is so."""
         asked, tell = self.config, self.listener
@@ -245,6 +261,8 @@ class _Run:
         if self._table and self._stopped:
             with suppress(MasklakeError):  # the next run cleans up, then
                 self._table.stop_run()
+                self.totals = self.totals.lasting(time.monotonic() - self._started)
+                self._write_report("stopped")
         elif self._table:
             self._table.rest()
             with suppress(MasklakeError):  # what ended the run matters more; a vacuum finds what is left
@@ -328,9 +346,7 @@ class _Run:
             show()
         self._commit(table, pending)
         show()
-        state = self._state(time.monotonic() - first_at, warm)
-        self.steady_rate = state.images_per_second
-        self.listener.update(state)
+        self.listener.update(self._state(time.monotonic() - first_at, warm))
 
     def _commit(self, table: Table, pending: list[Written]) -> None:
         started = time.monotonic()
@@ -363,10 +379,12 @@ class _Run:
         self.totals = self.totals.lasting(time.monotonic() - self._started)
         config, totals, facts = self.config, self.totals, self._facts()
         page = gallery.render_gallery(GalleryInput(facts, totals, self._cards()))
-        document = report.report_dict(facts, totals, config.model_dump(mode="json"), page.pictures)
-        storage.write_bytes(self.folder + "report.json", json.dumps(document, indent=2).encode())
+        self._write_report("done", page.pictures)
         storage.write_bytes(self.folder + "gallery.html", page.html.encode())
         table.finish_run()
+        found = self._advice()
+        if found.change:
+            self.listener.say(f"{found.bottleneck} took longest: {found.change}")
         self.listener.say(f"report and gallery: {self.folder}gallery.html")
         failed = totals.error_rate > config.max_error_rate
         if failed:
@@ -374,6 +392,14 @@ class _Run:
                 f"{totals.failed_images} of {totals.images} images failed: more than --max-error-rate {config.max_error_rate:g} allows"
             )
         return {**self._summary("done"), "report_uri": self.folder.rstrip("/"), "too_many_failed": failed}
+
+    def _write_report(self, outcome: str, pictures: Sequence[str] = ()) -> None:
+        asked = self.config.model_dump(mode="json", exclude={"notify"})
+        document = report.report_dict(self._facts(), self.totals, asked, pictures, {"outcome": outcome, **self._advice().keys()})
+        storage.write_bytes(self.folder + "report.json", json.dumps(document, indent=2).encode())
+
+    def _advice(self) -> Advice:
+        return advice(self.totals, self._machine, self.config.price_per_hour)
 
     def _facts(self) -> RunFacts:
         config, tasks = self.config, tuple(str(task) for task in self.config.tasks)
@@ -394,7 +420,9 @@ class _Run:
             self._facts(),
             self.totals.lasting(time.monotonic() - self._started),
             outcome=outcome,
-            steady_images_per_second=round(self.steady_rate, 3),
+            steady_images_per_second=round(self.totals.steady_images_per_second or 0.0, 3),
+            seconds_to_first_commit=None if self.totals.first_commit_seconds is None else round(self.totals.first_commit_seconds, 3),
+            **self._advice().keys(),
             driver_peak_mb=_peak_mb(),
         )
 

@@ -217,6 +217,14 @@ class RunConfig(BaseModel):
         None, ge=1, description="rows per Parquet file before partitioning (default: 64 to 1024 by the size of the run)"
     )
     commit_seconds: Annotated[float, Shown("SECONDS")] = Field(5.0, gt=0, description="commit what is finished this often")
+    price_per_hour: Annotated[float | None, Shown("PRICE")] = Field(
+        None, ge=0, description="what the run's machines cost an hour, all together: the report and --dry-run then say what images cost"
+    )
+    notify: Annotated[str | None, Shown("URL", secret=True)] = Field(
+        None,
+        pattern=r"^https?://[^@/\s]+(/\S*)?$",
+        description="post a JSON document there when the run ends, however it ends; that this fails does not change how",
+    )
     gallery_images: Annotated[int, Shown("IMAGES")] = Field(24, ge=0, description="images sampled into the HTML gallery")
     ray_address: Annotated[str | None, Shown("ADDRESS")] = Field(
         None, description="Ray cluster (default: the submitted job's own, else a local Ray)"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from masklake import storage
-from masklake.errors import ImageFailure
 from masklake.table import log, runs
 from masklake.table.overlap import Watch
+from masklake.table.reports import reports
 from masklake.table.runs import Marker
 
 MOST_ENTRIES = 10_000
@@ -68,37 +66,6 @@ def past(table_uri: str, most: int, lease_seconds: float, sleep: Callable[[float
 def _with_state(run: Run, marked: State | None, report: Mapping[str, Any]) -> Run:
     outcome: State = "over" if not report else "stopped" if report.get("outcome") == "stopped" else "done"
     return replace(run, report=report, state=outcome if report else marked or "over")
-
-
-def reports(table_uri: str, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The reports of these runs, where they left one that can be read."""
-    contents = storage.read_many([runs.run_folder(table_uri, run_id) + "report.json" for run_id in run_ids])
-    found = {}
-    for run_id, content in zip(run_ids, contents, strict=True):
-        if not isinstance(content, ImageFailure) and (report := _parsed(content)):
-            found[run_id] = report
-    return found
-
-
-def last_reports(table_uri: str, most: int) -> list[dict[str, Any]]:
-    """The reports of the last runs that left one, newest first: their names begin with the time."""
-    names = sorted((name.rstrip("/") for name in storage.list_names(f"{table_uri}/_masklake/runs/")), reverse=True)
-    found: list[dict[str, Any]] = []
-    for first in range(0, len(names), most):
-        page = names[first : first + most]
-        told = reports(table_uri, page)
-        found += [told[name] for name in page if name in told]
-        if len(found) >= most or first >= 10 * most:
-            break
-    return found[:most]
-
-
-def _parsed(content: bytes) -> dict[str, Any] | None:
-    try:
-        report = json.loads(content)
-    except ValueError:
-        return None
-    return report if isinstance(report, dict) else None
 
 
 def _logged(table_uri: str, most: int) -> tuple[dict[str, Run], bool]:

@@ -14,11 +14,12 @@ from masklake.segment import known
 from masklake.status.coverage import Answers, Coverage, Group, Held, Partition, coverage, partition_names
 from masklake.status.lag import Lag, lag, settings_of
 from masklake.status.moved import Counted, Moved, moved
-from masklake.status.past import Run, last_reports, past
+from masklake.status.past import Run, past
 from masklake.status.settings import StatusConfig
 from masklake.table.append import Table
 from masklake.table.definition import check_log, schema_version
 from masklake.table.read import MaskTable, open_table
+from masklake.table.reports import last_reports
 
 _REPORTS = 20  # in which the settings of the last run on an input are looked for
 

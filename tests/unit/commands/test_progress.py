@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 from masklake.commands.progress import line
 from masklake.segment.progress import State
 
 NOW = datetime(2026, 11, 27, 2, 0, 0, 500_000, tzinfo=UTC)
+PHASES = """
+import os
+from masklake.commands.progress import show_progress
+from masklake.segment.progress import State
+with show_progress() as listener:
+    kept = os.dup(2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    listener.update(State("starting Ray"))
+    os.dup2(kept, 2)
+"""
 RUN = {"run_id": "20261127T020000-abcdef", "table": "s3://lake/masks"}
 
 
@@ -32,3 +45,11 @@ def test_what_nobody_knows_yet_is_null_and_not_zero() -> None:
     told = line(NOW, RUN, State("starting the model", planned=100))
     assert (told["images_per_second"], told["eta_seconds"]) == (None, None)
     assert line(NOW, RUN, State("listing"))["planned"] is None
+
+
+def test_a_terminal_shows_a_phase_at_once_also_while_stderr_goes_nowhere() -> None:
+    ours, theirs = os.openpty()
+    subprocess.run([sys.executable, "-c", PHASES], stderr=theirs, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"})
+    os.close(theirs)
+    assert b"starting Ray" in os.read(ours, 65_536)
+    os.close(ours)
