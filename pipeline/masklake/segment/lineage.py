@@ -11,12 +11,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from masklake import __version__, storage
+from masklake import storage
 from masklake.config import extras
 from masklake.errors import Say
+from masklake.segment.machine import own_version
 from masklake.segment.settings import RunConfig
-
-PRODUCER = f"https://masklake.example.com/{__version__}"
 
 _STATES = {"done": "COMPLETE", "nothing to do": "COMPLETE", "skipped": "COMPLETE", "stopped": "ABORT"}
 """What an outcome is called there; any other is a failure."""
@@ -67,14 +66,14 @@ class Lineage:
         from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
         from openlineage.client.facet_v2 import error_message_run, output_statistics_output_dataset, processing_engine_run
 
-        facets: dict[str, Any] = {"processing_engine": processing_engine_run.ProcessingEngineRunFacet(__version__, "masklake")}
+        facets: dict[str, Any] = {"processing_engine": processing_engine_run.ProcessingEngineRunFacet(own_version(), "masklake")}
         if state == "FAIL":
             facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(str(ended.get("error", ended["outcome"])), "Python")
         written = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=ended.get("rows", 0))
         run = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self._table}#{self._run_id}"))
         event = RunEvent(
             eventTime=datetime.now(UTC).isoformat(),
-            producer=PRODUCER,
+            producer=f"https://masklake.example.com/{own_version()}",
             run=Run(run, facets),
             job=Job(os.environ.get("OPENLINEAGE_NAMESPACE", "masklake"), f"segment.{dataset(self._table)[1].replace('/', '_')}"),
             inputs=[InputDataset(*dataset(storage.normalise(self._input)))],

@@ -80,6 +80,11 @@ def _quota() -> float | None:
     return None
 
 
+def own_version() -> str:
+    """Of this package, as it is installed."""
+    return _version("masklake") or "unknown"
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from masklake import __version__
 from masklake.errors import MasklakeError, Say, first_line, outcome_of
 from masklake.segment.lineage import Lineage
+from masklake.segment.machine import own_version
 from masklake.segment.progress import Listener, State
 from masklake.segment.settings import Config
 from masklake.stopping import Stopped
@@ -90,7 +90,7 @@ def _tell(config: Config, lineage: Lineage | None, ended: Summary, started: date
     url = config.notify
     tasks: dict[str, Callable[[], None]] = {}
     if url is not None:
-        document = {"event": "masklake.segment", "version": __version__, "started_at": started.isoformat(), **ended}
+        document = {"event": "masklake.segment", "version": own_version(), "started_at": started.isoformat(), **ended}
         tasks[f"--notify {place(url)}"] = lambda: post(url, {**document, "finished_at": datetime.now(UTC).isoformat()})
     if lineage:
         tasks["OPENLINEAGE_URL"] = lambda: lineage.end(ended)
@@ -133,7 +133,7 @@ def post(url: str, document: Mapping[str, Any]) -> None:
     Raises:
         OSError: nobody took it, twice.
     """
-    headers = {"Content-Type": "application/json", "User-Agent": f"masklake/{__version__}"}
+    headers = {"Content-Type": "application/json", "User-Agent": f"masklake/{own_version()}"}
     request = urllib.request.Request(url, json.dumps(document, default=str).encode(), headers, method="POST")  # noqa: S310 - http(s) only
     for last in (False, True):
         try:
