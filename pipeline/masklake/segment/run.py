@@ -399,7 +399,8 @@ class _Run:
         storage.write_bytes(self.folder + "report.json", json.dumps(document, indent=2).encode())
 
     def _advice(self) -> Advice:
-        return advice(self.totals, self._machine, self.config.price_per_hour)
+        lasted = self.totals.lasting(time.monotonic() - self._started)
+        return advice(lasted, self._machine, self.config.price_per_hour)
 
     def _facts(self) -> RunFacts:
         config, tasks = self.config, tuple(str(task) for task in self.config.tasks)

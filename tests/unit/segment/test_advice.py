@@ -25,7 +25,8 @@ def ended(busy: float, fetch: float, decode: float, commit: float = 1.0, first: 
 def test_two_devices_that_are_half_idle_want_cores() -> None:
     """After the first commit, 110 of 2 x 100 s. 1,200 s of loading for 120 s of device: 10 cores. Two devices need 60 s, 14 cores 86 s."""
     found = advice(ended(busy=120.0, fetch=100.0, decode=1100.0), GPUS, None)
-    assert (found.busy_share, found.cpus_per_device) == (pytest.approx(0.55), pytest.approx(10.0))
+    assert found.busy_share == pytest.approx(0.55)
+    assert found.cpus_per_device == pytest.approx(10.0)
     assert found.bottleneck == "decode"
     assert found.change == "each GPU wants 10.0 cores that decode: add CPUs, or say --decode fast"
 
@@ -72,7 +73,9 @@ def test_an_estimate_by_the_largest_run_of_the_same_model() -> None:
     others = [report(50, 60.0), report(5000, 100.0, model={"name": "other"}), report(1000, 130.0, steady_images_per_second=9.0)]
     found = estimate(10_000, "m", others, 7.20)
     assert found is not None
-    assert (found.seconds, found.table_bytes, found.cost) == (pytest.approx(1120), 30_000_000, pytest.approx(2.24))
+    assert found.table_bytes == 30_000_000
+    assert found.seconds == pytest.approx(1120)
+    assert found.cost == pytest.approx(2.24)
     assert str(found) == (
         "by run run-1000 (1,000 images on cuda), this takes about 19 min and costs about 2.24, and adds about 30.0 MB to the table"
     )
