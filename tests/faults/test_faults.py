@@ -15,7 +15,7 @@ from tests.faults.proxy import Faults, broken
 from tests.faults.trials import Harness
 from tests.faults.verify import COUNTS
 
-SELECTION = ("kill-actor", "lose-node", "kill-cluster", "break-requests", "pause-run", "fill-store")
+SELECTION = ("kill-actor", "lose-node", "kill-cluster", "break-requests", "fill-store")
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ def test_a_source_a_family_and_a_format_of_export_are_a_module_and_a_line_each(t
     (tmp_path / "in" / "torn.zip").write_bytes(b"PK no zip")
     (tmp_path / "in" / "2.jpg").write_bytes(scene(2))
     arguments = ["segment", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "masks"), "--tasks", "semantic"]
-    arguments += ["--model", str(checkpoint(tmp_path / "model")), "--actors", "1"]
+    arguments += ["--model", str(checkpoint(tmp_path / "model"))]
     code, summary, errors = run(package, *arguments)
     assert code == 0, errors
     rows = {row["image_uri"].removeprefix(f"file://{tmp_path}/in/"): row for row in reading.open_table(str(tmp_path / "masks")).newest()}

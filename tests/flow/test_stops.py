@@ -58,19 +58,19 @@ def stop_after_a_commit(lake: Path, engine: str, number: signal.Signals) -> tupl
     return process.returncode, json.loads(output.splitlines()[-1]), time.monotonic() - sent
 
 
-@pytest.mark.parametrize("engine", ["--local", "--no-local"])
-def test_a_stopped_run_commits_what_is_written_and_the_next_goes_on_at_once(lake: Path, engine: str) -> None:
+def test_a_stopped_run_commits_what_is_written_and_the_next_goes_on_at_once(lake: Path) -> None:
     held = 0
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        returned, last, seconds = stop_after_a_commit(lake, engine, number)
-        print(number.name, f"{seconds:.1f} s", last)
-        assert (returned, last["outcome"], last["exit_code"]) == (code, "stopped", code)
-        assert last["images"] == rows(lake) - held
-        assert left_over(lake) == []
-        assert held < rows(lake) < IMAGES
-        held = rows(lake)
-        assert seconds < 20  # 3 on a machine of one's own
-    process = start(lake, engine)
+    for engine in ("--no-local", "--local"):
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            returned, last, seconds = stop_after_a_commit(lake, engine, number)
+            print(engine, number.name, f"{seconds:.1f} s", last)
+            assert (returned, last["outcome"], last["exit_code"]) == (code, "stopped", code)
+            assert last["images"] == rows(lake) - held
+            assert left_over(lake) == []
+            assert held < rows(lake) < IMAGES
+            held = rows(lake)
+            assert seconds < 20  # 3 on a machine of one's own
+    process = start(lake, "--local")
     output, _ = process.communicate(timeout=300)
     assert (process.returncode, json.loads(output.splitlines()[-1])["images"]) == (0, IMAGES - held)
     assert set(rows_by_image(str(lake / "masks")).values()) == {1}

@@ -31,7 +31,7 @@ MODEL = "s3://lake/models/demo"
 HOLDER = """
 import json, time
 from infra.cluster import LocalCluster
-with LocalCluster() as cluster:
+with LocalCluster(workers=0) as cluster:
     print(json.dumps(cluster.pids()), flush=True)
     time.sleep(600)
 """

@@ -64,9 +64,9 @@ def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(s3_lake: 
     bodies = [scene(index) for index in range(4)]
     for index, uri in enumerate(copies):
         storage.write_bytes(uri, bodies[index % 4])
-    pace = ["--rows-per-file", "32", "--commit-seconds", "0.2", "--no-local"]
+    pace = ["--rows-per-file", "32", "--commit-seconds", "0.2"]
     arguments = ["--input", "s3://lake/many/", "--output", "s3://lake/many-masks", *pace]
-    command = [sys.executable, "-m", "masklake", "segment", "--model", str(MODEL), *arguments]
+    command = [sys.executable, "-m", "masklake", "segment", "--model", str(MODEL), *arguments, "--no-local"]
     driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         committed = _wait_for_rows("s3://lake/many-masks", driver)
@@ -76,7 +76,7 @@ def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(s3_lake: 
     before = rows_by_image("s3://lake/many-masks")
     assert committed <= len(before) < len(copies)
 
-    resumed = segment(*arguments)
+    resumed = segment(*arguments, "--local")
     assert resumed.returncode == 0, resumed.stderr
     after = rows_by_image("s3://lake/many-masks")
     assert set(after) == set(copies)

@@ -1,8 +1,9 @@
-"""Real weights on real photographs: DeepLabV3-MobileNetV2 (VOC labels) over 123 COCO photos, judged against COCO's own annotations."""
+"""Real weights on real photographs: DeepLabV3-MobileNetV2 (VOC labels) over COCO photos, judged against COCO's own annotations."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from masklake import reading
 from tests.evaluations import evaluate
 from tests.lakes import segment, summary
 from tests.shared import shared_folder
+
+PHOTOS = 62
 
 # COCO's name -> VOC's, of the classes that both have.
 _VOC_NAME = {
@@ -44,21 +47,36 @@ _VOC_NAME = {
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> str:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every second photograph, in `images`, with their annotations, in `instances.json`: all take three minutes of a core."""
+    shared, folder = shared_folder("data", "coco-free"), tmp_path_factory.mktemp("photos")
+    content = json.loads((shared / "instances.json").read_text())
+    content["images"] = sorted(content["images"], key=lambda image: image["file_name"])[::2]
+    chosen = {image["id"] for image in content["images"]}
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] in chosen]
+    (folder / "instances.json").write_text(json.dumps(content))
+    (folder / "images").mkdir()
+    for image in content["images"]:
+        name = image["file_name"].rsplit("/", 1)[-1]
+        shutil.copy(shared / "images" / name, folder / "images" / name)
+    assert len(chosen) == PHOTOS
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The photographs' semantic masks."""
-    photos = shared_folder("data", "coco-free")
     weights = shared_folder("models", "deeplabv3-mobilenetv2-voc")
     table = str(tmp_path_factory.mktemp("lake") / "masks")
     done = segment("--input", str(photos / "images"), "--output", table, "--model", str(weights), "--tasks", "semantic", seconds=550)
     assert done.returncode == 0, done.stderr
-    assert summary(done)["images"] == summary(done)["ok"] == 123
+    assert summary(done)["images"] == summary(done)["ok"] == PHOTOS
     return table
 
 
 @pytest.mark.shared_data
 @pytest.mark.timeout(600)
-def test_123_photographs_get_semantic_masks_that_agree_with_their_annotations(table: str) -> None:
-    photos = shared_folder("data", "coco-free")
+def test_photographs_get_semantic_masks_that_agree_with_their_annotations(table: str, photos: Path) -> None:
     weights = shared_folder("models", "deeplabv3-mobilenetv2-voc")
     annotations = COCO(photos / "instances.json")
     by_name = {image["file_name"].rsplit("/", 1)[-1]: image for image in annotations.dataset["images"]}
@@ -75,22 +93,23 @@ def test_123_photographs_get_semantic_masks_that_agree_with_their_annotations(ta
             either_pixels[label] += int((mask | truth).sum())
     known = set(json.loads((weights / "config.json").read_text())["id2label"].values())
     # Classes with some photos' worth of pixels; the checkpoint's authors report a mean IoU of 0.75 on VOC itself.
-    iou = {label: shared_pixels[label] / pixels for label, pixels in either_pixels.items() if label in known and pixels > 100_000}
+    iou = {label: shared_pixels[label] / pixels for label, pixels in either_pixels.items() if label in known and pixels > 50_000}
     assert len(iou) >= 8, json.dumps(iou)
     assert float(np.mean(list(iou.values()))) > 0.6, json.dumps(iou)
 
 
 @pytest.mark.shared_data
 @pytest.mark.timeout(600)
-def test_the_evaluation_of_the_photographs_agrees_with_a_count_of_all_pixels(table: str, tmp_path: Path) -> None:
-    photos = shared_folder("data", "coco-free")
+def test_the_evaluation_of_the_photographs_agrees_with_a_count_of_all_pixels(table: str, photos: Path, tmp_path: Path) -> None:
     mapping = tmp_path / "voc.yaml"
     mapping.write_text(json.dumps({**_VOC_NAME, "background": "background", "*": "background"}))  # JSON is YAML
     found = evaluate(table, photos / "instances.json", task="semantic", categories=str(mapping), output=str(tmp_path / "out"))
-    assert found["images"] == {"truth": 123, "scored": 123, "missed": 0, "table_only": 0, "matched_by_file_name_alone": 0}
-    assert found["unmatched"] == {"truth": [], "table": [], "not_judged": []}
+    assert found["images"] == {"truth": PHOTOS, "scored": PHOTOS, "missed": 0, "table_only": 0, "matched_by_file_name_alone": 0}
+    unseen = {each["label"] for each in found["unmatched"]["truth"]}
+    assert [each["true"] for each in found["unmatched"]["truth"]] == [0] * len(unseen)  # classes of which these photographs have none
+    assert found["unmatched"]["table"] == found["unmatched"]["not_judged"] == []
     got = {each["label"]: each for each in found["classes"]}
-    assert set(got) == {*_VOC_NAME.values(), "background"}
+    assert set(got) == {*_VOC_NAME.values(), "background"} - unseen
 
     annotations = COCO(photos / "instances.json")
     by_name = {image["file_name"].rsplit("/", 1)[-1]: image for image in annotations.dataset["images"]}
