@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import accumulate, chain
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ from masklake.images.keys import NOT_ASKED, Asked, hive_keys, kind_in_table
 from masklake.images.listing import Tables, There, listed
 from masklake.images.opening import Opening, opened
 from masklake.images.pages import Place, page, page_of_files
+from masklake.images.parquet_pages import TooMuch, open_images, plain, read_text
 from masklake.images.source import Input, Source
 from masklake.storage import FilePage, StorageError, StoredFile
 
@@ -36,7 +38,7 @@ _SUFFIX = ".parquet"
 _MARK = "#column="  # between a file and a row in the URI of an image
 _ROW = "row"
 _ROWS_AT_ONCE = 16  # decoded together; all of a row group would be too many
-_READ_BYTES = 1024 * 1024  # of a column at a time
+_SHOWN = 100  # characters of a value, in a message
 
 
 class ImageTables(Source):
@@ -115,7 +117,7 @@ class ImageFile:
             numbers = np.arange(first, min(first + storage.PAGE, self.rows))
             keys = numbers.tolist() if self.keys is None else self.keys.slice(first, len(numbers)).to_pylist()
             uris = self.column.uris(self.file.uri, keys)
-            told = None if self.told is None else self.asked.tell(self.told.slice(first, len(numbers)))
+            told = None if self.told is None else self.asked.tell(plain(self.told.slice(first, len(numbers))))
             place = {"image_container": pa.scalar(len(self.file.uri)), "image_start": numbers, "image_source": pa.scalar(_NAME)}
             yield page(uris, image_keys=told, **place, **same)
         if self.failure is not None:
@@ -185,11 +187,17 @@ def read_footer(file: StoredFile, column: ImageColumn, asked: Asked = NOT_ASKED)
         with storage.open_file(file.uri) as source:
             parquet = pq.ParquetFile(source)
             _leaf(file.uri, parquet.schema_arrow, column.name)
-            keys = None if column.key is None else _read_keys(file.uri, parquet, column.key)
             schema = parquet.schema_arrow
             columns = [name for name in asked.columns(schema, file.uri) if kind_in_table(schema.field(name).type) is not None]
-            told = parquet.read(columns=columns) if columns else None
+            if column.key is not None:
+                _field(file.uri, schema, column.key, "--key-column")
+            named = list(dict.fromkeys([*columns, *([] if column.key is None else [column.key])]))
+            told = read_text(source, named) if named else None
+            keys = None if column.key is None or told is None else _check_keys(file.uri, told, column.key)
+            told = None if told is None or not columns else told.select(columns)
             return ImageFile(found, column, parquet.metadata.num_rows, keys, asked=asked, told=told)
+    except TooMuch as error:
+        return ImageFile(found, column, 0, failure=ImageFailure(ErrorCode.TOO_LARGE, f"beside its images, the file has {error}"))
     except StorageError as error:
         return ImageFile(found, column, 0, failure=ImageFailure(error.code, str(error)))
     except (pa.ArrowException, OSError) as error:
@@ -197,16 +205,28 @@ def read_footer(file: StoredFile, column: ImageColumn, asked: Asked = NOT_ASKED)
         return ImageFile(found, column, 0, failure=failure)
 
 
-def _read_keys(uri: str, parquet: pq.ParquetFile, key: str) -> pa.ChunkedArray:
-    _field(uri, parquet.schema_arrow, key, "--key-column")
-    keys = _unnest(parquet.read(columns=[key]).to_batches(), key)
+def _check_keys(uri: str, rows: pa.Table, key: str) -> pa.ChunkedArray:
+    keys = _unnest(rows.to_batches(), key)
     if keys.null_count:
         raise Refused(f"--key-column {key}: {keys.null_count} rows of {uri} have none")
-    if pc.count_distinct(keys).as_py() < len(keys):
-        counts = pc.value_counts(keys)
-        twice = counts.filter(pc.greater(counts.field("counts"), 1))[0].as_py()["values"]
-        raise Refused(f"--key-column {key}: it does not tell rows apart; {uri} has {twice!r} more than once")
-    return keys.cast(pa.string())
+    twice = None
+    for chunk in keys.chunks:  # as dictionaries: one value in every row would be long only where it is spelt out
+        if pa.types.is_dictionary(chunk.type) and len(chunk) and (counts := np.bincount(chunk.indices.to_numpy())).max() > 1:
+            twice = chunk.dictionary[int(counts.argmax())].as_py()
+            break
+    else:
+        keys = keys.cast(pa.string())
+        if pc.count_distinct(keys).as_py() < len(keys):
+            counted = pc.value_counts(keys)
+            twice = counted.filter(pc.greater(counted.field("counts"), 1))[0].as_py()["values"]
+    if twice is not None:
+        raise Refused(f"--key-column {key}: it does not tell rows apart; {uri} has {_beginning(twice)!r} more than once")
+    return keys
+
+
+def _beginning(value: Any) -> Any:
+    """A value as a message has it."""
+    return f"{value[:_SHOWN]}..." if isinstance(value, str) and len(value) > _SHOWN else value
 
 
 def read_rows(places: Iterable[Place], max_bytes: int | None) -> Iterator[bytes | ImageFailure]:
@@ -223,14 +243,12 @@ def read_rows(places: Iterable[Place], max_bytes: int | None) -> Iterator[bytes 
 def _read_row(place: Place, max_bytes: int | None) -> bytes | ImageFailure:
     column = place.uri.removeprefix(place.container + _MARK).partition("&")[0]
     try:
-        reader = _reader(place.container, place.etag, column)
-        if max_bytes is not None and reader.average(place.start) > max(READ_AHEAD_BYTES, max_bytes):
-            average = reader.average(place.start)
-            return ImageFailure(ErrorCode.TOO_LARGE, f"its row group has {average} bytes for each row, more than the bound of {max_bytes}")
-        value = reader.value(place.start)
+        value = _reader(place.container, place.etag, column, max(READ_AHEAD_BYTES, max_bytes or READ_AHEAD_BYTES)).value(place.start)
     except StorageError:
         _reader.cache_clear()  # it stopped in the middle
         raise
+    except TooMuch as error:
+        return ImageFailure(ErrorCode.TOO_LARGE, f"its row group has {error}")
     except (pa.ArrowException, OSError, Refused) as error:
         _reader.cache_clear()
         return ImageFailure(ErrorCode.BROKEN, f"the row cannot be read: {error}")
@@ -242,60 +260,73 @@ def _read_row(place: Place, max_bytes: int | None) -> bytes | ImageFailure:
 
 
 @lru_cache(maxsize=1)
-def _reader(uri: str, etag: str | None, column: str) -> _Forwards:
+def _reader(uri: str, etag: str | None, column: str, most: int) -> _Forwards:
     """The reader of the file that was last read: the next group of work often goes on where the one before ended."""
-    return _Forwards(uri, etag, column)
+    return _Forwards(uri, etag, column, most)
 
 
 class _Forwards:
     """Values of one column by row number, a few in memory at a time; goes forwards without reading anything twice."""
 
-    def __init__(self, uri: str, etag: str | None, column: str) -> None:
+    def __init__(self, uri: str, etag: str | None, column: str, most: int) -> None:
         (found,) = storage.stat_many([uri])
         if isinstance(found, ImageFailure):
             raise StorageError(uri, found)
         if found.etag != etag:
             raise StorageError(uri, ImageFailure(ErrorCode.CHANGED, "it has changed since it was listed"))
-        # Buffered and not ahead: a column of images in one row group may be larger than memory.
-        self._file = pq.ParquetFile(storage.open_file(uri), buffer_size=_READ_BYTES, pre_buffer=False)
+        self._file, self._watched = open_images(uri, most)
         self._leaf = _leaf(uri, self._file.schema_arrow, column)
         counts = [self._file.metadata.row_group(group).num_rows for group in range(self._file.num_row_groups)]
         self._starts = list(accumulate(counts, initial=0))
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._first, self._values, self._group = 0, pa.chunked_array([], pa.binary()), -1
-
-    def _chunk(self, group: int) -> pq.ColumnChunkMetaData:
-        """What the footer tells of the column in a row group."""
-        found = self._file.metadata.row_group(group)
-        chunks = (found.column(number) for number in range(found.num_columns))
-        return next(chunk for chunk in chunks if chunk.path_in_schema == self._leaf)
-
-    def _rows_at_once(self, group: int) -> int:
-        """As many as may be decoded together: each value of a dictionary may be as large as all of them, and stand in every row."""
-        chunk = self._chunk(group)
-        size: int = chunk.total_uncompressed_size
-        if not any("DICTIONARY" in encoding for encoding in chunk.encodings):
-            return _ROWS_AT_ONCE
-        return max(1, min(_ROWS_AT_ONCE, READ_AHEAD_BYTES // max(1, size)))
-
-    def average(self, row: int) -> int:
-        """How many bytes the values of this row's group have on average, before compression and any dictionary, as the footer tells."""
-        chunk = self._chunk(bisect_right(self._starts, row) - 1)
-        return int(chunk.total_uncompressed_size // max(1, chunk.num_values))
+        self._refused: dict[int, TooMuch] = {}  # row groups of which nothing can be read
 
     def value(self, row: int) -> bytes | None:
+        """The value of a row.
+
+        Raises:
+            TooMuch: its row group cannot be read within the bound.
+        """
         group = bisect_right(self._starts, row) - 1
+        if group in self._refused:
+            raise self._refused[group]
+        try:
+            return self._value(row, group)
+        except TooMuch as error:
+            self._refused[group], self._group = error, -1
+            raise
+
+    def _value(self, row: int, group: int) -> bytes | None:
         if group != self._group or row < self._first:
-            self._batches = self._file.iter_batches(self._rows_at_once(group), row_groups=[group], columns=[self._leaf])
-            self._first, self._values, self._group = self._starts[group], self._values.slice(0, 0), group
+            self._begin(group)
         while row >= self._first + len(self._values):
             self._first += len(self._values)
+            self._values = self._values.slice(0, 0)
+            self._watched.watch.renew()
             batch = next(self._batches, None)
             if batch is None:
                 raise pa.ArrowInvalid("the file has fewer rows than its footer says")
             self._values = _unnest([batch], self._leaf)
         value: bytes | None = self._values[row - self._first].as_py()
         return value
+
+    def _begin(self, group: int) -> None:
+        found = self._file.metadata.row_group(group)
+        chunks = (found.column(number) for number in range(found.num_columns))
+        rows = _rows_at_once(next(chunk for chunk in chunks if chunk.path_in_schema == self._leaf))
+        self._watched.follow(found, [self._leaf])
+        self._watched.watch.rows_at_once = rows
+        self._batches = self._file.iter_batches(rows, row_groups=[group], columns=[self._leaf])
+        self._first, self._values, self._group = self._starts[group], self._values.slice(0, 0), group
+
+
+def _rows_at_once(chunk: pq.ColumnChunkMetaData) -> int:
+    """As many as may be decoded together, as the footer has it: where values may repeat, each may be as large as all of them."""
+    size = int(chunk.total_uncompressed_size)
+    expands = any("DICTIONARY" in encoding or encoding == "DELTA_BYTE_ARRAY" for encoding in chunk.encodings)
+    each = size if expands else size // max(1, chunk.num_values)
+    return max(1, min(_ROWS_AT_ONCE, READ_AHEAD_BYTES // max(1, each)))
 
 
 def find(uri: str) -> Place | None:

@@ -29,6 +29,7 @@ from masklake.images.keys import Asked
 from masklake.images.listing import Tables, There, completed
 from masklake.images.locations import check_locations
 from masklake.images.pages import is_hidden, page
+from masklake.images.parquet_pages import text_batches
 from masklake.images.source import Input, Source
 
 _NAME = "/manifest.json"
@@ -134,12 +135,11 @@ def _csv_rows(source: BinaryIO, inventory: Inventory) -> Iterator[pa.Table]:
 
 
 def _parquet_rows(source: BinaryIO, inventory: Inventory) -> Iterator[pa.Table]:
-    file = pq.ParquetFile(source)
-    names = [name for name in _COLUMNS if name in file.schema_arrow.names]
+    there = pq.read_schema(source).names
+    names = [name for name in _COLUMNS if name in there]
     if "key" not in names:
-        raise Refused(f"--input {inventory.uri}: the inventory has no column key; it has {', '.join(file.schema_arrow.names)}")
-    for batch in file.iter_batches(storage.PAGE, columns=names):
-        yield pa.table(batch)
+        raise Refused(f"--input {inventory.uri}: the inventory has no column key; it has {', '.join(there)}")
+    yield from text_batches(source, names)
 
 
 def _page(rows: pa.Table, bucket: str) -> pa.Table:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from masklake import storage
 from masklake.images import delta
 from masklake.images.lists import Lists
+from masklake.images.parquet_pages import text_batches
 from masklake.images.source import Unreadable
 from masklake.storage import StoredFile
 
@@ -35,10 +36,9 @@ class Manifests(Lists):
                 raise Unreadable(str(error)) from None
 
     def rows(self, uri: str, columns: pa.Schema) -> Iterator[pa.Table]:
-        """Batch by batch."""
+        """Batch by batch, within the bounds of `parquet_pages`."""
         with storage.open_file(uri) as file:
             try:
-                for batch in pq.ParquetFile(file).iter_batches(storage.PAGE, columns=columns.names):
-                    yield pa.table(batch)
+                yield from text_batches(file, columns.names)
             except (pa.ArrowException, OSError) as error:
                 raise Unreadable(str(error)) from None
