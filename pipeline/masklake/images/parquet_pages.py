@@ -37,7 +37,7 @@ _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.t
 _SKIPPED = {1: 0, 2: 0, 3: 1, 7: 8}  # true and false, whose type says it, bytes and floats
 
 
-class TooMuch(pa.ArrowInvalid):
+class TooMuch(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow has no types
     """Reading on would take more memory than the bound."""
 
 

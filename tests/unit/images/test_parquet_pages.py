@@ -124,7 +124,7 @@ for name, key in json.loads(sys.argv[1]):
 def test_images_and_keys_are_read_within_eight_times_the_bound(tmp_path: Path) -> None:
     """With a bound of 64 MiB for an image: what is below it is read, and of what is above it, nothing."""
     large = [b"a" * 100, b"b" * (200 * MB), b"c" * 200]
-    tables = {
+    tables: dict[str, tuple[pa.Table, dict[str, Any]]] = {
         "a dictionary of 60 MB": (one_value(60 * MB, 64), {}),
         "a cell of 200 MB": (pa.table({"image": [large[1]]}), {"use_dictionary": False}),
         "one among small ones": (pa.table({"image": large}), {"use_dictionary": False}),
@@ -134,7 +134,7 @@ def test_images_and_keys_are_read_within_eight_times_the_bound(tmp_path: Path) -
     for name, (table, options) in tables.items():
         (tmp_path / f"{name}.parquet").write_bytes(file_of(table, **options).getbuffer())
     del tables, large
-    asked = [[str(path), "key" if path.stem == "a key" else None] for path in sorted(tmp_path.glob("*.parquet"))]
+    asked = [(str(path), "key" if path.stem == "a key" else None) for path in sorted(tmp_path.glob("*.parquet"))]
     done = subprocess.run(
         [sys.executable, "-c", _LIMITED, json.dumps(asked)], cwd=ROOT, capture_output=True, text=True, timeout=200, check=True
     )
