@@ -29,7 +29,7 @@ from pycocotools import mask as coco_mask
 
 from masklake.errors import ImageFailure
 from masklake.inference import hf_postprocess, postprocess
-from masklake.inference.families import Answer, ClassMap
+from masklake.inference.family import Answer, ClassMap, Queries
 from masklake.inference.preprocess import Size, resize
 from masklake.inference.segmenter import ModelInput, Segment, Segmenter
 
@@ -151,6 +151,7 @@ class Bench:
         settings = self.segmenter.description.settings
         if isinstance(answer, ClassMap):
             return postprocess.semantic_from_map(answer.logits[row], geometry, settings)
+        assert isinstance(answer, Queries)
         function: Callable[..., list[Segment]] = getattr(postprocess, task)
         return function(answer.class_logits[row], answer.mask_logits[row], geometry, settings)
 

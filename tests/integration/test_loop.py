@@ -44,7 +44,7 @@ def corrected(pool: Path, exported: Path) -> Path:
     tasks = {image.attrib["name"] for image in ElementTree.parse(exported / "annotations.xml").iter("image")}
     images = [image for image in truth["images"] if image["file_name"] in tasks]
     assert len(images) == len(tasks) == CORRECTED
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for image in images:
         ids = np.asarray(Image.open(pool / "panoptic" / segments[image["id"]]["file_name"]))[..., 0]
         for segment in segments[image["id"]]["segments_info"]:

@@ -47,7 +47,7 @@ def api(running: KubernetesAPI) -> KubernetesAPI:
 @pytest.fixture
 def night(api: KubernetesAPI, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Night:
     """One night's gate, whose plan is an exit code and the text that is printed."""
-    monkeypatch.setattr(gate.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
 
     def run(printed: str, code: int = 0, job: str = f"{NAME}-29400120") -> dict[str, Any]:
         manifest = json.loads(json.dumps(of_kind(render("overlays/on-premise-nightly"), "RayCronJob")))
