@@ -43,7 +43,10 @@ def run_watched(work: Callable[[], int]) -> NoReturn:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the work listens: no stack trace
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [*_ASKING, *_PAUSING])
         threading.Thread(target=_end_with_parent, args=(ours,), name="parent", daemon=True).start()
-        code = work()
+        try:
+            code = work()
+        except SystemExit as end:  # as argparse's own answers end, such as a shell's completions
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
         os.write(say, b".")
         leave(code)
     os.close(ours)
