@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -43,10 +44,7 @@ def run_watched(work: Callable[[], int]) -> NoReturn:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the work listens: no stack trace
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [*_ASKING, *_PAUSING])
         threading.Thread(target=_end_with_parent, args=(ours,), name="parent", daemon=True).start()
-        try:
-            code = work()
-        except SystemExit as end:  # as argparse's own answers end, such as a shell's completions
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        code = _end_of(work)
         os.write(say, b".")
         leave(code)
     os.close(ours)
@@ -61,6 +59,20 @@ def run_watched(work: Callable[[], int]) -> NoReturn:
         if os.read(said, 1):
             leave(os.waitstatus_to_exitcode(status))
     leave(end_with(lambda: _account_for(os.waitstatus_to_exitcode(status), asked)))
+
+
+def _end_of(work: Callable[[], int]) -> int:
+    """The exit code of work that returns one, that leaves as argparse does with a shell's completions, or that a stop meets too early."""
+    try:
+        return work()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except stopping.Stopped as stop:
+        return end_with(partial(_raise, stop))
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def _end_with_parent(pipe: int) -> None:

@@ -69,6 +69,24 @@ def test_a_stop_reaches_the_work_once_and_is_told_where_the_work_cannot(number: 
     assert err == f"masklake: {last['error']}\n"
 
 
+def test_a_stop_before_the_work_can_tell_of_it_is_told_all_the_same() -> None:
+    program = start(f"{LISTEN}; print('ready', flush=True); time.sleep(60)")
+    assert program.stdout
+    program.stdout.readline()
+    program.stdout.readline()
+    program.send_signal(signal.SIGTERM)
+    out, err = program.communicate(timeout=30)
+    last = json.loads(out.splitlines()[-1])
+    assert (program.returncode, last["outcome"], last["exit_code"]) == (143, "stopped", 143)
+    assert err == f"masklake: {last['error']}\n"
+
+
+def test_one_that_leaves_by_itself_ends_with_its_own_code() -> None:
+    program = start("raise SystemExit(4)")
+    program.communicate(timeout=60)
+    assert program.returncode == 4
+
+
 def test_the_work_does_not_outlive_its_program() -> None:
     program = start("import time; time.sleep(60)")
     assert program.stdout
