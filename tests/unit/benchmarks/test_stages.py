@@ -75,7 +75,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, A
 
 def test_it_runs_where_little_is_installed_and_prints_a_table(measured: tuple[str, dict[str, Any]]) -> None:
     table, result = measured
-    assert "90x60 -> 128x128, float32 on cpu, 1 threads, batch 1" in table
+    assert "90x60 -> 160x160, float32 on cpu, 1 threads, batch 1" in table
     for words in ("bare forward, panoptic", "everything, panoptic+instance+semantic", "transformers, instance", "copy and normalise"):
         assert words in table
     assert result["environment"]["torch"]
@@ -83,7 +83,7 @@ def test_it_runs_where_little_is_installed_and_prints_a_table(measured: tuple[st
 
 def test_its_figures_agree_with_each_other(measured: tuple[str, dict[str, Any]]) -> None:
     (figures,) = measured[1]["results"]
-    assert (figures["size"], figures["input"], figures["images"], figures["threads"]) == ([60, 90], [128, 128], 2, 1)
+    assert (figures["size"], figures["input"], figures["images"], figures["threads"]) == ([60, 90], [160, 160], 2, 1)
     rounds = figures["seconds_by_round"]
     forward = rounds["bare forward, panoptic"]
     assert set(figures["tasks"]) == {*TASKS, "+".join(TASKS)}

@@ -177,15 +177,15 @@ def test_a_wrong_setting_ends_with_2(arguments: list[str], capsys: pytest.Captur
 
 def test_a_listing_that_fails_erases_nothing(lake: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (lake / "images" / "b.jpg").unlink()
-    real = storage.list_files
+    real = storage.list_pages
 
     def failing(uri: str) -> Any:
         if uri.endswith("/images/"):
-            yield next(real(uri))[:1]  # a page arrives, and then no more
+            yield storage.FilePage.of(next(real(uri)).files()[:1])  # a page arrives, and then no more
             raise storage.StorageError(uri, ImageFailure(ErrorCode.UNREACHABLE, "connection reset"))
         yield from real(uri)
 
-    monkeypatch.setattr("masklake.storage.list_files", failing)
+    monkeypatch.setattr("masklake.storage.list_pages", failing)
     code, summary, _ = run(capsys, "erase", "--table", lake / "masks", "--input", lake / "images", "--delete-missing")
     assert (code, summary["outcome"]) == (1, "failed")
     monkeypatch.undo()

@@ -34,6 +34,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("Beit", {"size": {"height": 48, "width": 48}, "rescale_factor": 1 / 127.5}),
     ("DPT", {"size": {"height": 48, "width": 48}}),
     ("DPT", {"size": {"height": 48, "width": 48}, "keep_aspect_ratio": True, "ensure_multiple_of": 16}),
+    ("Sam3", {"size": {"height": 48, "width": 48}}),
     ("MobileNetV2", {"size": {"shortest_edge": 65}, "do_center_crop": False}),
     ("MobileNetV2", {"size": {"shortest_edge": 65}, "do_center_crop": False, "do_normalize": False}),
 ]
@@ -44,6 +45,8 @@ def noise(height: int, width: int) -> NDArray[np.uint8]:
 
 
 def theirs(name: str, settings: dict[str, Any], image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    if name == "Sam3":  # its own needs torchvision: SegFormer's, with the mean and deviation of SAM 3, does the same
+        name, settings = "Segformer", {**settings, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     name = name.removesuffix("Dinov3")  # whose processor is that of the first EoMT
     folder = {"DPT": "dpt", "MobileNetV2": "mobilenet_v2"}.get(name, name.lower())
     module = importlib.import_module(f"transformers.models.{folder}.image_processing_pil_{folder}")
