@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,14 @@ from enum import StrEnum
 def first_line(error: BaseException) -> str:
     """What an exception of somebody else's says first; empty where it says nothing."""
     return next(iter(str(error).strip().splitlines()), "")
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def one_line(error: BaseException) -> str:
+    """All that an exception of somebody else's says, in one line and without a terminal's colours, as delta-rs has both."""
+    return " ".join(_COLOUR.sub("", str(error)).split())
 
 
 Say = Callable[[str], None]

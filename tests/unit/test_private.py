@@ -26,8 +26,6 @@ USES: list[tuple[str, ...]] = [  # distribution, module, name there, the files t
         "training/flow.py",
     ),
     ("s3fs", "s3fs", "S3FileSystem._call_s3", "storage/s3.py"),
-    ("aiobotocore", "aiobotocore.parsers", "AioResponseParserFactory.create_parser", "storage/answers.py"),
-    ("aiobotocore", "aiobotocore.parsers", "AioRestXMLParser._handle_list", "storage/answers.py"),
     ("pyiceberg", "pyiceberg.io.pyarrow", "compute_statistics_plan", "export/iceberg/mirror.py"),
 ]
 
@@ -43,7 +41,7 @@ def test_a_private_part_is_where_it_is_used(use: tuple[str, ...]) -> None:
     assert sorted(users) == files
 
 
-@pytest.mark.parametrize("distribution", sorted({use[0] for use in USES} | {"deltalake"}))
+@pytest.mark.parametrize("distribution", sorted({use[0] for use in USES} | {"aiobotocore", "deltalake"}))
 def test_its_package_has_an_upper_bound(distribution: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]

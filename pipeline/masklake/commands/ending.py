@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NoReturn, TextIO
 
 from masklake import stopping
-from masklake.errors import MasklakeError, outcome_of
+from masklake.errors import MasklakeError, one_line, outcome_of
 from masklake.spelling import visible
 
 _EVERY = 10.0  # seconds between lines of progress
@@ -49,7 +49,7 @@ def end_with(
             return told([full], 1)
         for line in traceback.format_exc().splitlines():
             print(visible(line), file=sys.stderr)
-        return told([f"{type(error).__name__}: {' '.join(str(error).split())}"], 1)
+        return told([f"{type(error).__name__}: {one_line(error)}"], 1)
     print(json.dumps(summary), flush=True)
     return int(summary["exit_code"])
 

@@ -20,7 +20,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
-from masklake.errors import MasklakeError
+from masklake.errors import MasklakeError, one_line
 from masklake.storage.faults import with_retries
 from masklake.table import damage, log
 from masklake.table.definition import table_id
@@ -97,7 +97,7 @@ class WatchedTable:
                 # Where the version moved on, others were faster: that is progress. Where it did not, the store is in trouble.
                 troubles = 0 if self._seen > before else troubles + 1
                 if troubles > TROUBLES:
-                    raise MasklakeError(f"the table {self.uri} cannot be committed to: {error}") from error
+                    raise MasklakeError(f"the table {self.uri} cannot be committed to: {one_line(error)}") from error
                 time.sleep(random.uniform(0.01, 0.05 * 2**troubles))
             else:
                 return True

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import pyarrow as pa
 
-from masklake.errors import Refused
+from masklake.errors import Refused, one_line
 from masklake.schema import Status, Task
 from masklake.table.keys import sql_text
 from masklake.table.read import MaskTable, condition
@@ -55,8 +54,7 @@ def check_condition(table: MaskTable, where: str | None) -> None:
     try:
         pa.RecordBatchReader.from_stream(table.delta.scan(columns=["task"], predicate=predicate)).read_all()
     except Exception as error:
-        reason = re.sub(r"\s+", " ", str(error))
-        raise Refused(f"--where {where}: is not a condition on the table's columns: {reason}") from None
+        raise Refused(f"--where {where}: is not a condition on the table's columns: {one_line(error)}") from None
 
 
 def mixtures(answers: Sequence[Answers]) -> Iterator[str]:

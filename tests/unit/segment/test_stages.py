@@ -79,7 +79,7 @@ def test_loading_gives_each_planned_image_a_row_with_pixels_or_a_code(work: Work
     }
     assert all((row["pixels"] is None) == (row["error_code"] is not None) for row in rows)
     good = next(row for row in rows if row["error_code"] is None)
-    assert len(good["pixels"]) == good["pixels_height"] * good["pixels_width"] * 3 == 128 * 128 * 3
+    assert len(good["pixels"]) == good["pixels_height"] * good["pixels_width"] * 3 == 160 * 160 * 3
     assert (good["width"], good["height"], good["format"]) == (512, 512, "JPEG")
 
 
