@@ -58,6 +58,7 @@ def test_complete_then_nothing_then_only_what_is_new(s3_lake: SeaweedFS) -> None
     assert set(rows_by_image("s3://lake/masks").values()) == {1}
 
 
+@pytest.mark.timeout(600)  # Ray starts slowly where other tests start theirs
 def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(s3_lake: SeaweedFS) -> None:
     copies = [f"s3://lake/many/scene-{index:03d}.jpg" for index in range(240)]
     bodies = [scene(index) for index in range(4)]
@@ -91,7 +92,7 @@ def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(s3_lake: 
 
 def _wait_for_rows(table: str, driver: subprocess.Popen[bytes]) -> int:
     """Wait until the driver's first commits are there; returns the number of rows then."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         assert driver.poll() is None, "the driver ended before it could be killed"
         try:
@@ -101,7 +102,7 @@ def _wait_for_rows(table: str, driver: subprocess.Popen[bytes]) -> int:
         if rows:
             return rows
         time.sleep(0.1)
-    raise AssertionError("no commit within two minutes")
+    raise AssertionError("no commit within four minutes")
 
 
 def test_a_manifest_in_s3_names_the_images_and_a_missing_one_is_a_row(s3_lake: SeaweedFS) -> None:
