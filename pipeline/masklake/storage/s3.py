@@ -34,6 +34,7 @@ _PART_BYTES, _MOST_PARTS = 32 * 1024 * 1024, 10_000  # of a file that is uploade
 _LISTERS = 16
 _PAID = {"list_objects_v2", "head_object", "get_object"}  # what takes RequestPayer of the methods that are called here
 _ENOUGH = 128  # prefixes to list: with as many, no more are split into their folders
+_SPENT = 128  # requests that may bring less than a page, besides an eighth of all, for the sake of listing in parallel
 _SAMPLED_FOLDERS, _SPARSE_FOLDER = 8, 60  # folders with fewer objects are listed faster by one long listing than by one request each
 
 
@@ -81,6 +82,7 @@ class S3Store(Store):
         bucket, key = split_s3(prefix)
         # Depth first: pending prefixes stay few, however many there are in all.
         pending, running = [_Cursor(key)], dict[Future[Any], _Cursor]()
+        answers = listed_files = 0
         pool = ThreadPoolExecutor(_LISTERS, thread_name_prefix="list")
         try:
             while pending or running:
@@ -88,8 +90,10 @@ class S3Store(Store):
                     cursor = pending.pop()
                     running[pool.submit(self._page, bucket, cursor)] = cursor
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    busy = len(pending) + len(running)
-                    page, following = self._next(bucket, running.pop(done), done.result(), busy)
+                    busy, spent = len(pending) + len(running), answers - listed_files // PAGE
+                    fewest = _LISTERS if spent < _SPENT + answers // 8 else 0
+                    page, following = self._next(bucket, running.pop(done), done.result(), busy, fewest)
+                    answers, listed_files = answers + 1, listed_files + len(page)
                     pending.extend(following)
                     if len(page):
                         yield page
@@ -102,8 +106,9 @@ class S3Store(Store):
             place["ContinuationToken"] = cursor.token
         return with_retries(lambda: self._call("list_objects_v2", Bucket=bucket, Prefix=cursor.prefix, MaxKeys=PAGE, **place))
 
-    def _next(self, bucket: str, cursor: _Cursor, answer: dict[str, Any], busy: int) -> tuple[FilePage, list[_Cursor]]:
-        """The files of a page, and where the listing goes on; `busy` prefixes are being listed, or wait for it."""
+    def _next(self, bucket: str, cursor: _Cursor, answer: dict[str, Any], busy: int, fewest: int) -> tuple[FilePage, list[_Cursor]]:
+        """The files of a page, and where the listing goes on. `busy` prefixes are being listed, or wait for it; with fewer than `fewest`,
+        small folders are split as well."""
         found = listed(answer)
         rest = [replace(cursor, token=answer["NextContinuationToken"])] if answer.get("IsTruncated") else []
         begun = bool(rest) and cursor.token is None
@@ -116,7 +121,7 @@ class S3Store(Store):
             names = (key.removeprefix(cursor.prefix).partition("/") for key in found["key"].to_pylist())
             seen = len({name for name, slash, _ in names if slash})
             # Folders that fill pages cost nothing to list on their own; smaller ones are split only to have work for all.
-            if seen and len(found) >= _SPARSE_FOLDER * seen and busy < (_ENOUGH if seen == 1 else _LISTERS):
+            if seen and len(found) >= _SPARSE_FOLDER * seen and busy < (_ENOUGH if seen == 1 else fewest):
                 return _NONE, [_Cursor(cursor.prefix, "folders")]
         return _files(bucket, found), rest
 
