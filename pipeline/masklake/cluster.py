@@ -18,7 +18,8 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from types import TracebackType
 from typing import Any, TypeVar
@@ -49,6 +50,8 @@ _STOP_SECONDS = 0.5  # of the few that whoever stops a job gives it
 _BLOCK_BYTES = 16 * 1024 * 1024
 _Group = TypeVar("_Group")
 _Result = TypeVar("_Result")
+Reference = ray.ObjectRef
+"""Where something is in the cluster."""
 _gone = threading.Event()  # the cluster of this process was lost
 
 
@@ -269,12 +272,40 @@ class Pulse:
 
 def batches(dataset: Dataset) -> Iterator[pa.Table]:
     """The blocks of a dataset, each as soon as it is there."""
-    try:
+    with _in_our_words():
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             assert isinstance(batch, pa.Table)
             yield batch
-    except RayError as error:
-        raise _cause(error) from error
+
+
+def references(dataset: Dataset) -> Iterator[tuple[Reference, int, int]]:
+    """Where the blocks of a dataset are, each as soon as it is there, with its rows and bytes; they stay in the cluster."""
+    with _in_our_words():
+        for bundle in dataset.iter_internal_ref_bundles():
+            for block in bundle.blocks:
+                yield block.ref, block.metadata.num_rows or 0, block.metadata.size_bytes or 0
+
+
+def future_of(function: Callable[..., _Result], pinned: Reference, blocks: Sequence[Reference], **options: Any) -> Future[_Result]:
+    """The function of what is at these references, in a task with these options of Ray's.
+
+    The future's exception is a MasklakeError: a task raised it, or the cluster was lost.
+    """
+    found: Future[_Result] = Future()
+
+    def tell(told: Future[_Result | MasklakeError]) -> None:
+        error = told.exception()
+        answer = _cause(error) if error else told.result()
+        found.set_exception(answer) if isinstance(answer, MasklakeError) else found.set_result(answer)
+
+    task = _remote().options(name=function.__name__.strip("_"), **options)
+    task.remote(function, pinned, *blocks).future().add_done_callback(tell)
+    return found
+
+
+@functools.cache
+def _remote() -> Any:
+    return ray.remote(_as_values)
 
 
 def map_reduce(
@@ -289,7 +320,7 @@ def map_reduce(
         MasklakeError: a task raised it, or the cluster was lost.
     """
     with cluster(address) as resources:
-        task: Any = ray.remote(num_cpus=1)(_as_values)
+        task = _remote().options(num_cpus=1)
         pinned = ray.put(function)
         waiting: list[ray.ObjectRef[Any]] = []
         results: list[_Result] = []
@@ -303,24 +334,30 @@ def map_reduce(
                     raise answer
                 results[:] = [merge(results[0], answer) if results else answer]
 
-        try:
+        with _in_our_words():
             for group in groups:
                 waiting.append(task.remote(pinned, group))
                 collect(most)
             collect(0)
-        except RayError as error:
-            raise _cause(error) from error
     if not results:
         raise ValueError("there are no groups")
     return results[0]
 
 
-def _as_values(function: Callable[[_Group], _Result], group: _Group) -> _Result | MasklakeError:
+def _as_values(function: Callable[..., _Result], *arguments: Any) -> _Result | MasklakeError:
     """The job's own exceptions travel as values: Ray's wrapping would say where they were raised, not what is wrong."""
     try:
-        return function(group)
+        return function(*arguments)
     except MasklakeError as error:
         return error
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except RayError as error:
+        raise _cause(error) from error
 
 
 def _cause(error: BaseException) -> MasklakeError:

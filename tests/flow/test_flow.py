@@ -41,7 +41,7 @@ def there(cpus: float, gpus: float = 0) -> Cluster:
 
 
 def choose(cluster: Cluster, **settings: Any) -> Resources:
-    return flow.choose_resources(RunConfig(input="a", output="b", **settings), cluster, group_rows=32, rows_per_file=320)
+    return flow.choose_resources(RunConfig(input="a", output="b", **settings), cluster, group_rows=32, most_rows=320)
 
 
 def a_work(tmp_path: Path, resolution: str = "checkpoint") -> Work:
@@ -71,9 +71,9 @@ def test_one_actor_per_gpu_where_there_are_gpus() -> None:
 
 
 def test_a_call_of_an_actor_with_a_gpu_fills_batches_and_small_runs_have_small_calls() -> None:
-    def rows_per_call(rows_per_file: int, **settings: Any) -> int:
+    def rows_per_call(most_rows: int, **settings: Any) -> int:
         config = RunConfig(input="a", output="b", **settings)
-        return flow.choose_resources(config, there(8, 1), group_rows=32, rows_per_file=rows_per_file).rows_per_call
+        return flow.choose_resources(config, there(8, 1), group_rows=32, most_rows=most_rows).rows_per_call
 
     assert (rows_per_call(1024), rows_per_call(64)) == (256, 64)
     assert rows_per_call(1024, batch_size=300) == 300
@@ -83,7 +83,7 @@ def test_a_call_of_an_actor_with_a_gpu_fills_batches_and_small_runs_have_small_c
 def test_a_call_holds_fewer_images_where_the_model_sees_large_ones(tmp_path: Path) -> None:
     def rows(resolution: str, asked: int = 256, batch_size: int | None = None) -> int:
         work = replace(a_work(tmp_path, resolution), batch_size=batch_size)
-        return flow.rows_per_call(work, Resources(1, 1, 1, rows_per_call=asked, calls_at_once=2, packets_per_write=4))
+        return flow.rows_per_call(work, Resources(1, 1, 1, rows_per_call=asked, calls_at_once=2))
 
     assert rows("384x384") == 256
     assert rows("800/1333") == 104  # 256 MiB of 800x1067
@@ -136,7 +136,6 @@ def test_one_actor_per_cpu_beside_the_loading_where_there_are_none() -> None:
         gpus_per_actor=0,
         rows_per_call=32,
         calls_at_once=1,
-        packets_per_write=10,
         least=2,
         first=2,
         load_cpus=0.9,
@@ -158,8 +157,8 @@ def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_pa
         retries += options().values() if options else ()
         stages.append(dag.name)
         dag = dag.input_dependencies[0]
-    assert len([name for name in stages if "MapBatches" in name]) == 3, stages
-    assert retries == [flow.RETRIES] * 3  # a worker that dies again and again ends the run
+    assert len([name for name in stages if "MapBatches" in name]) == 2, stages
+    assert retries == [flow.RETRIES] * 2  # a worker that dies again and again ends the run
     assert not any("->MapBatches" in name and "_SegmentActor" in name for name in stages), stages
 
 
@@ -206,7 +205,7 @@ def test_an_error_of_a_worker_reaches_the_driver_in_its_own_words_and_no_others(
         cluster.quiet()
         dataset = ray.data.from_arrow(pa.table({"a": [1]})).map_batches(fail, batch_format="pyarrow")
         with pytest.raises(MasklakeError, match=r"^s3://lake/a\.parquet: the store failed$"):
-            list(flow.stream(dataset))
+            list(flow.packets(dataset, 1))
     assert "Traceback" not in capfd.readouterr().err
 
 

@@ -114,8 +114,8 @@ def test_on_ray_an_actor_of_two_calls_at_once_gives_the_answers_that_this_proces
 ) -> None:
     choose = flow.choose_resources
 
-    def as_on_a_gpu(config: RunConfig, cluster: Cluster, group_rows: int, rows_per_file: int) -> Resources:
-        return replace(choose(config, cluster, group_rows, rows_per_file), actors=1, least=1, first=1, rows_per_call=2, calls_at_once=2)
+    def as_on_a_gpu(config: RunConfig, cluster: Cluster, group_rows: int, most_rows: int) -> Resources:
+        return replace(choose(config, cluster, group_rows, most_rows), actors=1, least=1, first=1, rows_per_call=2, calls_at_once=2)
 
     monkeypatch.setattr(flow, "choose_resources", as_on_a_gpu)
     code, _, _ = run(lake, capsys, "--no-local", "--tasks", "panoptic,semantic", "--output", str(tmp_path / "masks"))

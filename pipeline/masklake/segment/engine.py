@@ -21,7 +21,6 @@ class Resources:
     gpus_per_actor: float
     rows_per_call: int
     calls_at_once: int
-    packets_per_write: int
     least: int = 1
     """Actors with which the work begins; they become up to `actors` as nodes join."""
     first: int = 1
@@ -38,6 +37,8 @@ class Flowing:
     """Each write as it happens."""
     check: Callable[[], None]
     """To be called every second or so; raises where the engine is gone."""
+    flush: Callable[[], bool]
+    """Has what is answered written now, without waiting for it; whether anything is left to be written."""
     sign: Callable[[], object]
     """Answers another value whenever something has happened."""
     diagnose: Callable[[float], str]
@@ -57,8 +58,8 @@ class Engine(Protocol):
     def start(self) -> None:
         """Make ready for work, which is certain to come; may be said again."""
 
-    def resources(self, group_rows: int, rows_per_file: int) -> Resources:
-        """What there is for the work, where the settings left it open.
+    def resources(self, group_rows: int, most_rows: int) -> Resources:
+        """What there is for the work, where the settings left it open; a call of an actor gets `most_rows` images at most.
 
         Raises:
             Refused: less than the settings ask for.

@@ -1,8 +1,10 @@
-"""The flow on Ray Data: load tasks -> model actors -> write tasks. What the stages do is in `stages`; the session is in `cluster`.
+"""The flow on Ray Data: load tasks -> model actors; then write tasks. What the stages do is in `stages`; the session is in `cluster`.
 
     ranges of groups -> load (CPU tasks) -> segment (actor pool, own resources) -> write (light tasks) -> file records, to the driver
 
-The three map stages ask for different resources, so that Ray Data fuses none of them: decoding never runs inside a model's actor.
+The two map stages ask for different resources, so that Ray Data does not fuse them: decoding never runs inside a model's actor. Of the
+packets that come out, the driver has the references alone: `filling` gathers those of all actors, and a task writes what is enough for a
+file. Ray Data's own batches are of one size from the start of a run to its end.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,11 +23,12 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
-from masklake.cluster import batches, quiet
+from masklake.cluster import Reference, batches, future_of, quiet, references
 from masklake.errors import DeviceLost, Refused, Say
 from masklake.segment import placement
 from masklake.segment.digests import DIGESTS
 from masklake.segment.engine import Resources
+from masklake.segment.filling import Fill, Filler, Packet
 from masklake.segment.metrics import ActorMeter
 from masklake.segment.nodes import asked_for
 from masklake.segment.patience import Cluster, StageSign, refuse_what_can_never_be, wait_for_nodes
@@ -36,6 +40,7 @@ from masklake.table.keys import KeyFile, Wanted
 WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be preferred until everything is loaded
 RETRIES = 20
 """Of a task or call whose worker or node was lost: by default Ray would start the next worker for ever. An error is never retried."""
+_WRITES_AT_ONCE = 8  # of up to 200 MB each: of the store's time, not of the driver's
 _MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _SHARE_ROWS = 1_000_000  # of the table, read by one task: about a second's work, so that the cluster ends together
 _LATER_SECONDS = 600.0  # by which Ray Data's own limit is later than the run's
@@ -73,7 +78,7 @@ def refuse_at_once(config: RunConfig, there: Cluster) -> None:
 
 
 @contextmanager
-def room_for_actors(config: RunConfig, look: Callable[[], Cluster], say: Say, group_rows: int, rows_per_file: int) -> Iterator[Resources]:
+def room_for_actors(config: RunConfig, look: Callable[[], Cluster], say: Say, group_rows: int, most_rows: int) -> Iterator[Resources]:
     """What the user left open filled in, once the nodes are there; an autoscaler is asked for them within.
 
     Raises:
@@ -86,21 +91,20 @@ def room_for_actors(config: RunConfig, look: Callable[[], Cluster], say: Say, gr
     pool = pool_of(config, there)
     with asked_for(pool, there):
         there = wait_for_nodes(look, pool, config.wait_for_nodes, say)
-        yield choose_resources(config, there, group_rows, rows_per_file)
+        yield choose_resources(config, there, group_rows, most_rows)
 
 
-def choose_resources(config: RunConfig, there: Cluster, group_rows: int, rows_per_file: int) -> Resources:
+def choose_resources(config: RunConfig, there: Cluster, group_rows: int, most_rows: int) -> Resources:
     """Fill in what the user left open."""
     pool = pool_of(config, there)
     # On a GPU: enough to fill batches, less where the run is small; the next call begins its forward beside this one's last segments.
-    rows_per_call = max(config.batch_size or 0, min(rows_per_file, _GPU_ROWS) if pool.gpus else min(group_rows, 64))
+    rows_per_call = max(config.batch_size or 0, min(most_rows, _GPU_ROWS) if pool.gpus else min(group_rows, 64))
     return Resources(
         actors=pool.most,
         cpus_per_actor=pool.cpus,
         gpus_per_actor=pool.gpus,
         rows_per_call=rows_per_call,
         calls_at_once=2 if pool.gpus else 1,
-        packets_per_write=max(1, round(rows_per_file / rows_per_call)),
         least=pool.least,
         first=min(pool.most, max(pool.least, placement.capacity(there.nodes, pool))),
         load_cpus=placement.load_cpus(there.nodes, pool),
@@ -161,7 +165,7 @@ def _by_rows(files: Sequence[KeyFile]) -> Iterator[list[KeyFile]]:
 
 
 def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Dataset:
-    """The dataset of file records: nothing runs until it is read.
+    """The dataset of packets: nothing runs until it is read.
 
     Args:
         work: what is to be done.
@@ -178,11 +182,6 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
             for index in range(share["first"], share["end"]):
                 yield from load_group(work, index)
 
-    rows = rows_per_call(work, resources)
-
-    def write(batch: pa.Table) -> pa.Table:
-        return pa.table({"written": [pickle.dumps(write_packets(work, batch["packet"].to_pylist()))]})
-
     return (
         # Blocks of our own: a read operator would ask for whole CPUs beside the stages', and starve the writing.
         ray.data.from_arrow([pa.table({"first": [first], "end": [end]}) for first, end in _shares(work.groups)])
@@ -196,7 +195,7 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
         .map_batches(
             _SegmentActor,
             fn_constructor_args=(work, resources.cpus_per_actor),
-            batch_size=rows,
+            batch_size=rows_per_call(work, resources),
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
                 min_size=min(resources.least, actors_of(work, resources)),
@@ -208,13 +207,6 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
             num_cpus=resources.cpus_per_actor,
             num_gpus=resources.gpus_per_actor,
             ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
-        )
-        .map_batches(
-            write,
-            batch_size=max(1, round(resources.packets_per_write * resources.rows_per_call / rows)),
-            batch_format="pyarrow",
-            num_cpus=WRITE_CPUS,
-            ray_remote_args_fn=_task_options,
         )
     )
 
@@ -276,15 +268,28 @@ def _shares(groups: int) -> Iterator[tuple[int, int]]:
     yield from itertools.pairwise(bounds)
 
 
-def stream(dataset: Dataset) -> Iterator[Written]:
-    """Run the flow; yields each write as it happens.
+def packets(dataset: Dataset, images: int) -> Iterator[Packet[Reference]]:
+    """Run the flow; yields where packets are, each of about so many images, as soon as they are there.
 
     Raises:
         MasklakeError: a stage raised it, or the cluster was lost.
     """
-    for batch in batches(dataset):
-        for pickled in batch["written"].to_pylist():
-            yield pickle.loads(pickled)  # noqa: S301 - our own workers made it
+    for reference, rows, size in references(dataset):
+        yield Packet(reference, images * rows, size)
+
+
+def filler(work: Work, fill: Fill) -> Filler[Reference]:
+    """Has packets written by tasks, which run where most of them are."""
+    pinned = ray.put(work)
+
+    def write(blocks: list[Reference]) -> Future[Written]:
+        return future_of(_write, pinned, blocks, num_cpus=WRITE_CPUS, max_retries=RETRIES)
+
+    return Filler(fill, write, _WRITES_AT_ONCE)
+
+
+def _write(work: Work, *blocks: pa.Table) -> Written:
+    return write_packets(work, [packet.as_buffer() for block in blocks for packet in block["packet"]])
 
 
 class _SegmentActor:

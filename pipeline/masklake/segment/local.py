@@ -8,7 +8,6 @@ For small work: Ray's start, its workers' and their imports would take longer th
 from __future__ import annotations
 
 import importlib
-import itertools
 import queue
 import threading
 from collections import deque
@@ -22,9 +21,10 @@ import pyarrow as pa
 
 from masklake.segment import patience
 from masklake.segment.engine import Flowing, Meter, Resources
+from masklake.segment.filling import Fill, Filler, Packet
 from masklake.segment.machine import Machine, cores, has_gpus, machine
 from masklake.segment.settings import RunConfig
-from masklake.segment.stages import Work, Written, load_group, open_segmenter, segment_rows, write_packets
+from masklake.segment.stages import Work, load_group, open_segmenter, segment_rows, write_packets
 
 _MOST_LOADERS = 8
 _CALLS_AT_ONCE = 2  # of which one works: rows are made beside the next call
@@ -51,7 +51,7 @@ class Local:
             self._imported = threading.Thread(target=_import_model_code, name="imports", daemon=True)
             self._imported.start()
 
-    def resources(self, group_rows: int, rows_per_file: int) -> Resources:
+    def resources(self, group_rows: int, most_rows: int) -> Resources:
         """One model with all that this machine has.
 
         Raises:
@@ -62,8 +62,8 @@ class Local:
             from masklake.inference.devices import chosen_device  # torch
 
             chosen_device("cuda" if gpu else "mps")
-        rows_per_call = max(self._config.batch_size or 0, min(rows_per_file, _GPU_ROWS) if gpu else _ROWS_PER_CALL)
-        return Resources(1, float(cores()), float(gpu), rows_per_call, _CALLS_AT_ONCE, max(1, round(rows_per_file / rows_per_call)))
+        rows_per_call = max(self._config.batch_size or 0, min(most_rows, _GPU_ROWS) if gpu else _ROWS_PER_CALL)
+        return Resources(1, float(cores()), float(gpu), rows_per_call, _CALLS_AT_ONCE)
 
     def machine(self, work: Work, resources: Resources) -> Machine:
         """This machine."""
@@ -78,10 +78,15 @@ class Local:
     def flowing(self, work: Work, resources: Resources) -> Iterator[Flowing]:
         """Start loading at once; the model is loaded beside it."""
         loading = _Loading(work, min(cores(), work.groups, _MOST_LOADERS))
+        writer = ThreadPoolExecutor(1, "write")
+        fill = Fill(self._config.rows_per_file, self._config.commit_seconds)
+        filler = Filler[bytes](fill, lambda packets: writer.submit(write_packets, work, packets), at_once=2)
         try:
-            yield Flowing(_written(work, resources, loading), lambda: None, lambda: loading.taken, patience.diagnosis_here)
+            written = filler.written(_packets(work, resources, loading))
+            yield Flowing(written, lambda: None, filler.flush, lambda: (loading.taken, filler.sign()), patience.diagnosis_here)
         finally:
             loading.over.set()
+            writer.shutdown(wait=False)
 
 
 def _import_model_code() -> None:
@@ -153,14 +158,13 @@ class _Loading:
             self._put(None)
 
 
-def _written(work: Work, resources: Resources, loading: _Loading) -> Iterator[Written]:
-    """Answer what is loaded and write it, so many packets at a time."""
+def _packets(work: Work, resources: Resources, loading: _Loading) -> Iterator[Packet[bytes]]:
+    """Answer what is loaded."""
     segmenter = open_segmenter(work, threads=max(1, int(resources.cpus_per_actor)))
-    with ThreadPoolExecutor(resources.calls_at_once, "segment") as callers, ThreadPoolExecutor(1, "write") as writer:
+    with ThreadPoolExecutor(resources.calls_at_once, "segment") as callers:
         answer = partial(segment_rows, work, segmenter)
-        packets = _in_order(answer, loading.calls(resources.rows_per_call), callers, resources.calls_at_once + 1)
-        write = partial(write_packets, work)
-        yield from _in_order(write, iter(lambda: list(itertools.islice(packets, resources.packets_per_write)), []), writer, 1)
+        for packet in _in_order(answer, loading.calls(resources.rows_per_call), callers, resources.calls_at_once + 1):
+            yield Packet(packet, resources.rows_per_call, len(packet))
 
 
 def _in_order(function: Callable[[_T], _R], items: Iterator[_T], threads: Executor, ahead: int) -> Iterator[_R]:

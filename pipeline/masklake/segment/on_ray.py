@@ -11,6 +11,7 @@ from masklake.cluster import Pulse, cluster_when_asked, target_of
 from masklake.errors import Say
 from masklake.segment import flow, nodes, patience
 from masklake.segment.engine import Flowing, Meter, Resources
+from masklake.segment.filling import Fill
 from masklake.segment.machine import Machine, machine
 from masklake.segment.metrics import RunMeter
 from masklake.segment.placement import Pool
@@ -49,9 +50,9 @@ class OnRay:
         self.start()
         return flow.done_digests(table_uri, wanted, files)
 
-    def resources(self, group_rows: int, rows_per_file: int) -> Resources:
+    def resources(self, group_rows: int, most_rows: int) -> Resources:
         """What the cluster has for the models, once it is there; see `flow.room_for_actors`."""
-        return self._opened.enter_context(flow.room_for_actors(self._config, self._look, self._say, group_rows, rows_per_file))
+        return self._opened.enter_context(flow.room_for_actors(self._config, self._look, self._say, group_rows, most_rows))
 
     def machine(self, work: Work, resources: Resources) -> Machine:
         """The cluster."""
@@ -64,12 +65,17 @@ class OnRay:
 
     @contextmanager
     def flowing(self, work: Work, resources: Resources) -> Iterator[Flowing]:
-        """Run the dataset of `flow.build`."""
+        """Run the dataset of `flow.build`, and write what comes out of it."""
         dataset = flow.build(work, resources, 60 * self._config.stall_minutes)
+        filler = flow.filler(work, Fill(self._config.rows_per_file, self._config.commit_seconds))
         pool = Pool(resources.least, resources.actors, resources.cpus_per_actor, resources.gpus_per_actor)
 
+        def signs() -> tuple[patience.StageSign, ...]:
+            return *flow.signs(), filler.sign()
+
         def diagnose(still: float) -> str:
-            return patience.diagnosis(still, flow.signs(), nodes.look(), pool, nodes.last_death())
+            return patience.diagnosis(still, signs(), nodes.look(), pool, nodes.last_death())
 
         with Pulse() as pulse:
-            yield Flowing(flow.stream(dataset), pulse.check, flow.signs, diagnose)
+            written = filler.written(flow.packets(dataset, flow.rows_per_call(work, resources)))
+            yield Flowing(written, pulse.check, filler.flush, signs, diagnose)

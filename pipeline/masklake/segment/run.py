@@ -40,6 +40,7 @@ from masklake.segment.choice import choose, seconds_here
 from masklake.segment.digests import digest
 from masklake.segment.engine import Engine, Flowing, Resources
 from masklake.segment.estimate import LOOKED_AT, estimate
+from masklake.segment.filling import Fill
 from masklake.segment.gallery import GalleryInput
 from masklake.segment.images import Images
 from masklake.segment.local import Local
@@ -71,6 +72,7 @@ CLUSTER_ROWS = 20_000_000
 starting Ray does."""
 
 _MOST_AT_STOP = 64  # writes
+_STOP_SECONDS = 1.0  # for those that are under way
 _WAKE_SECONDS = 0.5  # how often the driver looks at the clock while it waits for files
 
 Summary = dict[str, Any]
@@ -119,7 +121,7 @@ def _segment(config: Config, listener: Listener) -> Summary:
         beside.shutdown(wait=False)  # a stop does not wait for it
         listener.update(State(engine.starting))
         engine.start()
-        resources = engine.resources(GROUP_ROWS, _rows_per_file(config, planned))
+        resources = engine.resources(GROUP_ROWS, _most_rows(config, planned))
         checked.result()
         begun = run.begin(table, planned)
         return run.work(*begun, engine, resources) if begun else run.end_without_work("skipped")
@@ -180,6 +182,8 @@ class _Run:
         self.totals = self.totals.spend("plan", time.monotonic() - started)
         planned = self._images.counted(planned)
         self.listener.say(self._images.describe(planned))
+        if planned.todo_images:
+            self.listener.say(str(Fill(self.config.rows_per_file, self.config.commit_seconds)))
         if table and planned.todo_images:
             for near in precision.nearest(table, self.model):
                 self.listener.say(str(near))
@@ -328,7 +332,7 @@ class _Run:
             if part is not None:
                 pending.append(part)
             if stopping.requested():
-                pending += _arrived(written)
+                pending += _arrived(written, flowing.flush)
                 break
             flowing.check()
             now = time.monotonic()
@@ -459,18 +463,19 @@ def _peak_mb() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
 
 
-def _rows_per_file(config: Config, planned: Plan) -> int:
-    """Large enough for readers, small enough that commits come early in a short run."""
-    return config.rows_per_file or min(1024, max(64, planned.todo_rows // 16))
+def _most_rows(config: Config, planned: Plan) -> int:
+    """Images of one call of a model: not so many that a short run's first answers come late."""
+    return config.rows_per_file or max(64, planned.todo_rows // 16)
 
 
-def _arrived(written: Iterator[Written | None]) -> Iterator[Written]:
-    """What lies ready, and no more than a bounded number: what comes after a stop is not waited for, however soon it comes."""
-    ends = time.monotonic() + _WAKE_SECONDS
+def _arrived(written: Iterator[Written | None], flush: Callable[[], bool]) -> Iterator[Written]:
+    """What lies ready, and what is written within a second; no more than a bounded number, however soon others come."""
+    more, ends = flush(), time.monotonic() + _STOP_SECONDS
     for part in itertools.islice(written, _MOST_AT_STOP):
-        if part is None:
+        if part is not None:
+            yield part
+        elif not (more := more and flush()):
             return
-        yield part
         if time.monotonic() > ends:
             return
 

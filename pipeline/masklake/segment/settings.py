@@ -14,6 +14,10 @@ from masklake.config import Condition, Counts, Model, Names, Program, Share, Sho
 from masklake.tasks import Task
 
 
+def _unless_auto(value: object) -> object:
+    return None if value == "auto" else value
+
+
 def _known_resolution(value: str) -> str:
     if not re.fullmatch(r"checkpoint|reference|[1-9]\d*x[1-9]\d*|[1-9]\d*/[1-9]\d*", value):
         raise ValueError("must be 'checkpoint', 'reference', HEIGHTxWIDTH such as 384x384, or SHORT/LONG such as 800/1333")
@@ -213,8 +217,10 @@ class RunConfig(BaseModel):
     stall_minutes: Annotated[float, Shown("MINUTES")] = Field(
         30.0, gt=0, description="end a run, with exit code 5 and a diagnosis, in which nothing has happened for so long"
     )
-    rows_per_file: Annotated[int | None, Shown("ROWS")] = Field(
-        None, ge=1, description="rows per Parquet file before partitioning (default: 64 to 1024 by the size of the run)"
+    rows_per_file: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_unless_auto), Shown("auto|ROWS")] = Field(
+        None,
+        description="rows per Parquet file before partitioning; auto: a file is written at 64 MB, or when its first rows have waited "
+        "--commit-seconds, later a sixteenth of the run's time, up to a minute (default: auto)",
     )
     commit_seconds: Annotated[float, Shown("SECONDS")] = Field(5.0, gt=0, description="commit what is finished this often")
     price_per_hour: Annotated[float | None, Shown("PRICE")] = Field(

@@ -251,7 +251,7 @@ class Written:
     read_bytes: int = 0
 
 
-def write_packets(work: Work, packets: Sequence[bytes]) -> Written:
+def write_packets(work: Work, packets: Sequence[bytes | pa.Buffer]) -> Written:
     """Write the rows of some packets, one file per partition."""
     tables = [pa.ipc.open_stream(packet).read_all() for packet in packets]
     seconds = {name: _total(tables, name) for name in _SECONDS}

@@ -42,7 +42,7 @@ def kill_actor(trial: Trial) -> None:
 def kill_task(trial: Trial) -> None:
     """kill -9 of a process that loads or writes: the job does not fail."""
     job = trial.lake.segment()
-    _kill_worker(trial, job, trial.random.choice(("MapBatches(load)", "MapBatches(write)")))
+    _kill_worker(trial, job, trial.random.choice(("MapBatches(load)", "write")))
     trial.ends(job, 0)
 
 

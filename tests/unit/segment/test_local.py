@@ -36,7 +36,7 @@ def key(row: dict[str, Any]) -> tuple[str, str]:
 
 @pytest.mark.slow
 def test_its_rows_are_those_of_the_stages_one_after_another(work: Work) -> None:
-    resources = Local(CONFIG).resources(group_rows=2, rows_per_file=16)
+    resources = Local(CONFIG).resources(group_rows=2, most_rows=16)
     with Local(CONFIG).flowing(work, resources) as flowing:
         written = list(flowing.written)
         flowing.check()
@@ -74,7 +74,7 @@ def test_no_thread_is_left_when_a_run_is_stopped_in_the_middle(work: Work, monke
             loaded.set()
 
     monkeypatch.setattr(local, "load_group", endless)
-    with Local(CONFIG).flowing(work, Resources(1, 1.0, 0.0, 8, 2, 1)) as flowing:
+    with Local(CONFIG).flowing(work, Resources(1, 1.0, 0.0, 8, 2)) as flowing:
         written = threading.Thread(target=lambda: list(flowing.written))
         written.start()
         assert loaded.wait(60)
