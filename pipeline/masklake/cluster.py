@@ -121,7 +121,7 @@ def _refuse_closed(target: str) -> None:
             with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as asked:
                 if _TLS not in os.environ and not _speaks_grpc(asked):
                     raise Refused(
-                        f"--ray-address {target}: something listens there, and it is no Ray cluster: name the head's port, often 6379"
+                        f"--ray-address {target}: something listens there, but it is not a Ray cluster: name the head's port, often 6379"
                     )
                 return
         except (OSError, OverflowError) as error:

@@ -81,7 +81,7 @@ class ErrorCode(StrEnum):
     EMPTY = "empty"
     """The object has no bytes."""
     NOT_AN_IMAGE = "not_an_image"
-    """The bytes are no image format known to the decoder."""
+    """The bytes are not an image format known to the decoder."""
     UNSUPPORTED = "unsupported"
     """An image, but of a format, mode or compression that the decoder does not read."""
     TRUNCATED = "truncated"

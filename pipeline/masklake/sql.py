@@ -24,7 +24,7 @@ def expression(text: str, setting: str = "--where") -> list[dict[str, Any]]:
     What passes is a single expression also between parentheses: `(text` and `)`, with a line break before the latter, for a comment.
 
     Raises:
-        Refused: it is no SQL, or more than one expression without subqueries.
+        Refused: it is not SQL, or more than one expression without subqueries.
     """
     parsed = _parsed(text)
     if parsed["error"]:

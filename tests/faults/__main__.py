@@ -50,7 +50,7 @@ def _asked() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seed", type=int, default=1, help="chooses kinds and moments (default: %(default)s)")
     parser.add_argument("--kinds", default="", help=f"only these, separated by commas: {', '.join(KINDS)}")
     parser.add_argument("--beside", type=int, default=1, help="trials at once (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=1440, help="begin no trial after so long (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=1440, help="begin no trial after this long (default: %(default)s)")
     parser.add_argument("--report", type=Path, default=Path("build/faults.json"), help="where the JSON report goes (default: %(default)s)")
     asked = parser.parse_args()
     kinds = [kind for kind in asked.kinds.split(",") if kind] or [kind for kind in KINDS if kind not in NEED_ROOT or can_mount()]

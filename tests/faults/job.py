@@ -69,7 +69,7 @@ class Job:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """The last line on stdout; empty where that is no JSON object. Ask when the job is over."""
+        """The last line on stdout; empty where that is not a JSON object. Ask when the job is over."""
         with suppress(ValueError, IndexError):
             found = json.loads(self.output.strip().splitlines()[-1])
             return found if isinstance(found, dict) and "exit_code" in found else {}

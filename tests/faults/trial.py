@@ -31,7 +31,7 @@ class Trial:
     problems: list[str] = field(default_factory=list)
     cluster: LocalCluster | None = None
     struck: bool = False
-    """Whether the fault came at a time at which it could do harm: what did not is no trial."""
+    """Whether the fault came at a time at which it could do harm: what did not is not a trial."""
     recovery: Callable[[], Job] | None = None
     """What is to end with 0 after the fault: the same command again. None where the trial has seen a run end so."""
     lost: list[str] = field(default_factory=list)

@@ -55,7 +55,7 @@ def test_a_killed_run_goes_on_to_the_same_bits_and_its_checkpoint_segments(tmp_p
     killed.send_signal(signal.SIGKILL)
     _, errors = killed.communicate()
     assert pointer.exists(), errors
-    assert not (tmp_path / "out" / "config.json").exists()  # what is not finished is no checkpoint
+    assert not (tmp_path / "out" / "config.json").exists()  # what is not finished is not a checkpoint
 
     again = start(config)
     assert again.stdout is not None

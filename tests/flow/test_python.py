@@ -42,7 +42,7 @@ def test_what_a_loaded_model_answers_is_what_the_job_writes(tmp_path: Path, capl
 
 
 def test_a_wrong_setting_is_refused_by_name() -> None:
-    with pytest.raises(masklake.Refused, match=r"'inptu' is no setting of masklake.segment: did you mean 'input'"):
+    with pytest.raises(masklake.Refused, match=r"'inptu' is not a setting of masklake.segment: did you mean 'input'"):
         masklake.segment(inptu="x", output="y", model=MODEL)
     with pytest.raises(masklake.Refused, match="--output is missing"):
         masklake.segment(input="x", model=MODEL)

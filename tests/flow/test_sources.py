@@ -1,4 +1,4 @@
-"""The whole job on images that are no files of their own: members of tar files, and rows of a table."""
+"""The whole job on images that are not files of their own: members of tar files, and rows of a table."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_each_failure_is_a_value_beside_what_could_be_read(s3: SeaweedFS, bucket
     assert (small, empty) == (b"1234", b"")
     assert isinstance(absent, ImageFailure)
     assert absent.code == ErrorCode.NOT_FOUND
-    assert large == ImageFailure(ErrorCode.TOO_LARGE, "5000 bytes, more than the bound of 4")
+    assert large == ImageFailure(ErrorCode.TOO_LARGE, "5000 bytes, more than the limit of 4")
     assert isinstance(bare, ImageFailure)
     assert bare.code == ErrorCode.NOT_FOUND
     (lost,) = storage.read_many(["s3://no-such-bucket-here/x"])

@@ -33,7 +33,10 @@ def test_a_port_at_which_something_else_listens_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         threading.Thread(target=answer_as_http, args=(other,), daemon=True).start()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        with pytest.raises(Refused, match=f"--ray-address {address}: something listens there, and it is no Ray cluster"), cluster(address):
+        with (
+            pytest.raises(Refused, match=f"--ray-address {address}: something listens there, but it is not a Ray cluster"),
+            cluster(address),
+        ):
             pass
 
 

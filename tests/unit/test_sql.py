@@ -60,7 +60,7 @@ def test_a_condition_gives_its_nodes() -> None:
 def test_a_locked_database_reaches_nothing_outside(query: str, tmp_path: Path) -> None:
     file = tmp_path / "there.csv"
     file.write_text("a\n1\n")
-    secret = [1]  # a Python variable is no table, either
+    secret = [1]  # a Python variable is not a table, either
     with duckdb.connect() as database:
         database.execute(LOCK)
         with pytest.raises(duckdb.Error):

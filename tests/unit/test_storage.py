@@ -153,7 +153,7 @@ def test_each_failure_is_a_value_beside_what_could_be_read(tmp_path: Path) -> No
     names = ["a", "absent", "larger", "folder", "a/below", "x" * 300, "nul\0"]
     answers = storage.read_many([f"{tmp_path}/{name}" for name in names] + ["nosuch://x/y"], max_bytes=3)
     assert answers[0] == b"a"
-    assert answers[2] == ImageFailure(ErrorCode.TOO_LARGE, "6 bytes, more than the bound of 3")
+    assert answers[2] == ImageFailure(ErrorCode.TOO_LARGE, "6 bytes, more than the limit of 3")
     others = [answer.code for answer in [*answers[1:2], *answers[3:]] if isinstance(answer, ImageFailure)]
     assert others == [ErrorCode.NOT_FOUND] * 6
 

@@ -95,7 +95,7 @@ class Page:
     def _chart(self, request: Request) -> Response:
         column = request.query_params.get("by", "")
         if column not in self._index.partitions:
-            raise Refused(f"by: {column!r} is no column of the table's partitions")
+            raise Refused(f"by: {column!r} is not a column of the table's partitions")
         bars: dict[str | None, Values] = {}
         for row in self._answers.chart(self._asked(request), column):
             bar = bars.setdefault(row["value"], {"value": row["value"], "images": row["images"], "classes": []})
@@ -134,7 +134,7 @@ class Page:
     def _truth(self, request: Request) -> Response:
         row = self._ok(request)
         if self._truths is None or not self._truths.has(row):
-            raise MasklakeError("there is no ground truth of this image")
+            raise MasklakeError("this image has no ground truth")
         return JSONResponse(self._truths.beside(row, _side(request)), headers=_HOUR)
 
     def _take(self, request: Request) -> Response:

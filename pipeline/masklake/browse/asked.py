@@ -107,7 +107,7 @@ def asked_of(parameters: Iterable[tuple[str, str]], columns: Sequence[str]) -> A
             given.setdefault(name, []).append(value)
     values = {name.removeprefix(IN): tuple(found) for name, found in given.items() if name.startswith(IN)}
     if unknown := sorted(values.keys() - set(columns)):
-        raise Refused(f"{unknown[0]} is no column by which images can be chosen here; there are {', '.join(columns) or 'none'}")
+        raise Refused(f"{unknown[0]} is not a column that images can be filtered by; there are {', '.join(columns) or 'none'}")
     fields: dict[str, object] = {name: found if name in _MANY else found[-1] for name, found in given.items() if not name.startswith(IN)}
     try:
         return Asked.model_validate({**fields, "values": tuple(sorted(values.items()))})

@@ -62,7 +62,7 @@ PROGRAM = Program(
         "masklake browse s3://lake/masks --port 8765": "on another machine; `ssh -L 8765:127.0.0.1:8765 MACHINE` brings it here",
     },
     rules="""\
-The address holds a token: who does not know it sees nothing. The page answers on 127.0.0.1 only, ends with Ctrl-C, and shows the table as
+The address holds a token: without it nothing is shown. The page answers on 127.0.0.1 only, ends with Ctrl-C, and shows the table as
 it was when the command began. Of each image and task, the newest row of those that fit is shown, as `export` takes it.
 """,
     exit_codes="0 ended by Ctrl-C or SIGTERM, 1 failed, 2 refused (nothing was started)",

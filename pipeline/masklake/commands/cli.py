@@ -24,7 +24,7 @@ COMMANDS = {
     "status": ("masklake.status.settings", "show a table from outside: runs, partitions, errors, classes that moved, what is to do"),
     "browse": ("masklake.browse.settings", "look at a table of masks on a local page: filters, pictures, ground truth, lists to hand on"),
     "compact": ("masklake.upkeep.compact_settings", "merge a table's small files, drop superseded rows if asked, and vacuum"),
-    "erase": ("masklake.upkeep.erase_settings", "erase images from a table and its past, by URI or because the lake has them no more"),
+    "erase": ("masklake.upkeep.erase_settings", "erase images from a table and its history, by URI or because the lake no longer has them"),
     "export": ("masklake.export.settings", "export a table of masks to COCO, YOLO, CVAT, GeoJSON, label maps, pictures, ..."),
     "publish": ("masklake.export.iceberg.settings", "publish a table of masks to an Apache Iceberg catalog, without rewriting data"),
     "evaluate": ("masklake.evaluation.settings", "score a table of masks against ground truth: PQ, AP, mIoU"),

@@ -1,4 +1,4 @@
-"""The whole job on an embedded S3 server: generated scenes in, masks out, run three times, judged against the known truth."""
+"""The whole job on an embedded S3 server: generated scenes in, masks out, run three times, judged against the scenes' ground truth."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def work(settings: DemoConfig) -> dict[str, Any]:
         with _step("ten new images arrive"):
             upload_scenes(IMAGES, range(settings.scenes, settings.scenes + 10))
         third = _segment("third run: only what is new")
-        with _step("comparing the stored masks with the scenes' truth"):
+        with _step("comparing the stored masks with the scenes' ground truth"):
             quality = _judge(settings.scenes + 10)
         _bring_home(output, first["report_uri"])
     expected = [settings.scenes + len(broken_files()), 0, 10]
@@ -106,7 +106,7 @@ def _tell(quality: Report, output: Path) -> None:
     pq, things, stuff = (part["pq"] for part in (quality["scores"], quality["scores"]["things"], quality["scores"]["stuff"]))
     print(
         f"""
-panoptic quality against the scenes' truth: PQ {pq:.3f} (things {things:.3f}, stuff {stuff:.3f})
+panoptic quality against the scenes' ground truth: PQ {pq:.3f} (things {things:.3f}, stuff {stuff:.3f})
 quality:   {output / run.PAGE}  (open it in a browser: classes, confusion, the worst images)
 pictures:  {output / "gallery.html"}  (open it in a browser)
 report:    {output / "report.json"}

@@ -118,7 +118,7 @@ def _tell(uris: Sequence[str], unknown: Sequence[str], done: Erasure, settings: 
         say(f"and {len(uris) - _SHOWN:,} more")
     say(f"{len(uris):,} images asked for: {done.rows:,} rows of {len(done.found):,} of them {verb}, in {done.files:,} files")
     if settings.input and not settings.delete_missing and done.rows:
-        say("nothing was erased: --delete-missing does it")
+        say("nothing was erased: say --delete-missing to erase them")
     if unknown and not settings.input:
         say(f"{_listed(unknown)}; --must-exist refuses such a list")
     if not settings.input:

@@ -115,9 +115,9 @@ def _account_for(code: int, asked: set[int]) -> dict[str, Any]:
     if -code in asked:
         raise stopping.Stopped(-code)
     if code == -signal.SIGKILL:
-        raise MasklakeError(f"the process that did the work was killed (SIGKILL), as where memory is short; {_GO_ON}")
+        raise MasklakeError(f"the process that did the work was killed (SIGKILL), perhaps for lack of memory; {_GO_ON}")
     if code < 0:
-        raise MasklakeError(f"the process that did the work broke down ({signal.Signals(-code).name}); {_GO_ON}")
+        raise MasklakeError(f"the process that did the work crashed ({signal.Signals(-code).name}); {_GO_ON}")
     raise MasklakeError(
-        f"the process that did the work ended without a word (exit code {code}), as Ray ends it where its own processes are gone; {_GO_ON}"
+        f"the process that did the work ended without a message (exit code {code}), as Ray ends it when its processes are gone; {_GO_ON}"
     )

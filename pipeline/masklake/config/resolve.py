@@ -41,7 +41,7 @@ def resolve(
     Args:
         argv: what stands on the command line, after the command's name.
         program: whose settings.
-        elsewhere: the settings of other commands; variables of theirs are no mistakes.
+        elsewhere: the settings of other commands; variables of theirs are not mistakes.
         say: told of variables that are ignored, a sentence at a time.
 
     Raises:
@@ -89,7 +89,7 @@ def _by_schema(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str,
 
 
 def _misspelt(variables: Iterable[str], known: set[str], say: Callable[[str], None]) -> Iterator[str]:
-    """A sentence for each variable that is no setting and resembles one; of another, which may be anybody's, it is only said."""
+    """A sentence for each variable that is not a setting and resembles one; of another, which may be anybody's, it is only said."""
     for name in variables:
         if name not in known:
             sentence = f"{ENV_PREFIX}{name.upper()} in the environment is not a setting"

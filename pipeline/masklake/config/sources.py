@@ -14,7 +14,7 @@ FILE_VARIABLE = ENV_PREFIX + "CONFIG"
 """Names the YAML file where no --config does."""
 
 OTHERS = frozenset({"cache"})
-"""Variables that are no setting of a command: `MASKLAKE_CACHE` is the folder of downloaded models."""
+"""Variables that are not settings of any command: `MASKLAKE_CACHE` is the folder of downloaded models."""
 
 _NULL = "tag:yaml.org,2002:null"
 # What Kubernetes puts into every container for a service that is called masklake, and where the tests find their data.

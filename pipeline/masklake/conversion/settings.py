@@ -32,6 +32,6 @@ PROGRAM = Program(
         "masklake convert s3://lake/models/old --output s3://lake/models/new": "a folder in object storage",
     },
     rules="Pickled weights are read by torch's restricted reader, in a process of its own: tensors are taken, nothing is run.",
-    interrupted="interrupted; a folder without config.json is no checkpoint yet, delete it and run the same command again",
+    interrupted="interrupted; a folder without config.json is not a checkpoint yet, delete it and run the same command again",
     needs=("run",),
 )

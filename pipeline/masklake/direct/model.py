@@ -81,7 +81,9 @@ def load(model: str | os.PathLike[str], *, say: Say = unsaid, **settings: Any) -
         result.segments, result.overlay(), result.to_coco()
     """
     given = {"model": os.fspath(model), **settings}
-    unknown = [f"{name!r} is no setting of masklake.load{_hint(name)}" for name in given if name not in _PROGRAM.fields or name == "tasks"]
+    unknown = [
+        f"{name!r} is not a setting of masklake.load{_hint(name)}" for name in given if name not in _PROGRAM.fields or name == "tasks"
+    ]
     config = checked(_PROGRAM, {"in masklake.load": {name: value for name, value in given.items() if name in _PROGRAM.fields}}, unknown)
     return Model(config, say)
 

@@ -76,13 +76,13 @@ def _decoded(content: bytes | ImageFailure, bounds: Bounds) -> Decoded | ImageFa
     if isinstance(content, ImageFailure):
         return content
     if len(content) > bounds.max_image_bytes:
-        return ImageFailure(ErrorCode.TOO_LARGE, f"{len(content)} bytes, more than the bound of {bounds.max_image_bytes}")
+        return ImageFailure(ErrorCode.TOO_LARGE, f"{len(content)} bytes, more than the limit of {bounds.max_image_bytes}")
     return decode_apart(content, bounds.max_pixels, bounds.max_decode_seconds)
 
 
 def _of_pillow(image: Image.Image, bounds: Bounds) -> Decoded | ImageFailure:
     if image.width * image.height > bounds.max_pixels:
-        return ImageFailure(ErrorCode.TOO_LARGE, f"{image.width} x {image.height} pixels, more than the bound of {bounds.max_pixels}")
+        return ImageFailure(ErrorCode.TOO_LARGE, f"{image.width} x {image.height} pixels, more than the limit of {bounds.max_pixels}")
     if not image.width * image.height:
         return ImageFailure(ErrorCode.EMPTY, "it has no pixels")
     try:

@@ -183,7 +183,7 @@ def remarks(found: Report) -> Iterator[str]:
         yield f"{len(named)} classes of the ground truth are the label of no segment, and count as missed where they occur: {_some(named)}"
     if unmatched["table"]:
         named = [f"{each['label']} ({each['segments']} segments)" for each in unmatched["table"]]
-        what = "labels of the table are no class of the ground truth, their segments are removed"
+        what = "labels of the table are not classes of the ground truth, their segments are removed"
         yield f"{len(named)} {what}: {_some(named)}; see --categories"
     if unmatched["not_judged"]:
         left_out = unmatched["not_judged"]
@@ -210,7 +210,7 @@ def as_json(found: Report) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """NaN is no JSON: None."""
+    """NaN is not JSON: None."""
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, list):

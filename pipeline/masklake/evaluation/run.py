@@ -43,7 +43,7 @@ def evaluate(settings: EvaluateConfig, say: Callable[[str], None], show: Callabl
 
     Raises:
         Refused: a setting, credential, bucket or file of truth is wrong, or nothing fits.
-        MasklakeError: the evaluation broke off.
+        MasklakeError: the evaluation failed.
     """
     storage.check_input(settings.table, "--table")
     if settings.output_uri is not None:
@@ -59,7 +59,7 @@ def evaluate(settings: EvaluateConfig, say: Callable[[str], None], show: Callabl
     try:
         return _evaluate(settings, truth, scoring, say, show)
     except (DeltaError, duckdb.Error, pa.ArrowException, OSError) as error:  # a file of the table is gone, the disk is full, ...
-        raise MasklakeError(f"the evaluation broke off: {' '.join(str(error).split())}; run it again when that is cured") from error
+        raise MasklakeError(f"the evaluation failed: {' '.join(str(error).split())}; mend that and run it again") from error
 
 
 def _evaluate(

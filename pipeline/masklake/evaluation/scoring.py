@@ -122,7 +122,7 @@ def score_image(scoring: Scoring, pair: Pair) -> Tally:
     then = judge(scoring, truth, pair.image.order)
     row, miss = pair.row, pair.miss
     if row is not None and (row["height"], row["width"]) != size:
-        miss = f"its size is {row['width']} x {row['height']} in the table, and {size[1]} x {size[0]} in the truth"
+        miss = f"its size is {row['width']} x {row['height']} in the table, and {size[1]} x {size[0]} in the ground truth"
     segments: Segments = [] if row is None or miss else row["segments"]
     try:
         stats, confusion, true, score = then(segments)

@@ -28,7 +28,7 @@ names of classes:
       "*": background      # every name that is not in the file; equal names are then not matched either
   Of coco-instances, pixels that no instance covers are judged by --task semantic only where the file names them (background: background).
   What does not match is listed, and counts: a class of the ground truth that is no segment's label is missed wherever it occurs. Segments
-  with a label that the ground truth does not have are removed: they are no false positives, and what they cover is missed.
+  with a label that the ground truth does not have are removed: they are not false positives, and what they cover is missed.
 
 images:
   The ground truth's file_name is the end of the image's URI; or, where there is one of each, the file name alone. Label maps are named as

@@ -76,7 +76,7 @@ def id_picture(row: Row) -> NDArray[np.uint8]:
         seen = int(areas[segment["segment_id"]])
         if not seen or seen != segment["area"]:
             raise MasklakeError(
-                f"{row['image_uri']}: segment {segment['segment_id']} has {segment['area']} pixels by the table and shows {seen}: "
+                f"{row['image_uri']}: segment {segment['segment_id']} has {segment['area']} pixels in the table and shows {seen}: "
                 "its row is damaged, leave it out by --where"
             )
     return np.stack((ids & 255, ids >> 8 & 255, ids >> 16), axis=-1).astype(np.uint8)

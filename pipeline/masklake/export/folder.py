@@ -33,7 +33,7 @@ def check(folder: str, overwrite: bool) -> None:
         if not overwrite:
             raise Refused(f"--output {folder}: is not empty: give an empty folder, or --overwrite to replace an earlier export")
         if not _OURS.fullmatch(uri.removeprefix(folder)):
-            raise Refused(f"--output {folder}: holds {uri}, which is no export's: give another folder")
+            raise Refused(f"--output {folder}: holds {uri}, which no export wrote: give another folder")
 
 
 def clear(folder: str) -> None:

@@ -23,7 +23,7 @@ class Official:
         """Read the file.
 
         Raises:
-            Refused: it is no COCO JSON, or lacks what such a file must have.
+            Refused: it is not a COCO JSON, or lacks what such a file must have.
         """
         self.uri = storage.normalise(uri)
         found = Json(read_json(self.uri, _SETTING), self.uri, _SETTING)

@@ -39,7 +39,7 @@ def export(settings: ExportConfig, say: Callable[[str], None], show: Callable[[s
     Raises:
         Refused: a setting, credential or bucket is wrong, or nothing fits; an earlier export is still as it was, unless a label showed
             up on the way that the format cannot hold.
-        MasklakeError: the export broke off; without `_export.json` its folder does not look complete.
+        MasklakeError: the export failed; without `_export.json` its folder does not look complete.
     """
     storage.check_input(settings.table_uri, "--table")
     storage.check_output(settings.output_uri)
@@ -50,7 +50,7 @@ def export(settings: ExportConfig, say: Callable[[str], None], show: Callable[[s
         return _export(settings, reading.open_table(settings.table_uri), output, say, show)
     except (DeltaError, duckdb.Error, pa.ArrowException, OSError) as error:  # a file of the table is gone, the disk is full, ...
         reason = " ".join(str(error).split())
-        raise MasklakeError(f"the export broke off: {reason}; when that is cured, run it again with --overwrite") from error
+        raise MasklakeError(f"the export failed: {reason}; mend that and run it again with --overwrite") from error
 
 
 def _export(settings: ExportConfig, table: MaskTable, output: str, say: Callable[[str], None], show: Callable[[str], None]) -> Summary:

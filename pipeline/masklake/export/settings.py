@@ -63,7 +63,7 @@ class RowsConfig(ChoiceConfig):
     )
     label: Annotated[Texts, Shown("LABEL")] = Field((), description="segments of this label only; may be given several times")
     least_certain: Annotated[int | None, Shown("IMAGES")] = Field(
-        None, ge=1, description="so many images alone: those of which the model is least certain, spread over classes and partitions"
+        None, ge=1, description="only this many images: those the model is least certain about, spread over classes and partitions"
     )
     min_score: Annotated[Share | None, Shown("SCORE")] = Field(None, description="segments that score at least this")
 

@@ -43,7 +43,7 @@ def parse(text: str) -> Condition:
         database.execute("SET TimeZone = 'UTC'")
         database.execute(LOCK)
         try:
-            # One row of nulls, so that constants which are no times, or no numbers, are looked at as well.
+            # One row of nulls, so that constants which are not times, or not numbers, are looked at as well.
             database.execute(f"CREATE TABLE listed ({', '.join(columns)}); INSERT INTO listed DEFAULT VALUES")
             database.execute(f"SELECT count(*) FROM listed WHERE {condition.sql}")  # noqa: S608 - it is the user's own SQL
         except duckdb.Error as error:

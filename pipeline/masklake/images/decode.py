@@ -175,14 +175,14 @@ def _tile_size(image: ImageFile.ImageFile) -> tuple[int, int]:
 
 
 def _too_large(size: tuple[int, int], max_pixels: int) -> ImageFailure:
-    return ImageFailure(ErrorCode.TOO_LARGE, f"{size[0]} x {size[1]} pixels, more than the bound of {max_pixels}")
+    return ImageFailure(ErrorCode.TOO_LARGE, f"{size[0]} x {size[1]} pixels, more than the limit of {max_pixels}")
 
 
 def _unidentified(data: bytes) -> ImageFailure:
     """Why no decoder took the data: ask the one that its signature belongs to."""
     format_ = formats.by_signature(data)
     if format_ is None:
-        return ImageFailure(ErrorCode.NOT_AN_IMAGE, "begins like no known image format")
+        return ImageFailure(ErrorCode.NOT_AN_IMAGE, "is not in a known image format")
     if format_ not in _OPENED:
         cure = ", which the extra masklake[formats] brings" if format_ in more_formats.FORMATS else ""
         return ImageFailure(ErrorCode.UNSUPPORTED, f"{_SAID.get(format_, format_)} is not decoded here{cure}")
@@ -198,11 +198,11 @@ def _failure(data: bytes, error: Exception) -> ImageFailure:
     """A decoder's exception as a code: by its words, and by whether the file is as long as it says."""
     reason = _QUOTED.sub("...", " ".join(str(error).split()))[:_LONGEST_REASON] or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
-        return ImageFailure(ErrorCode.TOO_LARGE, f"more than the bound of {Image.MAX_IMAGE_PIXELS} pixels")
+        return ImageFailure(ErrorCode.TOO_LARGE, f"more than the limit of {Image.MAX_IMAGE_PIXELS} pixels")
     if isinstance(error, MemoryError):
-        return ImageFailure(ErrorCode.TOO_LARGE, "decoding takes more memory than it may")
+        return ImageFailure(ErrorCode.TOO_LARGE, "decoding takes more memory than its limit")
     format_ = formats.by_signature(data)
     if format_ is None:
         # TGA has no signature: what merely could be one, and then does not decode, is any file.
-        return ImageFailure(ErrorCode.NOT_AN_IMAGE, "begins like no known image format")
+        return ImageFailure(ErrorCode.NOT_AN_IMAGE, "is not in a known image format")
     return ImageFailure(formats.judge(format_, data, reason), f"{format_}: {reason}")

@@ -56,8 +56,8 @@ def decode_apart(
     if not isinstance(answer, Ended):
         return answer
     return {
-        Ended.SLOW: ImageFailure(ErrorCode.TOO_SLOW, f"decoding takes more than the bound of {max_seconds:g} s"),
-        Ended.LARGE: ImageFailure(ErrorCode.TOO_LARGE, "decoding takes more memory than it may"),
+        Ended.SLOW: ImageFailure(ErrorCode.TOO_SLOW, f"decoding takes more than the limit of {max_seconds:g} s"),
+        Ended.LARGE: ImageFailure(ErrorCode.TOO_LARGE, "decoding takes more memory than its limit"),
         Ended.DIED: ImageFailure(ErrorCode.DECODER_CRASHED, "the decoder crashes on it"),
     }[answer]
 

@@ -24,9 +24,9 @@ _COMMENT, _NUMBER = re.compile(rb"\s*#[^\r\n]*"), re.compile(rb"\s*[^\s#]*")
 def excess(format_: str | None, data: bytes) -> str | None:
     """What there is too much of in a file of this format, in words; None where nothing is."""
     if format_ == "JPEG" and data.count(_SCAN) > MOST_SCANS and (scans := count_scans(data)) > MOST_SCANS:
-        return f"{scans} scans, more than the bound of {MOST_SCANS}"
+        return f"{scans} scans, more than the limit of {MOST_SCANS}"
     if format_ == "PPM" and data.startswith(_PLAIN_PPM) and (comments := data.count(b"#")) > MOST_PPM_COMMENTS:
-        return f"{comments} comments, more than the bound of {MOST_PPM_COMMENTS}"
+        return f"{comments} comments, more than the limit of {MOST_PPM_COMMENTS}"
     if format_ == "PPM" and _header_bytes(data) > LONGEST_PPM_HEADER:
         return f"a header of more than {LONGEST_PPM_HEADER} bytes"
     return None

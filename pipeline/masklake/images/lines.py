@@ -12,7 +12,7 @@ from masklake import storage
 from masklake.images.source import Unreadable
 
 _GZIP = ".gz"
-_LONGEST = 1 << 20  # bytes of a line: what is longer is no list of images, and would be read into memory
+_LONGEST = 1 << 20  # bytes of a line: what is longer is not a list of images, and would be read into memory
 
 
 def with_gzip(*suffixes: str) -> tuple[str, ...]:
@@ -41,4 +41,4 @@ def lines(uri: str) -> Iterator[str]:
         except UnicodeDecodeError:
             raise Unreadable(f"line {number} is not UTF-8") from None
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise Unreadable(f"behind line {number} it is no gzip that can be read: {error}") from None
+            raise Unreadable(f"after line {number} the gzip data cannot be read: {error}") from None

@@ -132,4 +132,4 @@ def _sizes(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
             values = pc.if_else(pc.equal(values.cast(pa.string()), ""), None, values.cast(pa.string()))
         return values.cast(pa.int64())
     except pa.ArrowException as error:
-        raise Unreadable(f"its column `{name}` has what is no number of bytes: {error}") from None
+        raise Unreadable(f"its column `{name}` has a value that is not a number of bytes: {error}") from None

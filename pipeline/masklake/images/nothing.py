@@ -14,11 +14,11 @@ from masklake.storage.nearby import shown
 
 _PAGES_LOOKED_AT = 20
 _NAMES, _ENDINGS = 1000, 5
-_EXPECTED = "; --allow-empty where that is as it should be"
+_EXPECTED = "; if that is as it should be, say --allow-empty"
 
 
 def refuse_absent(uri: str) -> None:
-    """See that there is something at a URI that is no pattern, with a request or two.
+    """See that there is something at a URI that is not a pattern, with a request or two.
 
     Raises:
         Refused: there is nothing.

@@ -21,7 +21,7 @@ PAGE_SCHEMA = pa.schema(
         pa.field("image_modified", pa.timestamp("us", tz="UTC")),
         pa.field("error_code", pa.string()),  # for an image that is known to be there, and known not to be readable
         pa.field("error_message", pa.string()),
-        # Of an image that is no object of its own: how many characters of its URI name the object that holds it, and its first byte
+        # Of an image that is not an object of its own: how many characters of its URI name the object that holds it, and its first byte
         # there, or its row. Its etag is that object's, its size its length.
         pa.field("image_container", pa.int32()),
         pa.field("image_start", pa.int64()),
@@ -54,7 +54,7 @@ def place_of(image: Mapping[str, Any]) -> Place:
 
 
 def path_of(uri: str, container: int | None) -> str:
-    """The path of an image: its URI, or the object's where what follows is no path and may hold anything."""
+    """The path of an image: its URI, or the object's where what follows is not a path and may hold anything."""
     return uri if container is None or uri[container] == "/" else uri[:container]
 
 
@@ -97,7 +97,7 @@ def page_of_files(files: FilePage) -> pa.Table:
         image_bytes=[file.size for file in files.odd],
         image_modified=[file.modified for file in files.odd],
         error_code=pa.scalar(str(ErrorCode.UNSUPPORTED)),
-        error_message=pa.scalar("its name is not UTF-8, and so cannot stand in a table: rename it"),
+        error_message=pa.scalar("its name is not UTF-8, and so cannot be stored in a table: rename it"),
     )
     return pa.concat_tables([images, odd])
 

@@ -71,7 +71,7 @@ def parse_header(data: bytes) -> Header | None:
     except IndexError:
         return None
     except (KeyError, AttributeError, RecursionError):
-        raise pa.ArrowInvalid("a page without a header that can be read") from None
+        raise pa.ArrowInvalid("a page with an unreadable header") from None
     if min(header.size, header.stored) < 0:
         raise pa.ArrowInvalid("a page of a negative size")
     return header
@@ -145,10 +145,10 @@ class Watch:
         size = max(header.size, header.stored)
         self.seen += size
         if size > self.most:
-            raise TooMuch(f"a page of {size:,} bytes, more than the bound of {self.most:,}: write it with smaller pages")
+            raise TooMuch(f"a page of {size:,} bytes, more than the limit of {self.most:,}: write it with smaller pages")
         expands = header.repeats or (header.kind == _DICTIONARY_PAGE and not self.keeps_dictionaries)
         if self.seen > self.most or (expands and size * self.rows_at_once > self.most):
-            raise TooMuch(f"rows that take more than the bound of {self.most:,} bytes to read")
+            raise TooMuch(f"rows that take more than the limit of {self.most:,} bytes to read")
 
 
 @dataclass
@@ -167,7 +167,7 @@ class _Walk:
             if first >= len(data):
                 return
             if first < 0:
-                raise pa.ArrowInvalid("its pages do not lie where its footer says")
+                raise pa.ArrowInvalid("its pages are not where its footer says")
             some = self.begun + data[first : first + 256]  # nearly always enough, and cheap to look at
             header = parse_header(some)
             if header is None:
@@ -175,7 +175,7 @@ class _Walk:
                 header = parse_header(some)
             if header is None:
                 if len(some) > _LONGEST_HEADER:
-                    raise pa.ArrowInvalid("a page without a header that can be read")
+                    raise pa.ArrowInvalid("a page with an unreadable header")
                 self.begun = some
                 return
             watch.see(header)
@@ -272,7 +272,7 @@ def read_text(source: BinaryIO, names: Sequence[str]) -> pa.Table:
         tables.append(table)
         size += table.nbytes
         if size > TOLD_BYTES:
-            raise TooMuch(f"columns of more than the bound of {TOLD_BYTES:,} bytes")
+            raise TooMuch(f"columns of more than the limit of {TOLD_BYTES:,} bytes")
     return pa.concat_tables(tables) if tables else pq.read_schema(source).empty_table()
 
 
@@ -303,7 +303,7 @@ def _check_cells(table: pa.Table) -> None:
         of_each = [_lengths(chunk, name) for chunk in column.chunks]
         lengths += np.concatenate(of_each) if of_each else 0
     if len(lengths) and np.add.reduceat(lengths, np.arange(0, len(lengths), storage.PAGE)).max() > TOLD_BYTES:
-        raise TooMuch(f"{storage.PAGE:,} rows that take more than the bound of {TOLD_BYTES:,} bytes to read")
+        raise TooMuch(f"{storage.PAGE:,} rows that take more than the limit of {TOLD_BYTES:,} bytes to read")
 
 
 def _lengths(values: pa.Array, name: str) -> Any:
@@ -314,7 +314,7 @@ def _lengths(values: pa.Array, name: str) -> Any:
     of_each = pc.binary_length(spelt)
     longest = pc.max(of_each).as_py() or 0
     if longest > LONGEST_CELL:
-        raise TooMuch(f"a value of {longest:,} bytes in column `{name}`, more than the bound of {LONGEST_CELL:,}")
+        raise TooMuch(f"a value of {longest:,} bytes in column `{name}`, more than the limit of {LONGEST_CELL:,}")
     of_each = of_each.take(values.indices) if spelt is not values else of_each
     return pc.fill_null(of_each, 0).to_numpy(zero_copy_only=False)
 

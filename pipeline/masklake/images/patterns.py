@@ -15,7 +15,7 @@ class Patterns:
     lies in a folder `raw`). Each as in `--input`. An image stays in that fits one of `include`, or there is none, and none of `exclude`.
 
     Raises:
-        Refused: one is no pattern.
+        Refused: one is not a pattern.
     """
 
     include: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ class Tally:
     images: int = 0
     """What is left, the images of objects that hold some among it."""
     unlike: Counter[str] = field(default_factory=Counter)
-    """Of `images`: objects that are none by their names, by the ending."""
+    """Of `images`: objects that are not images by their names, by the ending."""
     endings: Counter[str] = field(default_factory=Counter)
     """Of `excluded`."""
 

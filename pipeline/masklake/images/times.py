@@ -28,7 +28,7 @@ def instants(values: pa.ChunkedArray, name: str) -> pa.Array | pa.ChunkedArray:
     since 1970, whichever of these puts it between 1973 and 5138.
 
     Raises:
-        Unreadable: one of them is no time.
+        Unreadable: one of them is not a time.
     """
     if pa.types.is_timestamp(values.type):
         return cast_values(values, TIME)
@@ -50,8 +50,8 @@ def _instant(value: Any, name: str) -> datetime | None:
             if least <= value < most:
                 return _EPOCH + timedelta(microseconds=int(value * microseconds) // units)
     raise Unreadable(
-        f"its column `{name}` has {value!r}, which is no time: use such as 2026-11-22T10:00:00Z, or seconds, milli-, micro- or nanoseconds "
-        "since 1970"
+        f"its column `{name}` has {value!r}, which is not a time: use such as 2026-11-22T10:00:00Z, or seconds, milli-, micro- or "
+        "nanoseconds since 1970"
     )
 
 

@@ -248,7 +248,7 @@ def _tasks(
         return told.tasks or family.tasks, ""
     return family.tasks, (
         "neither the model's name nor its card says what it was trained for: if that was semantic work alone, its panoptic and instance "
-        "answers are worth nothing"
+        "answers are meaningless"
     )
 
 

@@ -111,14 +111,14 @@ def _header(path: Path, name: str) -> Iterator[tuple[str, Stored]]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(_HEADER_MOST, size - 8):
-            raise Refused(f"{name}: {path.name} is no safetensors file, or only the beginning of one: copy it again")
+            raise Refused(f"{name}: {path.name} is not a safetensors file, or only the beginning of one: copy it again")
         try:
             header = json.loads(file.read(length))
             entries = {key: entry for key, entry in header.items() if key != "__metadata__"}
             stored = {key: Stored(str(entry["dtype"]), tuple(map(int, entry["shape"]))) for key, entry in entries.items()}
             spans = {key: (int(entry["data_offsets"][0]), int(entry["data_offsets"][1])) for key, entry in entries.items()}
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            raise Refused(f"{name}: {path.name} is no safetensors file: its header cannot be read") from None
+            raise Refused(f"{name}: {path.name} is not a safetensors file: its header cannot be read") from None
     end = max((end for _, end in spans.values()), default=0) + 8 + length
     if end > size:
         raise Refused(f"{name}: {path.name} ends too early: {size:,} bytes of {end:,} are there; copy it again")

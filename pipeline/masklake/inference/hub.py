@@ -153,4 +153,4 @@ def _explain(model_id: str, revision: str | None, error: Exception) -> str:
         return f"{model_id}: has no revision {revision} on the Hugging Face hub"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{model_id}: there is no such model on the Hugging Face hub, or it is private and HF_TOKEN does not open it"
-    return f"{model_id}: cannot be had from the Hugging Face hub: {first_line(error) or type(error).__name__}"
+    return f"{model_id}: cannot be downloaded from the Hugging Face hub: {first_line(error) or type(error).__name__}"

@@ -26,7 +26,7 @@ def of_checkpoint(
         name: of the checkpoint, as the user gave it.
 
     Raises:
-        Refused: ids are no whole numbers, or beyond the model's classes; nothing names the classes; both the checkpoint and the user do.
+        Refused: ids are not whole numbers, or beyond the model's classes; nothing names the classes; both the checkpoint and the user do.
     """
     own = {key: label for key, label in _written(config, name).items() if not splits.is_placeholder(label)}
     if given is not None:

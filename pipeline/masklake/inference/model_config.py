@@ -85,7 +85,7 @@ def _check_bounds(key: str, value: Any, name: str) -> None:
     most = _PARTS_MOST if any(part in key for part in _OF_PARTS) else _NUMBER_MOST
     numbers = [each for each in values if isinstance(each, int | float) and not isinstance(each, bool)]
     if len(values) > _PARTS_MOST or any(not -most <= each <= most for each in numbers):  # NaN is in no bounds
-        raise Refused(f"{name}: {key} in config.json is {_shown(value)}, beyond any model that could be run")
+        raise Refused(f"{name}: {key} in config.json is {_shown(value)}, larger than any model that could be run")
 
 
 def _with_known_backbone(config: dict[str, Any], name: str) -> dict[str, Any]:

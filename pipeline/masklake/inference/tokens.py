@@ -101,7 +101,7 @@ def of_tasks(folder: Path, config: Any, tasks: Sequence[str], name: str) -> torc
     """
     ids = Tokenizer(folder, config.text_encoder_vocab_size, name).ids([f"the task is {task}" for task in tasks], config.task_seq_len)
     if len({tuple(row) for row in ids.tolist()}) < len(tasks):
-        raise Refused(f"{name}: its tokenizer makes the same of {', '.join(tasks)}: it is not the one that it was trained with")
+        raise Refused(f"{name}: its tokenizer gives the same tokens for {', '.join(tasks)}: it is not the one that it was trained with")
     return ids
 
 

@@ -56,7 +56,7 @@ def _check(found: Any, size: int) -> None:
         if not isinstance(value, torch.Tensor):
             raise Unusable(f"it holds more than tensors: {name} is a {type(value).__name__}")
         if value.layout != torch.strided or value.is_meta or value.is_quantized or str(value.dtype).removeprefix("torch.") not in _KINDS:
-            raise Unusable(f"{name} is no plain tensor")
+            raise Unusable(f"{name} is not a plain tensor")
     if sum(value.numel() * value.element_size() for value in found.values()) > 2 * size + _SPARE:
         raise Unusable("its tensors claim more than the file holds")
 

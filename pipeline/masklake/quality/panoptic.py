@@ -110,7 +110,7 @@ def compare(
 
     A pair of one class matches where IoU > 0.5, which at most one pair of each segment can. Predicted pixels on void truth do not
     count in the union. A crowd region is never matched or missed. An unmatched prediction of which more than half lies on void
-    truth, or on crowd regions of its own class, is no false positive. (Of several crowd regions of a class in an image, which COCO
+    truth, or on crowd regions of its own class, is not a false positive. (Of several crowd regions of a class in an image, which COCO
     does not have, panopticapi looks at the last one only.)
 
     Args:

@@ -25,7 +25,7 @@ def segment(*, listener: Any = None, **settings: Any) -> dict[str, Any]:
     Raises:
         Refused: a setting, credential, bucket or model is wrong; nothing was started.
         Fenced: a newer run on overlapping input took over.
-        MasklakeError: the run broke off; what was committed stays.
+        MasklakeError: the run failed; what was committed stays.
 
     Example:
         masklake.segment(input="s3://lake/images/", output="s3://lake/masks", tasks=["panoptic"],

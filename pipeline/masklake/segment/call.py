@@ -35,7 +35,7 @@ class _Log(Listener):
 def call(settings: Mapping[str, Any], listener: Listener | None = None) -> dict[str, Any]:
     """Run the job; see `masklake.segment`."""
     extras.demand(PROGRAM.needs, "masklake.segment")
-    unknown = [f"{name!r} is no setting of masklake.segment{_hint(name)}" for name in settings if name not in PROGRAM.names]
+    unknown = [f"{name!r} is not a setting of masklake.segment{_hint(name)}" for name in settings if name not in PROGRAM.names]
     given = {PROGRAM.names[name]: _plain(value) for name, value in settings.items() if name in PROGRAM.names}
     config = checked(PROGRAM, {"in masklake.segment": given}, unknown)
     from masklake.segment import run  # Ray takes seconds to be imported

@@ -21,7 +21,7 @@ from masklake.images.tally import Tally, most_common
 from masklake.segment.plan import Plan
 from masklake.segment.settings import RunConfig
 
-_ENDINGS = 4  # of names that are no images', shown
+_ENDINGS = 4  # of names that are not images', shown
 _TABLES = 3
 
 
@@ -109,7 +109,9 @@ class Images:
             most = most_common(self._tally.unlike, _ENDINGS)
             endings = ", ".join(f"{number:,} {ending}" for ending, number in most)
             pattern = f"*{most[0][0]}" if len(most) == 1 else f"*{{{','.join(ending for ending, _ in most)}}}"
-            parts.append(f"{plan.unlike_images:,} of the images are none by their names ({endings}): --exclude '{pattern}' leaves them out")
+            parts.append(
+                f"{plan.unlike_images:,} of the objects are not images by their names ({endings}): --exclude '{pattern}' leaves them out"
+            )
         return "; ".join(parts)
 
     def describe_nothing(self, plan: Plan) -> str:

@@ -65,7 +65,7 @@ class Plan:
     older: int = 0
     """Of the others, those that were modified too early."""
     unlike_images: int = 0
-    """Of the listing's entries, objects that are no images by their names."""
+    """Of the listing's entries, objects that are not images by their names."""
     in_tables: int = 0
     """Of the others, those that lie in a Delta table."""
     oldest_modified: float | None = None

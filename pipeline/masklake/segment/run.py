@@ -85,7 +85,7 @@ def segment(config: Config, listener: Listener) -> Summary:
     Raises:
         Refused: a setting, credential, bucket or model is wrong; nothing was started.
         Fenced: a newer run on overlapping input took over.
-        MasklakeError: the run broke off; what was committed stays.
+        MasklakeError: the run failed; what was committed stays.
     """
     return told(config, listener, partial(_segment, config))
 

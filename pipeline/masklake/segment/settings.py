@@ -111,7 +111,7 @@ class SegmentConfig(BaseModel):
     score_threshold: Annotated[Share | None, Shown("SCORE")] = Field(
         None, description="instance: drop objects that score below this (default: keep all)"
     )
-    max_instances: Annotated[int, Shown("OBJECTS")] = Field(100, ge=1, description="instance: keep at most so many objects an image")
+    max_instances: Annotated[int, Shown("OBJECTS")] = Field(100, ge=1, description="instance: keep at most this many objects per image")
     thing_labels: Annotated[Names | None, Shown("LABEL")] = Field(
         None, description="labels that are things, where the checkpoint's are not known"
     )
@@ -178,9 +178,9 @@ class RunConfig(BaseModel):
         description="where another run on the same or overlapping input is alive: take over from it, wait until it is over, or do nothing",
     )
     lease_seconds: Annotated[float, Shown("SECONDS")] = Field(
-        30.0, ge=10, description="wait, skip: another run is dead when it has not responded for so long; it gives one every 3 s"
+        30.0, ge=10, description="wait, skip: another run counts as dead when it has not responded for this long (runs respond every 3 s)"
     )
-    limit: Annotated[int | None, Shown("IMAGES")] = Field(None, ge=1, description="process at most so many images in this run")
+    limit: Annotated[int | None, Shown("IMAGES")] = Field(None, ge=1, description="process at most this many images in this run")
     dry_run: bool = Field(False, description="print the plan and start nothing")
     retry_errors: bool = Field(False, description="process images again whose rows are errors")
     max_error_rate: Share = Field(0.5, description="exit with code 3 where more than this share of the run's images failed")
@@ -212,10 +212,10 @@ class RunConfig(BaseModel):
     wait_for_nodes: Annotated[float | None, Shown("SECONDS")] = Field(
         None,
         ge=0,
-        description="wait so long for nodes that hold the actors (default: an hour where an autoscaler is there, else 5 minutes)",
+        description="wait this long for nodes that hold the actors (default: an hour where an autoscaler is there, else 5 minutes)",
     )
     stall_minutes: Annotated[float, Shown("MINUTES")] = Field(
-        30.0, gt=0, description="end a run, with exit code 5 and a diagnosis, in which nothing has happened for so long"
+        30.0, gt=0, description="end the run, with exit code 5 and a diagnosis, when nothing has happened for this long"
     )
     rows_per_file: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_unless_auto), Shown("auto|ROWS")] = Field(
         None,

@@ -20,9 +20,9 @@ class StatusConfig(BaseModel):
         description="images, as segment's --input: also tell what of them is to do, and since when; its last run's --include, --exclude, "
         "--where and columns count",
     )
-    runs: Annotated[int, Shown("RUNS")] = Field(10, ge=0, description="show so many of the last runs")
+    runs: Annotated[int, Shown("RUNS")] = Field(10, ge=0, description="how many of the last runs to show")
     lease_seconds: Annotated[float, Shown("SECONDS")] = Field(
-        10.0, ge=4, description="an unfinished run that does not respond for so long is dead; it gives a sign of life every 3 s"
+        10.0, ge=4, description="an unfinished run counts as dead when it has not responded for this long (runs respond every 3 s)"
     )
     only_json: Annotated[bool, Also("json")] = Field(False, description="only the JSON line, which has everything")
 

@@ -41,7 +41,7 @@ _UNTRUSTED = (
     "{endpoint} shows a certificate that is not trusted here ({detail}): "
     "name the file of its authority in AWS_CA_BUNDLE, or as ca_bundle in the AWS profile"
 )
-_UNREACHABLE = "{endpoint} does not answer ({detail}): correct AWS_ENDPOINT_URL, or see to the network"
+_UNREACHABLE = "{endpoint} does not answer ({detail}): correct AWS_ENDPOINT_URL, or check the network"
 
 
 def refuse_unless(setting: str, uri: str, verb: str, probe: Callable[[], Any]) -> None:
@@ -92,7 +92,7 @@ def _in_words(uri: str, verb: str, error: Exception) -> str:
         (isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)), _NO_CREDENTIALS),
         (isinstance(error, boto.ParamValidationError), _CURES["InvalidBucketName"]),
         (isinstance(error, boto.SSLError) or "certificate" in str(error), _UNTRUSTED),  # delta-rs has no exception of its own for it
-        (is_transient(error) or isinstance(error, ValueError), _UNREACHABLE),  # ValueError: the endpoint is no URL
+        (is_transient(error) or isinstance(error, ValueError), _UNREACHABLE),  # ValueError: the endpoint is not a URL
     )
     cure = next((sentence for applies, sentence in causes if applies), "{endpoint} answered: {detail}")
     return cure.format(**facts)

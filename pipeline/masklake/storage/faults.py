@@ -97,7 +97,7 @@ class TooLargeError(Exception):
     """An object has more bytes than it may have; `size` is None where all that is known is that there are more."""
 
     def __init__(self, size: int | None, bound: int) -> None:
-        super().__init__(f"more than the bound of {bound} bytes" if size is None else f"{size} bytes, more than the bound of {bound}")
+        super().__init__(f"more than the limit of {bound} bytes" if size is None else f"{size} bytes, more than the limit of {bound}")
 
 
 def with_retries(call: Callable[[], _T], attempts: int = ATTEMPTS) -> _T:
@@ -189,7 +189,7 @@ def failure(error: Exception) -> ImageFailure:
     if isinstance(error, _ABSENT_ERRORS) or (isinstance(error, OSError) and error.errno in _ABSENT_ERRNOS):
         return ImageFailure(ErrorCode.NOT_FOUND, f"not an object: {detail(error)}")
     if isinstance(error, PermissionError) or status in (401, 403):
-        return ImageFailure(ErrorCode.ACCESS_DENIED, f"the store does not give it: {detail(error)}")
+        return ImageFailure(ErrorCode.ACCESS_DENIED, f"the store does not deliver it: {detail(error)}")
     if is_transient(error):
         return ImageFailure(ErrorCode.UNREACHABLE, f"no answer after {ATTEMPTS} attempts: {detail(error)}")
     return ImageFailure(ErrorCode.UNREACHABLE, f"the store failed: {detail(error)}")

@@ -152,7 +152,7 @@ def glob_regex(pattern: str) -> str:
     """A pattern as a regular expression for whole names; one that ends in a slash means everything below.
 
     Raises:
-        Refused: it is no pattern.
+        Refused: it is not a pattern.
     """
     try:
         parts = [glob_translate(f"{each}**" if each.endswith("/") else each).removesuffix(r"\Z") for each in alternatives(pattern)]

@@ -132,7 +132,7 @@ class WatchedTable:
             self._replaced = bool(found and self._last_entry) or table_id(self.uri) != self.table_id
         if self._replaced:
             raise MasklakeError(
-                f"the table {self.uri} was deleted, and perhaps made anew, while this job was at work: "
+                f"the table {self.uri} was deleted, and perhaps created again, while this job was at work: "
                 "it commits nothing more; start it again"
             )
 

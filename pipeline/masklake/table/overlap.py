@@ -45,7 +45,7 @@ def only_dead(table: Table, scope: str, lease_seconds: float, say: Callable[[str
         if not ahead:
             say(f"run {', '.join(marker.run_id for marker in unfinished)} has stopped responding; deleting its uncommitted files")
             return True
-        show(f"looking whether run {', '.join(sorted(ahead))} is alive")
+        show(f"checking whether run {', '.join(sorted(ahead))} is alive")
         time.sleep(LOOK_SECONDS)
     return False
 
@@ -74,7 +74,7 @@ def may_go_on(
         if alive and on_overlap == "skip":
             say(f"skipped: run {alive} is at work on the same or overlapping input (--on-overlap skip)")
             return False
-        doing = f"waiting for run {alive}" if alive else f"looking whether run {', '.join(sorted(ahead))} is alive"
+        doing = f"waiting for run {alive}" if alive else f"checking whether run {', '.join(sorted(ahead))} is alive"
         if doing != told:
             say(f"{doing}, on the same or overlapping input (--on-overlap {on_overlap})")
             told = doing

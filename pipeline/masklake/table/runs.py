@@ -110,7 +110,7 @@ def _known(uri: str, content: bytes) -> dict[str, Any]:
             return dict(known)
     except (ValueError, KeyError, TypeError):
         pass
-    raise MasklakeError(f"{uri}: this is no sign of life of a run, and whether one lives cannot be told: see what it is, and delete it")
+    raise MasklakeError(f"{uri}: this is not the marker of a run, so whether a run is alive cannot be told: see what it is, and delete it")
 
 
 class Heartbeat:

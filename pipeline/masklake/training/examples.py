@@ -77,7 +77,7 @@ class Reader:
         except BadTruth as error:
             raise BadExample(str(error)) from None
         if size_of(found) != size:
-            of = example.truth.pictures[0] if example.truth.pictures else "the truth"
+            of = example.truth.pictures[0] if example.truth.pictures else "the ground truth"
             raise BadExample(f"{example.image}: the image has (height, width) {size}, and {of} {size_of(found)}")
         if self.by_class:
             return Sample(image.pixels, *by_label(class_map(found, self.meaning)))

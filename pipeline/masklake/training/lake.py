@@ -25,7 +25,7 @@ def read_table(uri: str, task: Task, where: str | None, min_score: float) -> Tru
         min_score: segments that score less are left out, and with them their pixels: they become pixels without truth.
 
     Raises:
-        Refused: no row has segments, `where` is no condition, or a label is a thing in some rows and none in others.
+        Refused: no row has segments, `where` is not a condition, or a label is a thing in some rows and none in others.
         MasklakeError: there is no table.
     """
     table = reading.open_table(uri)

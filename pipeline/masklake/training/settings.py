@@ -120,7 +120,7 @@ class WorkConfig(BaseModel):
     output: Uri = Field(description="folder of the new checkpoint and of the run's state (s3://, file://, a path)")
     validate_every: Annotated[int, Shown("STEPS")] = Field(200, ge=1, description="steps between validations")
     validation_images_most: Annotated[int, Shown("IMAGES")] = Field(
-        500, ge=1, description="validate on at most so many of the held-out images"
+        500, ge=1, description="validate on at most this many of the held-out images"
     )
     save_every: Annotated[int, Shown("STEPS")] = Field(
         200, ge=1, description="steps between saved states, from which the same command goes on"

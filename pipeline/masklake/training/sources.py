@@ -111,7 +111,7 @@ def _with_images(truth: Truth, images: str | None, setting: str, skipped: Counte
     if not matched.images:
         example = truth.images[0].name if truth.images else "nothing"
         raise Refused(f"{setting} {truth.uri}: none of its {len(truth.images)} images is below {folder}: it has {example!r}, say")
-    skipped[f"images of the truth that are not below {folder}"] = len(matched.missing)
+    skipped[f"images of the ground truth that are not below {folder}"] = len(matched.missing)
     skipped["images without truth"] = len(uris) - len(matched.images)
     yield from sorted(((image, uri) for uri, image in matched.images.items()), key=lambda pair: pair[0].order)
 
@@ -127,7 +127,7 @@ def _shown(pairs: list[tuple[TruthImage, str]], reader: Reader, skip: bool, skip
                 if isinstance(found, BadTruth):
                     if not skip:
                         raise Refused(f"{found}; {MEND}")
-                    skipped["images whose truth cannot be read"] += 1
+                    skipped["images whose ground truth cannot be read"] += 1
                     continue
                 if not reader.by_class:
                     skipped["crowd regions"] += sum(crowd for _, crowd in found)

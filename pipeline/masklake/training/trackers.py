@@ -63,7 +63,7 @@ def tracking(settings: FinetuneConfig, asked: Mapping[str, Any], step: int, say:
 
 
 def figures_of(line: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a line, by the names under which they are logged; those that are no numbers are left out."""
+    """The figures of a line, by the names under which they are logged; those that are not numbers are left out."""
     found = {name: line[name] for name in ("loss", "rate", "gradient_norm") if name in line}
     found |= {f"validation/{name}": value for name, value in line.get("validation", {}).items()}
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}

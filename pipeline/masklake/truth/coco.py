@@ -24,14 +24,14 @@ def read_json(uri: str, setting: str) -> dict[str, Any]:
     """A COCO JSON, whole in memory; `setting` is what the user named it by.
 
     Raises:
-        Refused: it cannot be read, is no JSON, or lacks the lists of COCO's format.
+        Refused: it cannot be read, is not JSON, or lacks the lists of COCO's format.
     """
     try:
         found = json.loads(storage.read_bytes(uri))
     except storage.StorageError as error:
         raise Refused(f"{setting} {uri}: {error}") from None
     except ValueError as error:
-        raise Refused(f"{setting} {uri}: is no JSON: {error}") from None
+        raise Refused(f"{setting} {uri}: is not JSON: {error}") from None
     for name in _LISTS:
         if not isinstance(found, dict) or not isinstance(found.get(name), list) or not all(isinstance(each, dict) for each in found[name]):
             raise Refused(f"{setting} {uri}: has no list of {name}: a COCO JSON has images, annotations and categories")
@@ -75,7 +75,7 @@ class Json:
         """
         value = self.need(entry, key, what)
         if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-            raise self.refused(f"{what} has {key} {value!r}, which is no whole number")
+            raise self.refused(f"{what} has {key} {value!r}, which is not a whole number")
         return int(value)
 
     def categories(self, things: bool) -> tuple[Category, ...]:

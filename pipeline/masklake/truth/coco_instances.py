@@ -100,7 +100,7 @@ def _listed(found: Json, annotation: Entry, what: str, size: Size, order: int) -
         raise found.refused(f"the mask of {what} {error}") from None
     number, area = annotation.get("id"), annotation.get("area")
     if area is not None and not isinstance(area, int | float):
-        raise found.refused(f"{what} has area {area!r}, which is no number")
+        raise found.refused(f"{what} has area {area!r}, which is not a number")
     category_id = found.number(annotation, "category_id", what)
     number = number if isinstance(number, int) else order
     return Listed(number, category_id, bool(annotation.get("iscrowd")), None if area is None else float(area), mask)

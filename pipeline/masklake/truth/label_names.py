@@ -167,7 +167,7 @@ def _colour(value: Any) -> Colour:
     channels = [int(each) for each in (re.split(r"[\s,;]+", value.strip(" ()[]")) if isinstance(value, str) else value)]
     red, green, blue = channels[:3]
     if not all(0 <= each <= 255 for each in channels):
-        raise ValueError(f"{value} is no colour")
+        raise ValueError(f"{value} is not a colour")
     return red, green, blue
 
 

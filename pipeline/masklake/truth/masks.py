@@ -24,7 +24,7 @@ def cleaned(segmentation: Any, size: Size) -> Any:
         polygons = [segmentation] if all(isinstance(each, int | float) for each in segmentation) else segmentation
         for polygon in polygons:
             if not isinstance(polygon, list) or len(polygon) % 2 or not all(isinstance(each, int | float) for each in polygon):
-                raise ValueError("has a polygon that is no list of x, y, x, y, ...")
+                raise ValueError("has a polygon that is not a list of x, y, x, y, ...")
         # pycocotools takes four numbers for a box, and with them all that follow
         return [polygon for polygon in polygons if len(polygon) >= _NUMBERS] or None
     if not isinstance(segmentation, dict) or not isinstance(segmentation.get("counts"), list | str | bytes):

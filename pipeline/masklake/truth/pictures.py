@@ -122,7 +122,7 @@ def painted(codes: NDArray[np.int64], means: Callable[[int], tuple[Region, int] 
 def check_size(image: TruthImage, size: Size | tuple[int, ...], place: int = 0) -> None:
     """Raises BadTruth where a picture is of another size than truth says."""
     if image.size is not None and image.size != tuple(size):
-        raise BadTruth(f"{image.pictures[place]}: is of size {tuple(size)} (height, width), and the truth says {image.size}")
+        raise BadTruth(f"{image.pictures[place]}: is of size {tuple(size)} (height, width), and the ground truth says {image.size}")
 
 
 def of_one_size(image: TruthImage, *arrays: NDArray[Any]) -> None:

@@ -45,7 +45,7 @@ class Polygons(Coding):
         """The objects at the size of the image, which is read where it is not known.
 
         Raises:
-            BadTruth: the image or the file cannot be read, or a line is no polygon.
+            BadTruth: the image or the file cannot be read, or a line is not a polygon.
         """
         size = image.size or _size(image)
         found: list[Drawing] = []

@@ -30,7 +30,7 @@ def missing_images(table: Table, folder: str) -> list[str]:
     members do, is not judged.
 
     Raises:
-        Refused: the input is no folder, or holds no image at all, which a wrong URI would look like.
+        Refused: the input is not a folder, or holds no image at all, which a wrong URI would look like.
         StorageError: the listing failed, or the store did not say of an image whether it is there.
     """
     folder = _as_folder(folder)

@@ -11,8 +11,8 @@ from masklake.config import Shown, Uri
 _MOST_HOURS = 720  # the log, which says what was part of the table when, is kept for 30 days
 VacuumHours = Annotated[int, Field(ge=0, le=_MOST_HOURS), Shown("HOURS")]
 VACUUM_HOURS = (
-    "then delete data files that were no part of the table for so long, and those that no run will ever commit; a reader or run that "
-    "opened the table before that time may fail; 0: only the present version can be read afterwards"
+    "then delete data files that have not been part of the table for this long, and those that no run will ever commit; a reader or run "
+    "that opened the table before that time may fail; 0: only the present version can be read afterwards"
 )
 
 
@@ -28,7 +28,7 @@ class KeepingConfig(BaseModel):
         30.0,
         ge=10,
         le=86_400,
-        description="an unfinished run that does not respond for so long is dead: it is fenced, and its files may go",
+        description="an unfinished run counts as dead when it has not responded for this long: it is fenced, and its files may go",
     )
 
     @property

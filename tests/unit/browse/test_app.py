@@ -239,7 +239,7 @@ def test_ground_truth_is_painted_beside_the_answer(folder: Path, tmp_path: Path)
         beside = get(client, f"truth/{found['images'][0]['id']}")
         (other,) = [image["id"] for image in get(client, "find?task=semantic")["images"] if image["name"] != "a.png"]
         get(client, f"truth/{other}", 422)
-    assert (beside["missed"], beside["wrong"]) == (0.5, 0.0)  # sky is no class of the truth: its pixels are missed
+    assert (beside["missed"], beside["wrong"]) == (0.5, 0.0)  # sky is not a class of the truth: its pixels are missed
     assert beside["score"] == pytest.approx((1 + 0) / 2)
     assert {name["text"] for name in beside["truth"]["names"]} == {"person", "dog"}
     layer = np.asarray(Image.open(io.BytesIO(base64.b64decode(beside["difference"]["layer"].partition(",")[2]))).convert("RGBA"))

@@ -29,10 +29,10 @@ def start(work: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(
     ("work", "reason"),
     [
-        (f"{LIBC}; libc._Exit(1)", "ended without a word (exit code 1), as Ray ends it"),  # what Ray's client does
-        (f"{LIBC}; libc._Exit(0)", "ended without a word (exit code 0)"),  # no success either
-        (f"{LIBC}; libc.kill(os.getpid(), 9)", "was killed (SIGKILL), as where memory is short"),
-        (f"{LIBC}; libc.abort()", "broke down (SIGABRT)"),
+        (f"{LIBC}; libc._Exit(1)", "ended without a message (exit code 1), as Ray ends it"),  # what Ray's client does
+        (f"{LIBC}; libc._Exit(0)", "ended without a message (exit code 0)"),  # no success either
+        (f"{LIBC}; libc.kill(os.getpid(), 9)", "was killed (SIGKILL), perhaps for lack of memory"),
+        (f"{LIBC}; libc.abort()", "crashed (SIGABRT)"),
     ],
 )
 def test_a_process_that_ends_without_a_word_is_accounted_for(work: str, reason: str) -> None:

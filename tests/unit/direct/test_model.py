@@ -110,7 +110,7 @@ def test_one_that_cannot_be_used_is_an_error_alone_and_a_failure_among_others(mo
         model(tmp_path / "nope.jpg")
     good, bad, cut = model([scene(0), b"text", scene(1)[:9000]])
     assert [bool(result) for result in (good, bad, cut)] == [True, False, False]
-    assert (bad.failure, cut.row["error_code"]) == ("not_an_image: begins like no known image format", "truncated")
+    assert (bad.failure, cut.row["error_code"]) == ("not_an_image: is not in a known image format", "truncated")
     with pytest.raises(masklake.Unusable, match="image 1 has no masks: not_an_image"):
         _ = bad.segments
     assert "not_an_image" in bad._repr_html_()
@@ -127,7 +127,7 @@ def test_what_is_no_image_or_no_setting_is_refused_by_name(model: masklake.Model
         model([scene(0), None])
     with pytest.raises(masklake.Refused, match="task 'depth': use panoptic, instance, semantic"):
         model(scene(0), task="depth")
-    with pytest.raises(masklake.Refused, match=r"'resolutoin' is no setting of masklake.load: did you mean 'resolution'"):
+    with pytest.raises(masklake.Refused, match=r"'resolutoin' is not a setting of masklake.load: did you mean 'resolution'"):
         masklake.load(MODEL, resolutoin="64x64")
     with pytest.raises(masklake.Refused, match=r"--threads 0 \(in masklake.load\)"):
         masklake.load(MODEL, threads=0)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.shared_data
 
 @dataclass(frozen=True)
 class Sample:
-    """Of one image: its ids, the labels of those that are no crowds, and which pixels are void or crowd."""
+    """Of one image: its ids, the labels of those that are not crowds, and which pixels are void or crowd."""
 
     ids: NDArray[np.int32]
     labels: dict[int, str]

@@ -83,7 +83,7 @@ def test_what_has_no_answer_is_missed_and_named(tmp_path: Path) -> None:
     assert found["images"] == {"truth": 4, "scored": 1, "missed": 3, "table_only": 1, "matched_by_file_name_alone": 0}
     assert found["missed"] == [
         {"image": "b", "reason": "truncated: it ends early"},
-        {"image": "c", "reason": "its size is 2 x 4 in the table, and 4 x 2 in the truth"},
+        {"image": "c", "reason": "its size is 2 x 4 in the table, and 4 x 2 in the ground truth"},
         {"image": "d", "reason": "the table has no row of it"},
     ]
     assert found["scores"]["miou"] == 0.25
@@ -102,7 +102,7 @@ def test_names_that_do_not_match_are_listed_and_count(tmp_path: Path, truth: str
     assert [each["label"] for each in found["unmatched"]["table"]] == ["street", "auto"]
     assert [each["iou"] for each in found["classes"]] == [0.5, 0, 0]
     assert any("2 classes of the ground truth are the label of no segment" in line for line in said)
-    assert any("2 labels of the table are no class of the ground truth" in line and "street (1 segments)" in line for line in said)
+    assert any("2 labels of the table are not classes of the ground truth" in line and "street (1 segments)" in line for line in said)
 
     (tmp_path / "map.yaml").write_text("road: street\ncar: null\n")
     found = evaluate(table, truth, categories=str(tmp_path / "map.yaml"))

@@ -133,7 +133,7 @@ def test_a_key_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> Non
 
 def test_overlapping_masks_are_no_panoptic_answer(tmp_path: Path) -> None:
     commit(str(tmp_path / "masks"), "run-1", {"a.jpg": {"panoptic": answers("a")["instance"]}})
-    with pytest.raises(MasklakeError, match=r"a\.jpg: segment \d has \d+ pixels by the table and shows \d+"):
+    with pytest.raises(MasklakeError, match=r"a\.jpg: segment \d has \d+ pixels in the table and shows \d+"):
         export(str(tmp_path / "masks"), tmp_path / "out", "coco-panoptic")
     assert not files(tmp_path / "out")
 

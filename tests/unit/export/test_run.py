@@ -128,7 +128,7 @@ def test_files_that_are_no_exports_stay(table: str, tmp_path: Path) -> None:
     (tmp_path / "panoptic").mkdir()
     (tmp_path / "panoptic" / "notes.txt").write_text("mine")
     (tmp_path / "panoptic.json").write_text("perhaps mine")
-    with pytest.raises(Refused, match=r"holds file://.*/panoptic/notes\.txt, which is no export's"):
+    with pytest.raises(Refused, match=r"holds file://.*/panoptic/notes\.txt, which no export wrote"):
         export(table, tmp_path, "coco-panoptic", overwrite=True)
     assert files(tmp_path) == {"panoptic/notes.txt", "panoptic.json"}
 

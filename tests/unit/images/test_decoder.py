@@ -56,7 +56,7 @@ def test_a_decoder_that_crashes_or_never_ends_is_an_error_of_its_image(tmp_path:
     monkeypatch.setattr(sys, "path", [str(crashing_decoder(tmp_path)), *sys.path])
     decoder._idle.cache_clear()  # the one that serves now began without
     assert decode_apart(CRASHING, 100) == ImageFailure(ErrorCode.DECODER_CRASHED, "the decoder crashes on it")
-    assert decode_apart(ENDLESS, 100, max_seconds=0.5) == ImageFailure(ErrorCode.TOO_SLOW, "decoding takes more than the bound of 0.5 s")
+    assert decode_apart(ENDLESS, 100, max_seconds=0.5) == ImageFailure(ErrorCode.TOO_SLOW, "decoding takes more than the limit of 0.5 s")
     assert isinstance(decode_apart(saved("PPM"), 10**6), Decoded)
     decoder._idle.cache_clear()
 
@@ -92,7 +92,7 @@ def test_scans_of_a_jpeg_are_counted_and_bounded() -> None:
     assert count_scans(jpeg_of_scans(500)) == 510
     assert isinstance(decode(jpeg_of_scans(MOST_SCANS - 10), 10**6), Decoded)
     started = time.perf_counter()
-    assert decode(jpeg_of_scans(200_000), 10**6) == ImageFailure(ErrorCode.TOO_SLOW, "JPEG: 200010 scans, more than the bound of 100")
+    assert decode(jpeg_of_scans(200_000), 10**6) == ImageFailure(ErrorCode.TOO_SLOW, "JPEG: 200010 scans, more than the limit of 100")
     assert time.perf_counter() - started < 5
 
 

@@ -104,7 +104,7 @@ def test_a_long_listing_comes_in_pages(tmp_path: Path) -> None:
         ("s3://lake/images/dt=2026-11-22/city=S%C3%A3o%20Paulo/a.jpg", {"dt": "2026-11-22", "city": "São Paulo"}),
         ("s3://lake/dt=1/dt=2/a.jpg", {"dt": "2"}),
         ("s3://lake/a=b=c/x", {"a": "b=c"}),
-        ("s3://lake/images/k=v.jpg", {}),  # a file's own name is no folder
+        ("s3://lake/images/k=v.jpg", {}),  # a file's own name is not a folder
         ("s3://lake/=x/y/dt=__HIVE_DEFAULT_PARTITION__/empty=/a.jpg", {"empty": ""}),
         ("file:///data/day=1/a b.jpg", {"day": "1"}),
     ],

@@ -182,7 +182,7 @@ def test_what_is_no_time_is_refused_and_never_1970(tmp_path: Path, modified: obj
             tmp_path / "list", form, uri=["s3://lake/a.jpg"], etag=["e"], modified=[modified] if modified != 10**21 else ["9" * 21]
         )
         with pytest.raises(
-            Refused, match=r"--input .*: not a list of images .* its column `modified` has .*, which is no time: use such as"
+            Refused, match=r"--input .*: not a list of images .* its column `modified` has .*, which is not a time: use such as"
         ):
             found(path)
 
@@ -191,7 +191,7 @@ def test_size_and_time_mean_something_beside_an_etag_only(tmp_path: Path) -> Non
     files(tmp_path, "a.jpg")
     (row,) = found(write(tmp_path / "list", "csv", file_name=["a.jpg"], size=["XL"], modified=["never"])).values()
     assert row["image_bytes"] == 5
-    with pytest.raises(Refused, match="its column `size` has what is no number of bytes"):
+    with pytest.raises(Refused, match="its column `size` has a value that is not a number of bytes"):
         found(write(tmp_path / "list", "csv", file_name=["a.jpg"], size=["XL"], etag=["e"]))
 
 
@@ -241,7 +241,7 @@ def test_what_is_not_lists_alone_is_a_lake_like_any_other(tmp_path: Path) -> Non
     files(tmp_path, "in/a.jpg", "in/metadata.csv", "texts/README.txt")
     assert source_of(Input(str(tmp_path / "in"))).name == "objects"
     assert source_of(Input(str(tmp_path / "texts"))).name == "objects"
-    with pytest.raises(Refused, match=r"--uri-column url: .*/in is no list of images: a list is a file that ends in .parquet, .csv, "):
+    with pytest.raises(Refused, match=r"--uri-column url: .*/in is not a list of images: a list is a file that ends in .parquet, .csv, "):
         found_with(tmp_path / "in", uri_column="url")
 
 
@@ -278,9 +278,9 @@ def test_one_of_several_lists_that_cannot_be_read_is_a_row_and_alone_it_is_refus
         ("a.csv", b"uri\n\xfcber.jpg\n", "line 2 is not UTF-8"),
         ("a.txt", b"x" * (1 << 20) + b"\n", "line 1 is longer than 1,048,576 bytes"),
         ("a.jsonl", b'{"uri": "a.jpg"}\n{"uri":\n', "line 2 is not JSON"),
-        ("a.jsonl", b'["a.jpg"]\n', "line 1 is no JSON object"),
+        ("a.jsonl", b'["a.jpg"]\n', "line 1 is not a JSON object"),
         ("a.jsonl", b'{"uri": null}\n', "1 of its rows have no `uri`"),
-        ("a.txt.gz", gzip.compress(b"a.jpg\n" * 9999, mtime=0)[:50], "it is no gzip that can be read"),
+        ("a.txt.gz", gzip.compress(b"a.jpg\n" * 9999, mtime=0)[:50], "the gzip data cannot be read"),
         ("a.parquet", b"uri\na.jpg\n", "not a list of images that can be read"),
     ],
 )

@@ -35,7 +35,7 @@ def refusal(uri: object, patterns: Patterns | None = None) -> str:
     with pytest.raises(Refused) as refused:  # noqa: PT012 - whichever of the two
         refuse_absent(asked.uri)
         refuse_empty(asked.uri, listed(uri, patterns)[1])
-    assert str(refused.value).endswith("; --allow-empty where that is as it should be")
+    assert str(refused.value).endswith("; if that is as it should be, say --allow-empty")
     return str(refused.value)
 
 
@@ -157,7 +157,7 @@ def test_patterns_that_leave_nothing_are_refused(tmp_path: Path) -> None:
     files(tmp_path, "a.jpg", "b.jpg", "c.txt", "noending")
     message = refusal(tmp_path, Patterns(("*.jpeg",)))
     assert message.startswith(
-        f"--include, --exclude: they leave out all 4 images of file://{tmp_path} (2 .jpg, 1 without an ending, 1 .txt); --allow-empty"
+        f"--include, --exclude: they leave out all 4 images of file://{tmp_path} (2 .jpg, 1 without an ending, 1 .txt); if that is as it should be, say --allow-empty"
     )
     with pytest.raises(Refused, match="not a pattern"):
         Patterns(("**x",))

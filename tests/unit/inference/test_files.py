@@ -37,10 +37,10 @@ def header(entries: object) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "model.safetensors is no safetensors file"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "model.safetensors is no safetensors file"),
-        (b"<html>404</html>" * 9, "model.safetensors is no safetensors file"),
-        ((1 << 62).to_bytes(8, "little") + b"{}", "model.safetensors is no safetensors file"),
+        (b"", "model.safetensors is not a safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "model.safetensors is not a safetensors file"),
+        (b"<html>404</html>" * 9, "model.safetensors is not a safetensors file"),
+        ((1 << 62).to_bytes(8, "little") + b"{}", "model.safetensors is not a safetensors file"),
         (header([1]), "its header cannot be read"),
         (header({"a": {"dtype": "F32"}}), "its header cannot be read"),
         (header({"a": {"dtype": "F32", "shape": "3", "data_offsets": ["x", 1]}}), "its header cannot be read"),

@@ -75,8 +75,8 @@ def test_nothing_that_a_configuration_asks_for_beside_its_model_is_done(tmp_path
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"hidden_dim": 10**9}, "hidden_dim in config.json is 1000000000, beyond any model that could be run"),
-        ({"decoder_layers": 10**6}, "decoder_layers in config.json is 1000000, beyond any model"),
+        ({"hidden_dim": 10**9}, "hidden_dim in config.json is 1000000000, larger than any model that could be run"),
+        ({"decoder_layers": 10**6}, "decoder_layers in config.json is 1000000, larger than any model"),
         ({"feature_strides": [4] * 5000}, "feature_strides in config.json is [4, 4"),
         ({"num_queries": float("nan")}, "num_queries in config.json is nan"),
         ({"hidden_dim": 2**20}, "weights, its files hold"),

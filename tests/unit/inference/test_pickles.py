@@ -169,8 +169,8 @@ def test_the_hostile_pickles_do_run_where_they_are_unpickled_without_care(tmp_pa
         ({3: torch.ones(2)}, "it does not hold a model's weights by their names"),
         ({"state_dict": {"w": torch.ones(2)}}, "it holds more than tensors: state_dict is a dict"),
         ({"w": torch.ones(2), "epoch": 7}, "it holds more than tensors: epoch is a int"),
-        ({"w": torch.ones(2).to_sparse()}, "w is no plain tensor"),
-        ({"w": torch.ones(2, dtype=torch.complex64)}, "w is no plain tensor"),
+        ({"w": torch.ones(2).to_sparse()}, "w is not a plain tensor"),
+        ({"w": torch.ones(2, dtype=torch.complex64)}, "w is not a plain tensor"),
         ({"w": torch.ones(1).expand(10**10)}, "its tensors claim more than the file holds"),
     ],
 )

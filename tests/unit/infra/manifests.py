@@ -75,12 +75,12 @@ def containers(manifests: tuple[Manifest, ...]) -> Iterator[Manifest]:
 
 
 def check_core_kind(manifest: Manifest) -> None:
-    """Refuse what is no field of a kind of Kubernetes' own, or of the wrong type."""
+    """Refuse what is not a field of a kind of Kubernetes' own, or of the wrong type."""
     kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
 
 
 def check_pod(spec: Manifest) -> None:
-    """Refuse what is no field of a pod, wherever its spec stands."""
+    """Refuse what is not a field of a pod, wherever its spec stands."""
     check_core_kind({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": spec})
 
 

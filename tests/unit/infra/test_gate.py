@@ -120,7 +120,7 @@ def test_a_refusal_is_the_gates_own_and_costs_no_job(api: KubernetesAPI, night: 
 def test_a_plan_that_is_none_is_a_failure_to_be_tried_again(api: KubernetesAPI, night: Night, printed: str, code: int) -> None:
     said = night(printed, code)
     assert (said["outcome"], said["exit_code"]) == ("failed", 1)
-    assert "is no plan" in said["error"]
+    assert "is not a plan" in said["error"]
     assert api.of("rayjobs") == []
 
 

@@ -31,8 +31,11 @@ FACTS = RunFacts(
 STAGE_SECONDS = {"discover": 0.4, "plan": 0.9, "fetch": 5.1, "decode": 14.2, "segment": 118.0, "write": 3.7, "commit": 1.1}
 FAILURES = {
     "not_an_image": (
-        ("s3://lake/images/dt=2026-11-21/notes.jpg", "the bytes are no image format known to the decoder: they begin with 'Meeting notes'"),
-        ("s3://lake/images/dt=2026-11-22/thumbs.jpg", "the bytes are no image format known to the decoder"),
+        (
+            "s3://lake/images/dt=2026-11-21/notes.jpg",
+            "the bytes are not an image format known to the decoder: they begin with 'Meeting notes'",
+        ),
+        ("s3://lake/images/dt=2026-11-22/thumbs.jpg", "the bytes are not an image format known to the decoder"),
     ),
     "truncated": (("s3://lake/images/dt=2026-11-22/camera-07/half.jpg", "the image ends before its pixels do: 118,042 of 236,084 bytes"),),
     "too_large": (

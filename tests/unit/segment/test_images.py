@@ -45,7 +45,7 @@ def test_the_plan_counts_what_is_left_out_and_what_looks_like_no_image(tmp_path:
         "excluded": 1,
         "unlike_images": 3,
     }
-    assert "; 1 are left out by --include and --exclude; 3 of the images are none by their names (2 .txt, 1 .db)" in errors
+    assert "; 1 are left out by --include and --exclude; 3 of the objects are not images by their names (2 .txt, 1 .db)" in errors
     assert "--exclude '*{.txt,.db}' leaves them out" in errors
     code, summary, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--exclude", "*{.txt,.db}")
     assert (summary["plan"]["images"], summary["plan"]["unlike_images"]) == (3, 0)

@@ -396,7 +396,7 @@ def test_a_table_that_is_made_anew_takes_no_commit_of_a_run_of_the_old_one(tmp_p
     for number in range(commits or 0):
         assert anew
         anew.commit(files(anew, "run-2", [f"{number}"]))
-    with pytest.raises(MasklakeError, match=r"masks was deleted, and perhaps made anew, .* it commits nothing more"):
+    with pytest.raises(MasklakeError, match=r"masks was deleted, and perhaps created again, .* it commits nothing more"):
         run.commit(files(run, "run-1", ["c"]))
     run.clean_up_if_fenced()
     log = tmp_path / "masks" / "_delta_log"

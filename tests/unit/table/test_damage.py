@@ -31,7 +31,7 @@ def refused(call: Callable[[], object], named: str) -> None:
 @pytest.mark.parametrize("junk", [b"", b"not json", b"[]", b'{"run_id": 1}', b"\xff\xfe"])
 def test_junk_among_the_signs_of_life_is_named(table: Path, junk: bytes) -> None:
     (table / "_masklake" / "live" / "x.json").write_bytes(junk)
-    refused(lambda: runs.markers(f"file://{table}"), f"file://{table}/_masklake/live/x.json: this is no sign of life of a run")
+    refused(lambda: runs.markers(f"file://{table}"), f"file://{table}/_masklake/live/x.json: this is not the marker of a run")
 
 
 def test_a_damaged_log_is_named(table: Path) -> None:

@@ -71,7 +71,7 @@ def test_an_id_map_that_does_not_fit_its_json_or_image_is_named(tmp_path: Path) 
         loaded(data_sets.panoptic(tmp_path / "ids", IDS, [SEGMENTS[0], SEGMENTS[2]]))
     settings = data_sets.panoptic(tmp_path / "size", IDS, SEGMENTS)
     data_sets.ids_png(tmp_path / "size" / "panoptic" / "a.png", IDS[:2])
-    with pytest.raises(BadExample, match=r"is of size \(2, 3\) \(height, width\), and the truth says \(3, 3\)"):
+    with pytest.raises(BadExample, match=r"is of size \(2, 3\) \(height, width\), and the ground truth says \(3, 3\)"):
         loaded(settings)
 
 
@@ -79,7 +79,7 @@ def test_an_image_that_is_no_image_or_absent_is_named(tmp_path: Path) -> None:
     settings = data_sets.panoptic(tmp_path, IDS, SEGMENTS)
     picture = tmp_path / "images" / "a.png"
     picture.write_bytes(b"no image")
-    with pytest.raises(BadExample, match=r"a\.png: begins like no known image format"):
+    with pytest.raises(BadExample, match=r"a\.png: is not in a known image format"):
         loaded(settings)
     picture.unlink()
     with pytest.raises(Refused, match=r"--images .*: there is no image below it"):

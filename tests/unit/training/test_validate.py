@@ -57,7 +57,7 @@ def _row(segment: Any) -> dict[str, Any]:
 
 def test_a_truth_of_another_size_than_the_image_is_a_bad_example(tmp_path: Path) -> None:
     scoring, image = held_out(label_maps(tmp_path / "truth", {"a.png": TRUTH}, NAMES), (4, 4))
-    with pytest.raises(BadExample, match=r"a\.jpg: its size is 4 x 4 in the table, and 4 x 2 in the truth"):
+    with pytest.raises(BadExample, match=r"a\.jpg: its size is 4 x 4 in the table, and 4 x 2 in the ground truth"):
         score(scoring, image, [])
 
 

@@ -155,7 +155,7 @@ class TestInstances:
         [
             ("[1]", "has no list of images"),
             ('{"images": [], "annotations": [7], "categories": []}', "has no list of annotations"),
-            ("{", "is no JSON"),
+            ("{", "is not JSON"),
         ],
     )
     def test_a_file_that_is_no_coco_json_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
@@ -167,7 +167,7 @@ class TestInstances:
         ("where", "change", "message"),
         [
             ("images", {"height": None}, "image 1 has no height"),
-            ("images", {"width": "wide"}, "image 1 has width 'wide', which is no whole number"),
+            ("images", {"width": "wide"}, "image 1 has width 'wide', which is not a whole number"),
             ("images", {"width": 0}, "image 1 has height 6 and width 0"),
             ("images", {"file_name": None}, "image 1 has no file_name"),
             ("images", {"id": None}, r"the image a\.jpg has no id"),
@@ -175,9 +175,9 @@ class TestInstances:
             ("annotations", {"category_id": 77}, "annotation 1 has category_id 77, which is not in categories"),
             ("annotations", {"image_id": None}, "annotation 1 has no image_id"),
             ("annotations", {"image_id": 2}, "annotation 1 has image_id 2, which is not in images"),
-            ("annotations", {"area": "large"}, "annotation 1 has area 'large', which is no number"),
+            ("annotations", {"area": "large"}, "annotation 1 has area 'large', which is not a number"),
             ("annotations", {"segmentation": {"counts": None}}, "the mask of annotation 1 is not one of COCO's kinds"),
-            ("annotations", {"segmentation": [[0, 0, 4, 0, 4, 6, 1]]}, "the mask of annotation 1 has a polygon that is no list of x, y"),
+            ("annotations", {"segmentation": [[0, 0, 4, 0, 4, 6, 1]]}, "the mask of annotation 1 has a polygon that is not a list of x, y"),
             ("annotations", {"segmentation": {"size": [6, 8], "counts": [3, 4]}}, "has runs that do not add up to the 48 pixels"),
             ("annotations", {"segmentation": {"size": [8, 6], "counts": [48]}}, r"has the size \[8, 6\], and its image \[6, 8\]"),
             ("categories", {"id": None}, "category 'dog' has no id"),

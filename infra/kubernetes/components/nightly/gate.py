@@ -99,7 +99,7 @@ def plan(entrypoint: str) -> tuple[int, Manifest]:
     except ValueError:
         last = None
     if not isinstance(last, dict) or (done.returncode == 0 and type(last.get("planned")) is not int):
-        raise Unusable(f"the last line of {entrypoint!r} is no plan (exit code {done.returncode})", 1)
+        raise Unusable(f"the last line of {entrypoint!r} is not a plan (exit code {done.returncode})", 1)
     return done.returncode, last
 
 

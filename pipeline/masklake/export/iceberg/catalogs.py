@@ -168,7 +168,7 @@ def _in_time(call: Callable[[], _T]) -> _T:
     thread.start()
     thread.join(_ANSWER_SECONDS)
     if not outcome:
-        raise TimeoutError(f"no answer within {_ANSWER_SECONDS:g} s: correct its URI, or see to the network")
+        raise TimeoutError(f"no answer within {_ANSWER_SECONDS:g} s: correct its URI, or check the network")
     answer, error = outcome[0]
     if error is not None:
         raise error

@@ -159,7 +159,7 @@ def _entries(there: Table, manifests: Sequence[ManifestFile], name: str) -> Iter
     """The files of each manifest."""
     if any(manifest.content == ManifestContent.DELETES for manifest in manifests):
         raise Refused(
-            f"--name {name}: another program has deleted rows from that Iceberg table: drop it from the catalog, and publish anew"
+            f"--name {name}: another program has deleted rows from that Iceberg table: drop it from the catalog, and publish again"
         )
 
     def read(manifest: ManifestFile) -> list[DataFile]:

@@ -51,7 +51,7 @@ def publish(settings: PublishConfig, say: Callable[[str], None], show: Callable[
 
     Raises:
         Refused: there is no table, or no such catalog, or what is there under this name is something else; nothing was done.
-        MasklakeError: the publication broke off; readers see the Iceberg table as it was before.
+        MasklakeError: the publication failed; readers see the Iceberg table as it was before.
     """
     storage.check_input(settings.table_uri, "--table")
     table = UpkeepTable.existing(settings.table_uri)

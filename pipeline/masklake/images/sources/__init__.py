@@ -38,7 +38,7 @@ def source_of(asked: Input) -> Source:
     found = next(source for source in SOURCES if source.claims(asked, there))
     if asked.uri_column is not None and not isinstance(found, Lists):
         endings = ", ".join(suffix for source in SOURCES if isinstance(source, Lists) for suffix in source.suffixes)
-        raise Refused(f"--uri-column {asked.uri_column}: {asked.uri} is no list of images: a list is a file that ends in {endings}")
+        raise Refused(f"--uri-column {asked.uri_column}: {asked.uri} is not a list of images: a list is a file that ends in {endings}")
     return found
 
 

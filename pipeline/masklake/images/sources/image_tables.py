@@ -255,7 +255,7 @@ def _read_row(place: Place, max_bytes: int | None) -> bytes | ImageFailure:
     if value is None:
         return ImageFailure(ErrorCode.EMPTY, "the row has no bytes")
     if max_bytes is not None and len(value) > max_bytes:
-        return ImageFailure(ErrorCode.TOO_LARGE, f"{len(value)} bytes, more than the bound of {max_bytes}")
+        return ImageFailure(ErrorCode.TOO_LARGE, f"{len(value)} bytes, more than the limit of {max_bytes}")
     return value
 
 

@@ -57,7 +57,7 @@ def _objects(uri: str) -> Iterator[dict[str, Any]]:
         except (ValueError, RecursionError):
             raise Unreadable(f"line {number} is not JSON") from None
         if not isinstance(found, dict):
-            raise Unreadable(f"line {number} is no JSON object")
+            raise Unreadable(f"line {number} is not a JSON object")
         yield found
 
 

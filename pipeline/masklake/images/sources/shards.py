@@ -1,7 +1,7 @@
 """Images inside tar files, as WebDataset and others keep them: found by reading headers, read by offset later.
 
 An image's URI is the shard's, a slash, and the member's name: `s3://lake/shard-0001.tar/000123.jpg`. Its etag is the shard's, and so is the
-time of its change: members' own times are often left out. Members that are no images by their names (labels, captions) are passed over.
+time of its change: members' own times are often left out. Members that are not images by their names (labels, captions) are passed over.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def read_members(places: Sequence[Place], max_bytes: int | None) -> list[bytes |
     wanted = []
     for index, place in enumerate(places):
         if max_bytes is not None and _end(place) - place.start > max_bytes:
-            message = f"{_end(place) - place.start} bytes, more than the bound of {max_bytes}"
+            message = f"{_end(place) - place.start} bytes, more than the limit of {max_bytes}"
             contents[index] = ImageFailure(ErrorCode.TOO_LARGE, message)
         elif place.length:
             wanted.append(index)

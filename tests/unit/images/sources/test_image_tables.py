@@ -57,7 +57,7 @@ def test_every_row_is_an_image(tmp_path: Path, kind: pa.DataType) -> None:
     assert (last["image_etag"], last["image_modified"], last["image_bytes"]) == (stored.etag, stored.modified, None)
     assert list(contents(path).values()) == [b"zero", ImageFailure(ErrorCode.EMPTY, "the row has no bytes"), b"", b"three"]
     assert contents(path, max_bytes=4)[f"file://{path}#column=image&row=3"] == ImageFailure(
-        ErrorCode.TOO_LARGE, "5 bytes, more than the bound of 4"
+        ErrorCode.TOO_LARGE, "5 bytes, more than the limit of 4"
     )
 
 

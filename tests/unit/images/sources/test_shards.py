@@ -99,7 +99,7 @@ def test_what_is_wrong_with_a_member_is_its_row(tmp_path: Path) -> None:
     codes = {name.rpartition("/")[2]: row["error_code"] for name, row in found(path).items()}
     assert codes == dict.fromkeys(("link.jpg", "hard.jpg", "pipe.jpg"), "unsupported")
     big = write_tar(tmp_path / "b.tar", {"0.jpg": b"12", "1.jpg": b"12345"})
-    assert list(contents(big, max_bytes=4).values()) == [b"12", ImageFailure(ErrorCode.TOO_LARGE, "5 bytes, more than the bound of 4")]
+    assert list(contents(big, max_bytes=4).values()) == [b"12", ImageFailure(ErrorCode.TOO_LARGE, "5 bytes, more than the limit of 4")]
 
 
 def damaged(tmp_path: Path, change: Any) -> dict[str, str | None]:
@@ -173,7 +173,7 @@ def test_a_shard_that_changed_since_it_was_listed_gives_no_wrong_bytes(tmp_path:
 def test_an_image_is_found_again_by_its_uri_alone(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "odd.tar" / "a.tar", {"x/0.jpg": b"zero", "1.jpg": b"one"})
     assert fetch_by_uri(f"file://{path}/x/0.jpg") == b"zero"
-    assert fetch_by_uri(f"file://{path}/1.jpg", max_bytes=2) == ImageFailure(ErrorCode.TOO_LARGE, "3 bytes, more than the bound of 2")
+    assert fetch_by_uri(f"file://{path}/1.jpg", max_bytes=2) == ImageFailure(ErrorCode.TOO_LARGE, "3 bytes, more than the limit of 2")
     absent = fetch_by_uri(f"file://{path}/2.jpg")
     assert isinstance(absent, ImageFailure)
     assert absent.code == ErrorCode.NOT_FOUND
