@@ -10,7 +10,8 @@ from tests.lakes import ROOT
 def test_the_wheel_has_every_file_of_the_package() -> None:
     source = ROOT / "pipeline"
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    named = {path for package, patterns in settings.items() for each in patterns for path in (source / package.replace(".", "/")).glob(each)}
+    patterns = [(source / package.replace(".", "/"), each) for package, several in settings.items() for each in several]
+    named = {path for folder, each in patterns for path in folder.glob(each)}
     files = {path for path in (source / "masklake").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}}
     assert len(files) > 15
     assert files == named

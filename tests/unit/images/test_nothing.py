@@ -157,7 +157,8 @@ def test_patterns_that_leave_nothing_are_refused(tmp_path: Path) -> None:
     files(tmp_path, "a.jpg", "b.jpg", "c.txt", "noending")
     message = refusal(tmp_path, Patterns(("*.jpeg",)))
     assert message.startswith(
-        f"--include, --exclude: they leave out all 4 images of file://{tmp_path} (2 .jpg, 1 without an ending, 1 .txt); if that is as it should be, say --allow-empty"
+        f"--include, --exclude: they leave out all 4 images of file://{tmp_path} (2 .jpg, 1 without an ending, 1 .txt); if that is as it "
+        "should be, say --allow-empty"
     )
     with pytest.raises(Refused, match="not a pattern"):
         Patterns(("**x",))
