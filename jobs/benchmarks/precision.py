@@ -78,9 +78,11 @@ def compare(segmenter: Segmenter, pictures: Sequence[Pixels], tasks: tuple[str, 
     print(f"{'':<42}{'segments':>10}{'identical':>11}{'found':>8}{'new':>6}{'area that differs':>20}{'unanswered':>12}")
     rows = []
     for dtype, coordinates in itertools.product(_HALVES, _COORDINATES):
-        module = copy.deepcopy(segmenter.module).to(dtype)
+        module = copy.deepcopy(segmenter.module)
         if coordinates == "float32":
-            half_precision.prepare(module)
+            half_precision.cast(module, dtype)
+        else:
+            module.to(dtype)
         got = Segmenter(module, segmenter.description, segmenter.device, dtype, segmenter.batch_size).segment(inputs)
         for task in tasks:
             row = {

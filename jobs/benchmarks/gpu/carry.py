@@ -25,6 +25,10 @@ _ARCHIVES = {
         "ray", "s3fs", "aiobotocore", "botocore", "aioitertools", "jmespath", "wrapt", "pydantic", "pydantic_core", "annotated-types",
         "typing-inspection", "pycocotools", "msgpack", "jsonschema", "jsonschema-specifications", "referencing", "rpds-py", "click",
     ),
+    "beside": (
+        "protobuf", "requests", "urllib3", "charset-normalizer", "attrs", "pandas", "python-dateutil", "six", "aiohttp", "multidict",
+        "yarl", "propcache", "aiohappyeyeballs", "aiosignal", "frozenlist",
+    ),
 }  # fmt: skip
 _UNUSED = ("ray/jars", "ray/rllib", "ray/dashboard/client/build", "ray/cpp")
 _SERVICES = ("s3", "sts", "sso", "sso-oidc")

@@ -92,12 +92,12 @@ def _model(asked: Asked, name: str, batch: int, batches: Sequence[int], sizes: S
 @contextmanager
 def _plain() -> Iterator[None]:
     """Loading a model in half precision as a cast alone makes it: what a user of transformers runs."""
-    own = half_precision.prepare, constants.make_once
-    half_precision.prepare = constants.make_once = lambda module: None
+    own = half_precision.cast, constants.make_once
+    half_precision.cast, constants.make_once = lambda module, dtype: module.to(dtype=dtype), lambda module: None
     try:
         yield
     finally:
-        half_precision.prepare, constants.make_once = own
+        half_precision.cast, constants.make_once = own
 
 
 def _at(asked: Asked, segmenters: tuple[Segmenter, Segmenter, Segmenter], size: Size, batch: int) -> dict[str, Any]:

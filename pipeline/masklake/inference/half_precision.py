@@ -2,7 +2,8 @@
 
 Casting a whole module rounds coordinates, too: those of the deformable attention's points and of the sine position embeddings. Here their
 arithmetic stays float32, as under autocast. The decoders' attention masks are made from the four pixels that bilinear resizing by a whole
-factor looks at, instead of by torch's `interpolate`, whose kernel is slow where maps are many and small.
+factor looks at, instead of by torch's `interpolate`, whose kernel is slow where maps are many and small. What no checkpoint holds, since it
+is computed when a model is made (the frequencies of rotary embeddings, the places that SAM 3 turns by them), stays as it was computed.
 
 Modules are found by what their classes in transformers are called: Mask2Former's and OneFormer's pixel decoders and decoders, and the
 position embeddings of these, MaskFormer and DETR.
@@ -21,8 +22,15 @@ from masklake.inference import deformable
 _SHAPES_REMEMBERED = 64
 
 
-def prepare(module: Any) -> None:
-    """Give the parts of a module in bfloat16 or float16 their forward, in place."""
+def cast(module: Any, dtype: torch.dtype) -> None:
+    """Turn a module in float32 into one in `dtype`, in place; in bfloat16 and float16, what must be float32 stays so."""
+    computed = [(part, name, part._buffers[name]) for part in module.modules() for name in part._non_persistent_buffers_set]
+    module.to(dtype=dtype)
+    if dtype not in (torch.bfloat16, torch.float16):
+        return
+    for part, name, value in computed:
+        if value is not None and value.is_floating_point():
+            setattr(part, name, value)
     for part in module.modules():
         name = type(part).__name__
         if name.endswith("PixelDecoderEncoderMultiscaleDeformableAttention"):

@@ -50,7 +50,6 @@ class Sam3(Family):
         module.masklake_least = settings.score_threshold if settings is not None else self.score_threshold
         module.text_encoder, module.text_projection = None, None
         module.detr_decoder.float()
-        _make_positions_anew(module)
 
     def run(self, module: Any, pixel_values: torch.Tensor, tasks: Sequence[str]) -> dict[str, Answer]:
         """What is found of each concept of `tasks` in a batch."""
@@ -60,15 +59,6 @@ class Sam3(Family):
     def compiled_parts(self, module: Any) -> list[Any]:
         """The image's encoder, where most of the time goes."""
         return [module.vision_encoder]
-
-
-def _make_positions_anew(module: Any) -> None:
-    """What the image encoder turns its queries and keys by is float32, whatever the module was cast to."""
-    for part in module.vision_encoder.modules():
-        if type(part).__name__ == "Sam3ViTRotaryEmbedding":
-            part.inv_freq = part.compute_axial_rope_parameters(part.config)[0].to(part.inv_freq.device)
-        elif type(part).__name__ == "Sam3ViTLayer":
-            part.position_ids = part.precompute_positions(part.config, part.window_size).to(part.position_ids.device)
 
 
 def _found(module: Any, features: Any, number: int) -> Found:

@@ -40,9 +40,8 @@ def load(folder: Path, device: str = "cpu", dtype: str = "float32", name: str = 
     for key, value in family.config_changes.items():
         setattr(module.config, key, value)
     module.eval().requires_grad_(False)
-    module.to(device=torch.device(device), dtype=getattr(torch, dtype), memory_format=torch.channels_last)
-    if module.dtype in (torch.bfloat16, torch.float16):
-        half_precision.prepare(module)
+    half_precision.cast(module, getattr(torch, dtype))
+    module.to(device=torch.device(device), memory_format=torch.channels_last)
     with quiet():
         family.prepare(module, folder, name, settings)
     return module.to(torch.device(device))

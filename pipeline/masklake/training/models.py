@@ -19,6 +19,7 @@ from masklake.inference import labels as label_names
 from masklake.inference import model_config, preprocess, processors, released, splits, tokens, weights
 from masklake.inference.families import FAMILIES, PROCESSORS, model_class
 from masklake.inference.files import read_json, stored_tensors, weight_files
+from masklake.training import matching
 from masklake.training.examples import Size
 
 _IGNORED = 255  # pixels without truth, in SegFormer's loss, where no label has this id
@@ -163,6 +164,7 @@ def build(begin: Start, labels: Mapping[int, str], thing_ids: frozenset[int], se
     head = PARTS[begin.family].head
     if kept and f"{head}.weight" not in new and set(kept) != set(labels.values()):
         new += [f"{head}.weight (rows of {', '.join(label for label in labels.values() if label not in kept)})"]
+    matching.together(module)
     module.train()
     return Learner(module, begin.family, tuple(new), kept)
 

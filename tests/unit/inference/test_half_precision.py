@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ import torch
 from masklake.demo import MODEL
 from masklake.demo.scenes import render, sample_scene
 from masklake.inference import deformable, half_precision, weights
+from masklake.inference.families import FAMILIES
+from tests.unit.inference import tiny_checkpoints, tiny_sam3
 
 _SHAPES = [(2, 3), (5, 4), (9, 7)]
 _TOKENS = sum(height * width for height, width in _SHAPES)
@@ -100,10 +104,27 @@ def test_bfloat16_answers_as_float32_does_at_sizes_where_rounded_coordinates_wou
     assert ((logits[0] > 0) != (logits[1] > 0)).float().mean() < 0.003
 
 
-def test_position_embeddings_are_rounded_once() -> None:
-    module = weights.load(MODEL, "cpu", "bfloat16")
-    for name, part in module.named_modules():
-        if type(part).__name__.endswith("SinePositionEmbedding"):
-            shape = torch.Size((2, 64, 100, 136))
-            exact = type(part).forward(part, shape, torch.device("cpu"), torch.float32)
-            assert torch.equal(part(shape, torch.device("cpu"), torch.bfloat16), exact.to(torch.bfloat16)), name
+@pytest.mark.parametrize("family", ["mask2former", "maskformer", "oneformer", "detr", "eomt_dinov3", "sam3"])
+def test_positions_are_rounded_once_in_every_family_that_computes_them(family: str, tmp_path: Path) -> None:
+    folder = tiny_sam3.write(tmp_path) if family == "sam3" else tiny_checkpoints.write(family, tmp_path)
+    exact, half = weights.load(folder, "cpu", "float32"), weights.load(folder, "cpu", "bfloat16")
+    constants = dict(exact.named_buffers())
+    for name in constants.keys() - exact.state_dict().keys():
+        if constants[name].is_floating_point() and not name.startswith("masklake_"):  # of weights, which are rounded
+            assert torch.equal(half.get_buffer(name), constants[name]), name
+    found: dict[str, list[torch.Tensor]] = {}
+    for module in (exact, half):
+        for name, part in module.named_modules():
+            if type(part).__name__.endswith(("PositionEmbedding", "RotaryEmbedding")):
+                part.register_forward_hook(lambda _, __, given, name=name: found.setdefault(name, []).extend(_tensors(given)))
+        side = 56 if family == "sam3" else 64
+        with torch.inference_mode():
+            FAMILIES[family].run(module, torch.zeros(1, 3, side, side, dtype=module.dtype), FAMILIES[family].tasks[:1] * (family != "sam3"))
+    assert found
+    for name, values in found.items():
+        whole, rounded = values[: len(values) // 2], values[len(values) // 2 :]
+        assert all(torch.equal(one.to(other.dtype), other) for one, other in zip(whole, rounded, strict=True)), name
+
+
+def _tensors(given: torch.Tensor | tuple[torch.Tensor, ...]) -> Sequence[torch.Tensor]:
+    return given if isinstance(given, tuple) else (given,)
