@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import webbrowser
 from typing import Any
 
 from masklake.commands.progress import show_progress
@@ -15,4 +18,12 @@ def work(settings: Config) -> dict[str, Any]:
     """Run the job; returns its summary."""
     with show_progress() as progress:
         summary = job.segment(settings, progress)
+    if has_browser() and str(summary.get("page")).startswith("file:"):
+        webbrowser.open(summary["page"])
     return {**summary, "exit_code": TOO_MANY_FAILED if summary["too_many_failed"] else 0}
+
+
+def has_browser() -> bool:
+    """Whether somebody sits before this machine who could see a page open."""
+    windows = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(windows) and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""What a run will take, by what earlier runs of its table took: for a dry run, so it is arithmetic on reports and starts nothing."""
+"""What a run will take, by what earlier runs of its table took, or by a preview: arithmetic that starts nothing."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ class Estimate:
     seconds: float
     table_bytes: int
     cost: float | None
-    from_run: str
+    from_run: str | None
+    """None: by images that were answered just now."""
     from_images: int
     device: str
+
+    @property
+    def source(self) -> str:
+        """By what it is told."""
+        if self.from_run is None:
+            return f"the {self.from_images:,} images of this preview on {self.device}"
+        return f"run {self.from_run} ({self.from_images:,} images on {self.device})"
 
     def __str__(self) -> str:
         """A sentence for the user."""
         cost = "" if self.cost is None else f" and costs about {self.cost:.2f}"
         return (
-            f"by run {self.from_run} ({self.from_images:,} images on {self.device}), this takes about {_span(self.seconds)}{cost}, "
-            f"and adds about {self.table_bytes / 1e6:,.1f} MB to the table"
+            f"by {self.source}, this takes about {span(self.seconds)}{cost}, and adds about {self.table_bytes / 1e6:,.1f} MB to the table"
         )
 
     def keys(self) -> dict[str, Any]:
@@ -59,5 +66,30 @@ def estimate(images: int, model: str, reports: Sequence[Mapping[str, Any]], pric
     )
 
 
-def _span(seconds: float) -> str:
+@dataclass(frozen=True)
+class Measured:
+    """What some images took that were answered just now: seconds until the first answer, and for each image; bytes of its rows."""
+
+    images: int
+    start_seconds: float
+    image_seconds: float
+    image_bytes: float
+    device: str
+
+
+def by_preview(images: int, measured: Measured, price_per_hour: float | None) -> Estimate:
+    """So many images, as these were answered: on the same machine, in one process."""
+    seconds = measured.start_seconds + images * measured.image_seconds
+    return Estimate(
+        seconds=seconds,
+        table_bytes=round(images * measured.image_bytes),
+        cost=None if price_per_hour is None else price_per_hour * seconds / 3600,
+        from_run=None,
+        from_images=measured.images,
+        device=measured.device,
+    )
+
+
+def span(seconds: float) -> str:
+    """A time in the unit that suits it."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

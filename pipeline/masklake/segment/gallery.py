@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,25 +41,70 @@ def render_gallery(gallery: GalleryInput) -> Gallery:
     cards = [_card(card) for card in gallery.cards]
     counts = by_count(totals.label_counts)
     errors = [(code, count, totals.examples.get(code) or ((_ABSENT, _ABSENT),)) for code, count in by_count(totals.errors)]
-    name = run.input_uri.split("://", 1)[-1].strip("/") or run.input_uri
+    name = _short_name(run.input_uri)
     html = rendering.render(
         "gallery.html.j2",
         title=f"Masks of {name}",
+        heading="Masks of",
         name=name,
         tiles=_tiles(totals),
         facts=_facts(run, totals),
         kinds=_kinds(cards),
         cards=cards,
-        images=totals.images,
+        sampled=f"sampled from {rendering.plural(totals.images, 'image')}",
         all_failed=0 < totals.images == totals.failed_images,
         segments=totals.segments,
         counts=[(label, f"{count:,}", count / max(1, counts[0][1])) for label, count in counts],
         errors=errors,
         listed=sum(len(examples) for _, _, examples in errors),
-        failed_rows=totals.failed_rows,
+        failures=f"of {rendering.plural(totals.failed_rows, 'failed row')}; the table holds them all, with status",
         stages=_stages(totals),
     )
     return Gallery(html, tuple(dict.fromkeys(card["uri"] for card in cards)))
+
+
+@dataclass(frozen=True)
+class PreviewPage:
+    """What a preview shows: figures as (title, figure, kind), facts, cards, segments by label, (image URI, message) of failures by code."""
+
+    input_uri: str
+    tiles: Sequence[tuple[str, str, str]]
+    facts: Sequence[tuple[str, str]]
+    cards: Iterable[Card]
+    labels: Mapping[str, int]
+    failures: Mapping[str, Sequence[tuple[str, str]]]
+    picked: int
+    images: int
+
+
+def render_preview(page: PreviewPage) -> str:
+    """The gallery's page, of a few images that were answered before any run."""
+    cards = [_card(card) for card in page.cards]
+    counts = by_count(page.labels)
+    failed = sum(map(len, page.failures.values()))
+    name = _short_name(page.input_uri)
+    return rendering.render(
+        "gallery.html.j2",
+        title=f"Preview of {name}",
+        heading="Preview of",
+        name=name,
+        tiles=page.tiles,
+        facts=page.facts,
+        kinds=_kinds(cards),
+        cards=cards,
+        sampled=f"of {rendering.plural(page.picked, 'image')} picked over the {page.images:,} of the input",
+        all_failed=bool(page.failures) and not cards,
+        segments=sum(page.labels.values()),
+        counts=[(label, f"{count:,}", count / max(1, counts[0][1])) for label, count in counts],
+        errors=[(code, len(found), found) for code, found in page.failures.items()],
+        listed=failed,
+        failures=f"of {rendering.plural(failed, 'image')} that cannot be used; a run makes each a row with status",
+        stages=[],
+    )
+
+
+def _short_name(uri: str) -> str:
+    return uri.split("://", 1)[-1].strip("/") or uri
 
 
 def _tiles(totals: RunTotals) -> list[tuple[str, str, str]]:

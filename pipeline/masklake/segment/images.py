@@ -54,7 +54,7 @@ class Images:
             allowed=config.allow_location,
             since=None if config.since is None else time_of(config.since, now),
             patterns=Patterns(config.include, config.exclude),
-            indexes=Indexes(f"{table_uri}/_masklake/shards/", kept=not config.dry_run),
+            indexes=Indexes(f"{table_uri}/_masklake/shards/", kept=not (config.dry_run or config.preview)),
         )
         self._source = source_of(self.asked)
         self.scope = self._source.fences(self.asked)

@@ -24,7 +24,7 @@ from masklake.segment.engine import Flowing, Meter, Resources
 from masklake.segment.filling import Fill, Filler, Packet
 from masklake.segment.machine import Machine, cores, has_gpus, machine
 from masklake.segment.settings import RunConfig
-from masklake.segment.stages import Work, load_group, open_segmenter, segment_rows, write_packets
+from masklake.segment.stages import Look, Work, load_group, open_segmenter, segment_rows, write_packets
 
 _MOST_LOADERS = 8
 _CALLS_AT_ONCE = 2  # of which one works: rows are made beside the next call
@@ -77,28 +77,43 @@ class Local:
     @contextmanager
     def flowing(self, work: Work, resources: Resources) -> Iterator[Flowing]:
         """Start loading at once; the model is loaded beside it."""
-        loading = _Loading(work, min(cores(), work.groups, _MOST_LOADERS))
         writer = ThreadPoolExecutor(1, "write")
         fill = Fill(self._config.rows_per_file, self._config.commit_seconds)
         filler = Filler[bytes](fill, lambda packets: writer.submit(write_packets, work, packets), at_once=2)
         try:
-            written = filler.written(_packets(work, resources, loading))
-            yield Flowing(written, lambda: None, filler.flush, lambda: (loading.taken, filler.sign()), patience.diagnosis_here)
+            with _loading(work) as loading:
+                written = filler.written(_packets(work, resources, loading))
+                yield Flowing(written, lambda: None, filler.flush, lambda: (loading.taken, filler.sign()), patience.diagnosis_here)
         finally:
-            loading.over.set()
             writer.shutdown(wait=False)
+
+    @contextmanager
+    def answering(self, work: Work, resources: Resources, look: Look) -> Iterator[Iterator[bytes]]:
+        """The same without writing: the packets of finished rows; `look` is called from the threads that load."""
+        with _loading(work, look) as loading:
+            yield (packet.content for packet in _packets(work, resources, loading))
 
 
 def _import_model_code() -> None:
     importlib.import_module("masklake.inference.segmenter")
 
 
+@contextmanager
+def _loading(work: Work, look: Look | None = None) -> Iterator[_Loading]:
+    loading = _Loading(work, min(cores(), work.groups, _MOST_LOADERS), look)
+    try:
+        yield loading
+    finally:
+        loading.over.set()
+
+
 class _Loading:
     """Loads all groups, in threads that end once `over` is set or everything is loaded; holds a bounded number of tables."""
 
-    def __init__(self, work: Work, threads: int) -> None:
+    def __init__(self, work: Work, threads: int, look: Look | None) -> None:
         self.over = threading.Event()
         self.taken = 0  # tables
+        self._look = look
         self._work, self._groups, self._lock = work, iter(range(work.groups)), threading.Lock()
         self._loaded: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=2 * threads)
         self._working = threads
@@ -145,7 +160,7 @@ class _Loading:
     def _load(self) -> None:
         try:
             while (index := self._next_group()) is not None:
-                for table in load_group(self._work, index):
+                for table in load_group(self._work, index, self._look):
                     self._put(table)
                     if self.over.is_set():
                         return

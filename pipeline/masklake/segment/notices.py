@@ -38,7 +38,7 @@ def told(config: Config, listener: Listener, work: Callable[[Listener], Summary]
     Raises:
         BaseException: what the work raised.
     """
-    lineage = Lineage.here(config, listener.say) if not config.dry_run else None
+    lineage = None if config.dry_run or config.preview else Lineage.here(config, listener.say)
     if config.notify is None and lineage is None:
         return work(listener)
     watching = _Watching(listener, lineage)

@@ -23,6 +23,7 @@ from masklake.images.conditions import COLUMNS, Condition, refusal
 from masklake.images.keys import NOT_CARRIED, Carried, with_carried, with_keys
 from masklake.images.pages import PAGE_SCHEMA
 from masklake.segment.digests import DIGESTS, OF_IMAGE, OF_URI, streamed
+from masklake.segment.picks import Some, pick
 from masklake.sql import LOCK
 
 GROUP_ROWS = 64
@@ -80,6 +81,8 @@ class WorkList:
     group_rows: int = GROUP_ROWS
     hive_columns: tuple[str, ...] = ()
     carried: Carried = NOT_CARRIED
+    some: Some | None = None
+    """Only these few images, whether they are done or not, for all tasks."""
 
 
 @dataclass(frozen=True)
@@ -270,8 +273,11 @@ def _numbers(database: duckdb.DuckDBPyConnection, query: str) -> list[int]:
 
 def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list: WorkList, order: str) -> int:
     """Write the work list, a file at a time; returns the number of row groups."""
-    columns = ", ".join(_LISTING.names)
-    reader = database.sql(f"SELECT {columns}, todo FROM chosen ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)  # noqa: S608 - constants
+    columns, todo, chosen = ", ".join(_LISTING.names), "todo", "chosen"
+    if work_list.some is not None:
+        pick(database, work_list.some)
+        todo, chosen = f"{(1 << len(tasks)) - 1}::BIGINT AS todo", "listing JOIN picked USING (listing_order)"
+    reader = database.sql(f"SELECT {columns}, {todo} FROM {chosen} ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)  # noqa: S608 - constants
     named = [[task for bit, task in enumerate(tasks) if mask >> bit & 1] for mask in range(1 << len(tasks))]
     masks = pa.array(named, pa.list_(pa.string()))
     finished = (_finish(pa.Table.from_batches([batch]), masks, work_list) for batch in reader)

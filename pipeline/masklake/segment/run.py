@@ -34,12 +34,12 @@ from masklake.inference import checkpoint
 from masklake.inference.files import weight_files
 from masklake.pages.cards import Card, card_from
 from masklake.schema import TABLE, Status
-from masklake.segment import gallery, images, precision, report
+from masklake.segment import gallery, images, precision, preview, report
 from masklake.segment.advice import Advice, advice
 from masklake.segment.choice import choose, seconds_here
 from masklake.segment.digests import digest
 from masklake.segment.engine import Engine, Flowing, Resources
-from masklake.segment.estimate import LOOKED_AT, estimate
+from masklake.segment.estimate import LOOKED_AT, Estimate, estimate
 from masklake.segment.filling import Fill
 from masklake.segment.gallery import GalleryInput
 from masklake.segment.images import Images
@@ -48,6 +48,7 @@ from masklake.segment.machine import Machine, cluster_address, cores, has_gpus
 from masklake.segment.model import RunModel
 from masklake.segment.notices import told
 from masklake.segment.patience import Watchdog
+from masklake.segment.picks import Some
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
 from masklake.segment.progress import Listener, State
 from masklake.segment.report import RunFacts, RunTotals
@@ -94,10 +95,13 @@ def _segment(config: Config, listener: Listener) -> Summary:
     storage.use_places(_places(config))
     where = None if config.where is None else conditions.parse(config.where)
     images.check(config)
-    storage.check_output(config.output)
-    check_table_place(config.output, config.input)
-    check_log(config.output)
+    if config.output:
+        storage.check_output(config.output)
+        check_table_place(config.output, config.input)
+        check_log(config.output)
     with ExitStack() as afterwards, ExitStack() as opened:
+        if config.preview:
+            return _preview(config, where, listener, opened)
         ray = _joined(config, opened, listener) if cluster_address(config) else None
         on_gpus = ray.has_gpus if ray else partial(has_gpus, config)
         # Settled before the plan, since it is part of the fingerprint.
@@ -125,6 +129,19 @@ def _segment(config: Config, listener: Listener) -> Summary:
         checked.result()
         begun = run.begin(table, planned)
         return run.work(*begun, engine, resources) if begun else run.end_without_work("skipped")
+
+
+def _preview(config: Config, where: Condition | None, listener: Listener, opened: ExitStack) -> Summary:
+    """Answer a few of the images, and write nothing but a page."""
+    preview.check(config)
+    given, (config, scratch) = config, preview.here(config, opened)
+    config, model = precision.settle(config, RunModel.resolve(config, listener.say), partial(has_gpus, config), listener.say)
+    run = _Run(config, where, model, listener, opened, None)
+    run.folder = scratch
+    table = Table.open(config.output, config.partition_by, run.carried.schema)
+    planned = run.plan(table)
+    ended = run.end_without_work("previewed" if planned.groups else "nothing to do", planned)
+    return ended | (run.preview(given, table, planned) if planned.groups else {}) | ({} if given.output else {"table": None})
 
 
 def _joined(config: Config, opened: ExitStack, listener: Listener) -> OnRay:
@@ -177,7 +194,7 @@ class _Run:
             self._done(table, Wanted(fingerprints, self._images.may_hold())) if table else None,
             fingerprints,
             Filter(self._where, self.config.retry_errors, self.config.limit, self._images.asked.tables.found),
-            None if self.config.dry_run else WorkList(self.folder, GROUP_ROWS, hive_columns, self.carried),
+            None if self.config.dry_run else self._work_list(hive_columns),
         )
         self.totals = self.totals.spend("plan", time.monotonic() - started)
         planned = self._images.counted(planned)
@@ -188,6 +205,22 @@ class _Run:
             for near in precision.nearest(table, self.model):
                 self.listener.say(str(near))
         return planned
+
+    def _work_list(self, hive_columns: tuple[str, ...]) -> WorkList:
+        if self.config.preview is None:
+            return WorkList(self.folder, GROUP_ROWS, hive_columns, self.carried)
+        some = Some(self.config.preview, self.config.preview_seed)
+        return WorkList(self.folder, preview.GROUP_ROWS, hive_columns, self.carried, some)
+
+    def preview(self, given: Config, table: Table | None, planned: Plan) -> Summary:
+        """Answer the few images of the work list, in this process; `given` are the settings as the user gave them."""
+        engine = Local(self.config)
+        engine.start()
+        checkpoint.verify(self.model.description, self.model.folder)
+        resources = engine.resources(preview.GROUP_ROWS, planned.groups)
+        work = self._work_order(0, planned, resources)
+        looked = preview.look(work, engine, resources, self._started, self.listener.update)
+        return preview.told(given, self.model, planned, looked, self.estimated(table, planned), self.listener.say)
 
     def _done(self, table: Table, wanted: Wanted) -> Iterator[pa.RecordBatch]:
         """What the table holds, read here or, where that is much, on the cluster."""
@@ -231,11 +264,15 @@ class _Run:
 
     def estimate(self, table: Table | None, planned: Plan) -> Summary:
         """What the planned work will take, by the table's earlier runs."""
-        told = last_reports(table.uri, LOOKED_AT) if table and planned.todo_images else []
-        found = estimate(planned.todo_images, self.config.model, told, self.config.price_per_hour)
+        found = self.estimated(table, planned)
         if found:
             self.listener.say(str(found))
         return {"estimate": found.keys() if found else None}
+
+    def estimated(self, table: Table | None, planned: Plan) -> Estimate | None:
+        """What the planned work will take, by the table's earlier runs; None where they do not tell."""
+        told = last_reports(table.uri, LOOKED_AT) if table and planned.todo_images else []
+        return estimate(planned.todo_images, self.config.model, told, self.config.price_per_hour)
 
     def may_go_on(self, table: Table) -> bool:
         """Whether nobody else is at work on overlapping input, as far as `--on-overlap` cares; `wait` comes back when that is so."""
@@ -283,7 +320,7 @@ class _Run:
             self.totals, planned_images=planned.todo_images, planned_rows=planned.todo_rows, planned_bytes=planned.todo_bytes
         )
         if planned.todo_images:
-            work = self._work_order(table, planned, resources)
+            work = self._work_order(table.run_order, planned, resources)
             self._machine = engine.machine(work, resources)
             show = engine.meter(self.table_uri, self.run_id)
             try:
@@ -299,7 +336,7 @@ class _Run:
         self._check_complete(table)
         return self._report(table)
 
-    def _work_order(self, table: Table, planned: Plan, resources: Resources) -> Work:
+    def _work_order(self, run_order: int, planned: Plan, resources: Resources) -> Work:
         model, config = self.model, self.config
         return Work(
             plan_uri=self.folder,
@@ -309,7 +346,7 @@ class _Run:
             carried=self.carried.schema,
             source=model.source,
             description=model.description,
-            stamp=RunStamp(config.model, model.revision, model.fingerprints, self.run_id, table.run_order, self.started_at),
+            stamp=RunStamp(config.model, model.revision, model.fingerprints, self.run_id, run_order, self.started_at),
             max_pixels=config.max_pixels,
             max_image_bytes=config.max_image_bytes,
             max_decode_seconds=config.max_decode_seconds,

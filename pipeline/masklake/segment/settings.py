@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -164,7 +164,9 @@ class RunConfig(BaseModel):
         None,
         description="only images of which this SQL condition is true: on image_uri, image_bytes, image_modified and the hive-style keys",
     )
-    output: Uri = Field(description="the table's folder (s3://, file://, a path); made on the first run")
+    output: Annotated[str, Shown("URI")] = Field(
+        description="the table's folder (s3://, file://, a path); made on the first run; --preview does without"
+    )
     partition_by: Annotated[Names, AfterValidator(_column_name), Shown("COLUMN")] = Field(
         ("task",), description="columns that partition the table, among them hive-style keys of the input path, such as dt"
     )
@@ -182,6 +184,17 @@ class RunConfig(BaseModel):
     )
     limit: Annotated[int | None, Shown("IMAGES")] = Field(None, ge=1, description="process at most this many images in this run")
     dry_run: bool = Field(False, description="print the plan and start nothing")
+    preview: Annotated[int | None, Shown("IMAGES")] = Field(
+        None,
+        ge=1,
+        le=100,
+        description="answer so many images, picked over the whole input, in this process and into no table: a page to look at, and what "
+        "all images would take",
+    )
+    preview_seed: int = Field(0, description="with --preview: another number picks other images")
+    preview_to: Annotated[str | None, Shown("FOLDER")] = Field(
+        None, min_length=1, description="with --preview: where the page goes (default: a folder for temporary files)"
+    )
     retry_errors: bool = Field(False, description="process images again whose rows are errors")
     max_error_rate: Share = Field(0.5, description="exit with code 3 where more than this share of the run's images failed")
     max_decode_seconds: Annotated[float, Shown("SECONDS")] = Field(
@@ -273,6 +286,22 @@ class Config(SegmentConfig, RunConfig, StoresConfig):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _preview_needs_no_table(cls, given: Any) -> Any:
+        return {"output": "", **given} if isinstance(given, dict) and given.get("preview") else given
+
+    @model_validator(mode="after")
+    def _preview_alone(self) -> Config:
+        if self.preview is None:
+            if not self.output:
+                raise ValueError("--output is empty: name the table's folder")
+            if self.preview_to is not None:
+                raise ValueError(f"--preview-to {self.preview_to}: say how many images to look at, as in --preview 12")
+        elif self.dry_run:
+            raise ValueError(f"--dry-run and --preview {self.preview}: one starts nothing, the other a model: leave one of them out")
+        return self
+
     @model_validator(mode="after")
     def _key_of_a_table(self) -> Config:
         if self.key_column == "row":
@@ -328,6 +357,8 @@ PROGRAM = Program(
     examples={
         "masklake segment --input s3://lake/images/ --output s3://lake/masks "
         "--model facebook/mask2former-swin-tiny-coco-panoptic --dry-run": "what would be done: images, bytes, how many are done already",
+        "masklake segment --input s3://lake/images/ --model facebook/mask2former-swin-tiny-coco-panoptic --preview 12": "a dozen images "
+        "answered at once, on a page, and what all of them would take",
         "masklake segment --input photos/ --output masks "
         "--model nvidia/segformer-b0-finetuned-ade-512-512 --tasks semantic": "a folder of photographs, one label for each pixel",
         "masklake segment --input photos/ --output masks --model facebook/sam3 --concepts 'person,yellow school bus' "

@@ -9,7 +9,7 @@ blocks. This module knows nothing of Ray.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 16 * 1024 * 1024  # of pixels in one table: what travels at a time, and what a task holds decoded
 _LONGEST_VALUE = "x" * 32  # of a task, a status, a format, an error's code or a fingerprint
 _SECONDS = ("fetch", "decode", "segment")
+
+Look = Callable[[str, bytes | ImageFailure], None]
 
 _LOADED = [
     pa.field("width", pa.int32()),
@@ -79,11 +81,17 @@ def digest_files(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> It
         yield pa.Table.from_batches([batch])
 
 
-def load_group(work: Work, index: int) -> Iterator[pa.Table]:
-    """Fetch, decode and resize one group of the plan; yields tables of at most about 16 MiB of pixels, one row per image."""
+def load_group(work: Work, index: int, look: Look | None = None) -> Iterator[pa.Table]:
+    """Fetch, decode and resize one group of the plan; yields tables of at most about 16 MiB of pixels, one row per image.
+
+    `look`, if any, is shown the content of each image under its URI, before it is decoded.
+    """
     group = _with_short_keys(plan.read_group(work.plan_uri, index), work)
+    uris = group["image_uri"].to_pylist()
     first, size, loaded = 0, 0, list[dict[str, Any]]()
     for row, (content, seconds) in enumerate(_timed(fetch(group, work.max_image_bytes))):
+        if look is not None:
+            look(uris[row], content)
         loaded.append({**_load_image(content, work), "fetch_seconds": seconds})
         size += len(loaded[-1].get("pixels") or b"")
         if size >= _CHUNK_BYTES:
@@ -253,12 +261,17 @@ class Written:
 
 def write_packets(work: Work, packets: Sequence[bytes | pa.Buffer]) -> Written:
     """Write the rows of some packets, one file per partition."""
-    tables = [pa.ipc.open_stream(packet).read_all() for packet in packets]
+    tables = [packet_rows(packet) for packet in packets]
     seconds = {name: _total(tables, name) for name in _SECONDS}
     rows = pa.concat_tables([table.replace_schema_metadata() for table in tables])
     records = write_rows(rows, work.table_uri, work.partition_by, work.stamp.run_id, seconds)
     counted = {name: round(_total(tables, name)) for name in ("images", "failed", "halvings")}
     return Written(tuple(records), **counted, busy_seconds=_total(tables, "busy"), read_bytes=round(_total(tables, "bytes")))
+
+
+def packet_rows(packet: bytes) -> pa.Table:
+    """The rows of a packet of `segment_rows`."""
+    return pa.ipc.open_stream(packet).read_all()
 
 
 def packet_facts(packet: bytes) -> dict[str, float]:

@@ -185,20 +185,36 @@ class FileWriter:
         Raises:
             StorageError: it cannot be written, after retries; no file is then partly there.
         """
-        self._write_waiting()
-        self._parquet.close()
+        data = self.content()
         if not self._stats:
             return None
         path = "/".join([*(folder_name(name, value) for name, value in values.items()), f"part-{run_id}-{uuid.uuid4()}.parquet"])
-        data = self._sink.getvalue()
         storage.write_bytes(f"{table_uri.rstrip('/')}/{path}", data)
         return NewFile(path, len(data), datetime.now(UTC), values, json.dumps(self._stats), self._stats["numRecords"])
+
+    def content(self) -> bytes:
+        """The whole file, which takes no more rows then."""
+        self._write_waiting()
+        self._parquet.close()
+        return self._sink.getvalue()
 
     def _write_waiting(self) -> None:
         if self._waiting:
             rows, groups = pa.concat_tables(self._waiting), max(1, self._waiting_bytes // _ROW_GROUP_BYTES)
             self._parquet.write_table(rows, row_group_size=-(-rows.num_rows // groups))
             self._waiting, self._waiting_bytes = [], 0
+
+
+def growth(rows: pa.Table, partition_by: Sequence[str]) -> int:
+    """Bytes by which files of the table grow with such rows, without what a file of no rows takes."""
+    content = rows.drop_columns(list(partition_by))
+    return _packed(content) - _packed(content.slice(0, 0))
+
+
+def _packed(rows: pa.Table) -> int:
+    writer = FileWriter(rows.schema)
+    writer.add(rows)
+    return len(writer.content())
 
 
 def _write_file(rows: pa.Table, table_uri: str, values: dict[str, str | None], run_id: str) -> FileRecord:
