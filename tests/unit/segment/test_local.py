@@ -68,7 +68,7 @@ def test_what_a_stage_raises_in_its_thread_is_raised_where_the_run_reads(work: W
 def test_no_thread_is_left_when_a_run_is_stopped_in_the_middle(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     load, loaded = stages.load_group, threading.Event()
 
-    def endless(work: Work, index: int) -> Iterator[pa.Table]:
+    def endless(work: Work, index: int, look: stages.Look | None = None) -> Iterator[pa.Table]:
         while True:
             yield from load(work, index)
             loaded.set()
