@@ -191,7 +191,7 @@ class RunConfig(BaseModel):
         description="answer so many images, picked over the whole input, in this process and into no table: a page to look at, and what "
         "all images would take",
     )
-    preview_seed: int = Field(0, description="with --preview: another number picks other images")
+    preview_seed: Annotated[int, Shown("SEED")] = Field(0, description="with --preview: another number picks other images")
     preview_to: Annotated[str | None, Shown("FOLDER")] = Field(
         None, min_length=1, description="with --preview: where the page goes (default: a folder for temporary files)"
     )
