@@ -7,6 +7,8 @@ what it is multiplied by where it is not 1; its form (decimals, commas, a sign) 
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`, and is made by the function of that name here, listed in `TABLES`.
 
+What `masklake models` knows of speed, `pipeline/masklake/commands/measured.json`, is made here as well.
+
     python -m jobs.benchmarks.tables            # write all of them anew
     python -m jobs.benchmarks.tables --check    # or say which are not what their file says, exit code 1
 """
@@ -32,6 +34,7 @@ DOCUMENTS = tuple(
         *("infra/README.md", "tests/README.md"),
     )
 )
+MEASURED = ROOT / "pipeline" / "masklake" / "commands" / "measured.json"
 FIGURE = re.compile(
     r"(?P<figure>[+-]?\d[\d,]*(?:\.\d+)?)(?P<unit>[*`%\w ]{0,8})<!-- (?P<file>[\w.-]+\.json)#(?P<pointer>/\S+)(?: x(?P<factor>\S+))? -->"
 )
@@ -46,9 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where a document is not what its files say")
     check = parser.parse_args(argv).check
     stale = False
-    for path in DOCUMENTS:
+    for path in (*DOCUMENTS, MEASURED):
         text = path.read_text(encoding="utf-8")
-        fresh = rewritten(text, RESULTS)
+        fresh = measured(RESULTS) if path == MEASURED else rewritten(text, RESULTS)
         if fresh != text:
             stale = True
             print(path.relative_to(ROOT), *differences(text, fresh), sep="\n  ", file=sys.stderr)
@@ -188,6 +191,29 @@ def _half_precision(results: Path) -> list[str]:
             share = f"{row['area_that_differs']:.2%}"
             cells.append((found["resolution"], row["dtype"], row["coordinates"], row["segments"], row["found"], share, row["unanswered"]))
     return rows(*cells)
+
+
+_PRESETS = {
+    "mask2former-swin-tiny-384": ("facebook/mask2former-*-coco-panoptic", "Swin-T"),
+    "mask2former-swin-large-800": ("facebook/mask2former-*-coco-panoptic", "Swin-L at 800/1333"),
+    "oneformer-swin-large-800": ("shi-labs/oneformer_coco_swin_*", "Swin-L"),
+    "eomt-large-640": ("tue-mps/coco_panoptic_eomt_*", "L 640"),
+}
+"""Models of benchmarks, and the released checkpoints whose architecture and input they have."""
+
+
+def measured(results: Path) -> str:
+    """Images a second of released architectures: loaded images of 640x480 to finished panoptic run lengths."""
+    file, size, way = "gpu-h100.json", "640x480", "everything, panoptic, 1 caller"
+    speed, device = value(results, file, "/parts/speed"), value(results, file, "/environment/gpu")
+    lines = []
+    for preset, (repositories, variant) in _PRESETS.items():
+        milliseconds = speed.get(preset, {}).get("result", {}).get(size, {}).get(way)
+        if milliseconds:
+            source = f"{file}#/parts/speed/{preset}/result/{size}/{way}"
+            told = {"repositories": repositories, "variant": variant, "images_per_second": round(1000 / milliseconds)}
+            lines.append(json.dumps({**told, "device": device, "source": source}))
+    return "[\n " + ",\n ".join(lines) + "\n]\n"
 
 
 TABLES: dict[str, Callable[[Path], list[str]]] = {

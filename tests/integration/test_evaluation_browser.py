@@ -57,6 +57,17 @@ def test_fits_every_width_and_shows_all_pictures(page: str, tmp_path: Path) -> N
     assert [one["background"] for one in found] == ["rgb(244, 245, 247)"] * 4
 
 
+def test_the_worst_images_can_be_chosen_by_class(page: str, tmp_path: Path) -> None:
+    """Each choice says how many of the four pictures it leaves, and some leave fewer."""
+    (found,) = look(page, tmp_path, 1440)
+    told = [(int(name.rpartition(" ")[2]), visible) for name, visible in found["ofKinds"]]
+    assert told[0] == (4, 4)
+    assert all(said == visible for said, visible in told)
+    assert len(told) > 3
+    assert min(visible for _, visible in told) < 4
+    assert found["large"][0][0] > found["small"][0][0] == found["smallAgain"][0][0]
+
+
 def test_hostile_names_are_text(page: str, tmp_path: Path) -> None:
     (found,) = look(page, tmp_path, 1440)
     assert (found["pwned"], found["scripts"]) == (False, 0)

@@ -67,7 +67,7 @@ if (shots.length) {
   press();
   found.smallAgain = [box(), tags()];
 }
-const visible = () => [...page.querySelectorAll('.card')].filter(card => card.getBoundingClientRect().width).length;
+const visible = () => [...page.querySelectorAll('.picked')].filter(card => card.getBoundingClientRect().width).length;
 found.ofKinds = kinds.map(kind => { kind.click(); return [kind.parentElement.textContent.trim(), visible()]; });
 return found;
 };

@@ -17,6 +17,16 @@ def test_every_figure_is_its_files(path: Path) -> None:
     assert tables.differences(text, tables.rewritten(text, tables.RESULTS)) == []
 
 
+def test_what_the_program_knows_of_speed_is_the_files() -> None:
+    text = tables.MEASURED.read_text(encoding="utf-8")
+    assert text == tables.measured(tables.RESULTS)
+    (tiny,) = (each for each in json.loads(text) if each["variant"] == "Swin-T")
+    milliseconds = json.loads((tables.RESULTS / "gpu-h100.json").read_text())["parts"]["speed"]["mask2former-swin-tiny-384"]["result"][
+        "640x480"
+    ]
+    assert tiny["images_per_second"] == round(1000 / milliseconds["everything, panoptic, 1 caller"])
+
+
 def test_every_file_is_of_some_figure() -> None:
     """What nothing shows is measured for nobody, or its figures stand somewhere without it."""
     told = "".join(path.read_text(encoding="utf-8") for path in tables.DOCUMENTS) + Path(tables.__file__).read_text(encoding="utf-8")
@@ -39,7 +49,10 @@ def test_a_figure_that_is_not_its_files_is_found(
     page = tmp_path / "page.md"
     shown = "**1,000.0**<!-- a.json#/rates/0/a~1b --> in 3.1 %<!-- a.json#/rates/1/share x100 -->, +4 MB<!-- a.json#/rates/1/grown -->."
     page.write_text(shown)
-    for name, changed in (("ROOT", tmp_path), ("RESULTS", results), ("DOCUMENTS", (page,))):
+    speed = {"parts": {"speed": {}}, "environment": {"gpu": "none"}}
+    (results / "gpu-h100.json").write_text(json.dumps(speed))
+    (tmp_path / "measured.json").write_text(tables.measured(results))
+    for name, changed in (("ROOT", tmp_path), ("RESULTS", results), ("DOCUMENTS", (page,)), ("MEASURED", tmp_path / "measured.json")):
         monkeypatch.setattr(tables, name, changed)
     assert tables.main(["--check"]) == 1
     assert capsys.readouterr().err.startswith("page.md\n  -**1,000.0**")

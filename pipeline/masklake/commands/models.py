@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import sys
 from typing import Any
 
+from masklake.commands.catalogue import entries, shown
 from masklake.commands.models_settings import ModelsConfig
 from masklake.config.closest import closest
 from masklake.errors import Refused
 from masklake.inference.released import RELEASED, Released
-
-_TITLES = ("", "checkpoints (*: sizes, backbones)", "classes of", "tasks")
 
 
 def work(settings: ModelsConfig) -> dict[str, Any]:
@@ -19,18 +19,14 @@ def work(settings: ModelsConfig) -> dict[str, Any]:
     Raises:
         Refused: no checkpoint is such a one.
     """
-    found = [each for each in RELEASED if _fits(each, settings)]
+    found = entries([each for each in RELEASED if _fits(each, settings)])
     if not found:
         raise Refused(_nothing(settings))
-    print(table(found))
+    if settings.only_json:
+        return {"outcome": "done", "kinds": len(found), "models": [entry.keys() for entry in found]}
+    print(shown(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+    print("Quality as published, in percent, on the dataset's own validation set; --json has every size, and where each figure comes from.")
     return {"outcome": "done", "kinds": len(found)}
-
-
-def table(released: Sequence[Released]) -> str:
-    """Lines of columns, with their titles."""
-    rows = [_TITLES, *((each.kind, each.repositories, each.dataset, ", ".join(each.tasks)) for each in released)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_TITLES))]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _fits(released: Released, settings: ModelsConfig) -> bool:

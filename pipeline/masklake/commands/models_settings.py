@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from masklake.config import OneTask, Program, Shown
+from masklake.config import Also, OneTask, Program, Shown
 
 
 class ModelsConfig(BaseModel):
@@ -18,18 +18,19 @@ class ModelsConfig(BaseModel):
     dataset: Annotated[str | None, Shown("DATASET")] = Field(
         None, min_length=1, description="checkpoints with the classes of this dataset, such as COCO, ADE20K, Cityscapes"
     )
+    only_json: Annotated[bool, Also("json")] = Field(False, description="only the JSON line, with every size and the source of each figure")
 
 
 PROGRAM = Program(
     "masklake models",
     ModelsConfig,
     {"which": ModelsConfig},
-    about="List the released checkpoints of the Hugging Face hub that work: what each was trained for, and on which classes. A star stands "
-    "for sizes and backbones.",
+    about="List the released checkpoints of the Hugging Face hub that work: what each was trained for, on which classes, how good it "
+    "is by its authors, its licence, size and input, and images a second where these were measured. A star stands for sizes and backbones.",
     examples={
         "masklake models": "all of them",
         "masklake models --task instance --dataset coco": "those that find COCO's objects",
-        "masklake models --dataset cityscapes": "those for streets",
+        "masklake models --dataset cityscapes --json": "those for streets, for a program",
     },
     exit_codes="0 listed, 2 refused (nothing is such a checkpoint)",
 )

@@ -11,7 +11,7 @@ from masklake.evaluation.differences import MISSED, WRONG
 from masklake.evaluation.pictures import Shown
 from masklake.evaluation.report import BY_CLASS, Report
 from masklake.pages import rendering
-from masklake.pages.cards import Painting, shot
+from masklake.pages.cards import Painting, kinds, shot
 from masklake.pages.rendering import plural
 from masklake.quality.instance import CONFIDENT
 from masklake.schema import Task
@@ -64,6 +64,7 @@ def render_page(found: Report, shown: Sequence[Shown]) -> str:
     """The whole page, as HTML; about 140 kB for each image that is shown."""
     name = found["table"].split("://", 1)[-1].strip("/") or found["table"]
     unmatched = found["unmatched"]
+    labels, places = kinds([(*each.truth.legend, *each.prediction.legend) for each in shown])
     return rendering.render(
         "evaluation.html.j2",
         title=f"Quality of {name}",
@@ -74,7 +75,8 @@ def render_page(found: Report, shown: Sequence[Shown]) -> str:
         explained=_EXPLAINED[found["task"]],
         facts=_facts(found),
         confusion=_confusion(found),
-        shown=[_pair(each) for each in shown],
+        shown=[{**_pair(each), "kinds": its} for each, its in zip(shown, places, strict=True)],
+        kinds=labels,
         scored_by=_SCORE[found["task"]],
         confident=CONFIDENT if found["task"] == Task.INSTANCE else None,
         groups=_groups(found),

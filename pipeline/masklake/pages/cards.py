@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,17 @@ def shot(name: str, shows: str, painting: Painting, image: NDArray[np.uint8] | N
         "layer": rendering.layer(painting.layer),
         "names": painting.names,
     }
+
+
+def kinds(legends: Sequence[Sequence[LegendEntry]]) -> tuple[list[tuple[str, RGB | None, int]], list[list[int]]]:
+    """The labels by which pictures can be chosen: those of all legends, their colours and in how many pictures they are, the most frequent
+    first; and of each picture the places of its labels in that list."""
+    labels = [{entry.label: entry.colour for entry in legend} for legend in legends]
+    colours = {label: colour for each in reversed(labels) for label, colour in each.items()}
+    pictures = Counter(label for each in labels for label in each)
+    found = sorted(pictures, key=lambda label: (-pictures[label], label))
+    places = {label: place for place, label in enumerate(found)}
+    return [(label, colours[label], pictures[label]) for label in found], [sorted(places[label] for label in each) for each in labels]
 
 
 def nearest(size: Size, to: Size) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from masklake.pages import rendering
-from masklake.pages.cards import Card, shot
+from masklake.pages.cards import Card, kinds, shot
 from masklake.segment.report import RunFacts, RunTotals, by_count
 from masklake.table.masks import RGB
 
@@ -38,7 +37,7 @@ class Gallery:
 def render_gallery(gallery: GalleryInput) -> Gallery:
     """The whole page."""
     run, totals = gallery.facts, gallery.totals
-    cards = [_card(card) for card in gallery.cards]
+    cards, labels = _cards(gallery.cards)
     counts = by_count(totals.label_counts)
     errors = [(code, count, totals.examples.get(code) or ((_ABSENT, _ABSENT),)) for code, count in by_count(totals.errors)]
     name = _short_name(run.input_uri)
@@ -49,7 +48,7 @@ def render_gallery(gallery: GalleryInput) -> Gallery:
         name=name,
         tiles=_tiles(totals),
         facts=_facts(run, totals),
-        kinds=_kinds(cards),
+        kinds=labels,
         cards=cards,
         sampled=f"sampled from {rendering.plural(totals.images, 'image')}",
         all_failed=0 < totals.images == totals.failed_images,
@@ -79,7 +78,7 @@ class PreviewPage:
 
 def render_preview(page: PreviewPage) -> str:
     """The gallery's page, of a few images that were answered before any run."""
-    cards = [_card(card) for card in page.cards]
+    cards, labels = _cards(page.cards)
     counts = by_count(page.labels)
     failed = sum(map(len, page.failures.values()))
     name = _short_name(page.input_uri)
@@ -90,7 +89,7 @@ def render_preview(page: PreviewPage) -> str:
         name=name,
         tiles=page.tiles,
         facts=page.facts,
-        kinds=_kinds(cards),
+        kinds=labels,
         cards=cards,
         sampled=f"of {rendering.plural(page.picked, 'image')} picked over the {page.images:,} of the input",
         all_failed=bool(page.failures) and not cards,
@@ -130,6 +129,13 @@ def _facts(run: RunFacts, totals: RunTotals) -> list[tuple[str, str]]:
     ]
 
 
+def _cards(given: Iterable[Card]) -> tuple[list[dict[str, Any]], list[tuple[str, RGB | None, int]]]:
+    """The cards as the template takes them, and the labels by which they can be chosen."""
+    cards = [_card(card) for card in given]
+    labels, places = kinds([card["legend"] for card in cards])
+    return [{**card, "kinds": its} for card, its in zip(cards, places, strict=True)], labels
+
+
 def _card(card: Card) -> dict[str, Any]:
     """A card as the template takes it, its pictures encoded."""
     folder, name = rendering.name_of(card.uri)
@@ -137,17 +143,6 @@ def _card(card: Card) -> dict[str, Any]:
     found = ", ".join(f"{entry.count} {entry.label}" for entry in legend) or "nothing"
     shows = f"{name} with masks: {found}"
     return {"uri": card.uri, "folder": folder, "task": card.task, "legend": legend, "shot": shot(name, shows, card.painting, card.image)}
-
-
-def _kinds(cards: Sequence[dict[str, Any]]) -> list[tuple[str, RGB | None, int]]:
-    """The labels of all cards, their colours and in how many pictures they are, the most frequent first; each card learns its own."""
-    colours = {entry.label: entry.colour for card in reversed(cards) for entry in card["legend"]}
-    pictures = Counter(label for card in cards for label in {entry.label for entry in card["legend"]})
-    kinds = by_count(pictures)
-    places = {label: place for place, (label, _) in enumerate(kinds)}
-    for card in cards:
-        card["kinds"] = sorted({places[entry.label] for entry in card["legend"]})
-    return [(label, colours[label], count) for label, count in kinds]
 
 
 def _stages(totals: RunTotals) -> list[tuple[str, str, float]]:
