@@ -78,10 +78,10 @@ def _evaluate(
     for line in report.remarks(found):
         say(line)
     if settings.output_uri is not None:
-        storage.write_bytes(f"{settings.output_uri}/{JSON}", report.as_json(found).encode())
         uris = {judged.uri: judged for judged in tally.worst}
         page = render_page(found, pictures.worst(_rows(table, settings, scoring.task, list(uris)), uris, truth, scoring, tally.label_ids))
-        storage.write_bytes(f"{settings.output_uri}/{PAGE}", page.encode())
+        for name, text in ((PAGE, page), (JSON, report.as_json(found))):  # programs look at the second
+            storage.write_bytes(f"{settings.output_uri}/{name}", text.encode())
     return found
 
 

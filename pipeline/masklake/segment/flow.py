@@ -38,10 +38,11 @@ from masklake.segment.stages import Work, Written, digest_files, load_group, ope
 from masklake.table.keys import KeyFile, Wanted
 
 WRITE_CPUS = 0.0  # no write ever waits for a CPU: loading would otherwise be preferred until everything is loaded
+MOST_LOAD_TASKS = 2000
+"""Of a run, however many images: the driver keeps a little of each. One whose node is lost begins anew."""
 RETRIES = 20
 """Of a task or call whose worker or node was lost: by default Ray would start the next worker for ever. An error is never retried."""
 _WRITES_AT_ONCE = 8  # of up to 200 MB each: of the store's time, not of the driver's
-_MOST_LOAD_TASKS = 2000  # tasks of a run, however many images: the driver keeps a little of each
 _SHARE_ROWS = 1_000_000  # of the table, read by one task: about a second's work, so that the cluster ends together
 _LATER_SECONDS = 600.0  # by which Ray Data's own limit is later than the run's
 _SIGNS: dict[str, tuple[StageSign, ...]] = {}
@@ -262,8 +263,8 @@ def actors_of(work: Work, resources: Resources) -> int:
 
 
 def _shares(groups: int) -> Iterator[tuple[int, int]]:
-    """The groups as at most `_MOST_LOAD_TASKS` ranges of about equal length."""
-    tasks = min(groups, _MOST_LOAD_TASKS)
+    """The groups as at most `MOST_LOAD_TASKS` ranges of about equal length."""
+    tasks = min(groups, MOST_LOAD_TASKS)
     bounds = [groups * task // tasks for task in range(tasks + 1)]
     yield from itertools.pairwise(bounds)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import unquote
@@ -17,7 +17,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.transaction import RemoveAction
 
-from masklake import storage
+from masklake import stopping, storage
 from masklake.errors import MasklakeError, Refused
 from masklake.schema import TABLE, aligned
 from masklake.table import log, runs
@@ -95,8 +95,23 @@ class UpkeepTable(Table):
         try:
             yield table
             table.finish_run()
+        except stopping.Stopped:
+            with suppress(MasklakeError):  # the next vacuum cleans up, then
+                table.stop_run()
+            raise
         finally:
             table.rest()
+
+    def stop_run(self) -> None:
+        """Of a job that was stopped: delete what it wrote and did not commit, and its marker.
+
+        What it committed, the log says: the stop may have come just after a commit.
+        """
+        if self._run is not None and self._heartbeat is not None:
+            self._catch_up()
+            versions = range(self._run.seen + 1, self._seen + 1)
+            self._committed = {name for _, actions in log.entries(self.uri, versions) for name in log.file_names(actions, "add")}
+            super().stop_run()
 
     @property
     def job_id(self) -> str:
