@@ -44,6 +44,7 @@ _OBJECT_STORE_BYTES = 512 * 1024 * 1024  # a node; Ray's default is a third of t
 _START_SECONDS, _STOP_SECONDS = 180.0, 20.0
 _PATIENCE = {
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": f"{_START_SECONDS:.0f}",  # by default a minute, which is little on a busy machine
+    "RAY_JOB_STOP_WAIT_TIME_S": "30",  # by default 3, after which a stopped job is killed
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # by default half a minute for idle workers, which nothing here needs
 }
 _NODE_PORTS = ("node-manager", "object-manager", "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export")
