@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure
 from masklake.table.append import Table
 from masklake.table.rows import Answer, build_rows
@@ -44,27 +46,32 @@ EARLIER: dict[str, Answer] = {
 }
 
 
-def build(folder: Path) -> str:
-    """The table and its pictures below a folder; the table's URI."""
+def build(folder: Path | str) -> str:
+    """The table and its pictures below a folder, or a URI; the table's URI."""
     random = np.random.default_rng(0)
     for name in ANSWERS:
-        path = folder / "images" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (HEIGHT // 20, WIDTH // 20, 3), np.uint8)).resize((WIDTH, HEIGHT)).save(path)
-    (folder / "secret.png").write_bytes((folder / "images" / "dt=2026-11-21/a.png").read_bytes())
+        small = Image.fromarray(random.integers(0, 255, (HEIGHT // 20, WIDTH // 20, 3), np.uint8))
+        file = io.BytesIO()
+        small.resize((WIDTH, HEIGHT)).save(file, "PNG")
+        storage.write_bytes(uri(folder, name), file.getvalue())
+    storage.write_bytes(f"{_root(folder)}/secret.png", file.getvalue())
     _commit(folder, "run-1", EARLIER, "f-old")
     _commit(folder, "run-2", ANSWERS, "f-new")
-    return f"file://{folder}/masks"
+    return f"{_root(folder)}/masks"
 
 
-def uri(folder: Path, name: str) -> str:
+def uri(folder: Path | str, name: str) -> str:
     """What the table calls an image."""
-    return f"file://{folder}/images/{name}"
+    return f"{_root(folder)}/images/{name}"
 
 
-def _commit(folder: Path, run: str, given: Mapping[str, Answer], fingerprint: str) -> None:
-    table = Table.open_or_create(str(folder / "masks"), ("dt",))
-    table.begin_run(f"file://{folder}/images/", run)
+def _root(folder: Path | str) -> str:
+    return f"file://{folder}" if isinstance(folder, Path) else folder
+
+
+def _commit(folder: Path | str, run: str, given: Mapping[str, Answer], fingerprint: str) -> None:
+    table = Table.open_or_create(f"{_root(folder)}/masks", ("dt",))
+    table.begin_run(f"{_root(folder)}/images/", run)
     days = [name.partition("dt=")[2].partition("/")[0] for name in given]
     size = {"height": [HEIGHT] * len(given), "width": [WIDTH] * len(given)}
     named = images([uri(folder, name) for name in given], ["panoptic"], dt=days, **size)

@@ -1,6 +1,6 @@
 """Measure how `masklake browse` answers on a large table: the first page, filters, later pages, and the memory of the whole process.
 
-    python -m jobs.benchmarks.browse --rows 100000
+    python -m jobs.benchmarks.browse --rows 100000 --larger 1000000
 
 The table is a real one, of real files with masks, made without a model: a few scenes, over and over, with classes and scores drawn anew for
 every row. The page is asked over HTTP, as a browser does, in a process of its own. A figure is the median of several questions, each one
@@ -46,6 +46,7 @@ SCENES = 16
 
 _HEIGHT, _WIDTH = 480, 640
 _ERROR_EVERY = 500
+_WITH_PICTURES = 200  # of a day, the last: the first page shows these, and no other picture is looked at
 
 
 def make_table(folder: Path, rows: int, older: int = 0) -> str:
@@ -88,7 +89,7 @@ class _Pool:
         place.mkdir(parents=True, exist_ok=True)
         scenes = (np.arange(rows) + day) % SCENES
         names = [place / f"camera-{number:06d}.jpg" for number in range(rows)]
-        for name, scene in zip(names, scenes.tolist(), strict=True):
+        for name, scene in [*zip(names, scenes.tolist(), strict=True)][-_WITH_PICTURES:]:
             if not name.exists():
                 self._link(folder, scene, name)
         writer = FileWriter(TABLE)
@@ -239,6 +240,22 @@ def _peak(watch: Watch) -> int:
     return round(max(held.values(), default=0) / 1e6)
 
 
+def _measured(images: int, older: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="browse-") as folder:
+        table = make_table(Path(folder), images, older)
+        size = sum(file.stat().st_size for file in Path(folder, "masks").rglob("*.parquet"))
+        with _browsing(table) as (url, process, ready), watched(process.pid, every=0.1) as watch:
+            seconds = measure(url)
+        return {
+            "rows": images + older * DAYS,
+            "images": images,
+            "table_mb": round(size / 1e6),
+            "machine": {"cpus": len(os.sched_getaffinity(0)), "system": platform.platform(), "load": os.getloadavg()[0]},
+            "seconds": {"until_the_page_is_there": ready, **seconds},
+            "peak_mb": _peak(watch),
+        }
+
+
 def main(argv: list[str] | None = None) -> int:
     """Make the table, measure, print and write the result."""
     parser = argparse.ArgumentParser(
@@ -246,21 +263,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--rows", type=int, default=100_000, help="images of the table (default: %(default)s)")
     parser.add_argument(
+        "--larger", type=int, default=0, help="images of a second table, of which the result is kept beside (default: none)"
+    )
+    parser.add_argument(
         "--older", type=int, default=100, help="of each day, images that an earlier model answered too (default: %(default)s)"
     )
     parser.add_argument("--result", type=Path, default=RESULT, help="where the result goes (default: %(default)s)")
     arguments = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="browse-") as folder:
-        table = make_table(Path(folder), arguments.rows, arguments.older)
-        with _browsing(table) as (url, process, ready), watched(process.pid, every=0.1) as watch:
-            seconds = measure(url)
-        result = {
-            "rows": arguments.rows + arguments.older * DAYS,
-            "images": arguments.rows,
-            "machine": {"cpus": len(os.sched_getaffinity(0)), "system": platform.platform(), "load": os.getloadavg()[0]},
-            "seconds": {"until_the_page_is_there": ready, **seconds},
-            "peak_mb": _peak(watch),
-        }
+    result = _measured(arguments.rows, arguments.older)
+    if arguments.larger:
+        result["larger"] = _measured(arguments.larger, arguments.older)
     arguments.result.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
     return 0

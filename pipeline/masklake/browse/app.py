@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
@@ -26,9 +27,11 @@ from masklake.pages import rendering
 from masklake.schema import Status
 from masklake.table.masks import is_painted, palette
 from masklake.table.read import MaskTable
+from masklake.tasks import Task
 
 _STATIC = {"browse.js": "text/javascript", "view.js": "text/javascript", "parts.js": "text/javascript", "browse.css": "text/css"}
 _MOST_IMAGES = 200  # of a page
+_FIRST_IMAGES = 24  # of the page as it opens
 _MOST_PICKED = 1000
 _MINE = ("first", "most", "by", "ids")  # parameters that are not the question's
 _HOUR = {"Cache-Control": "private, max-age=3600"}
@@ -63,6 +66,16 @@ class Page:
             f"/{taking.SETTINGS}": self._settings,
         }
         return Guard(Starlette(routes=[Route(path, _told(answer), methods=["GET"]) for path, answer in answers.items()]), token)
+
+    def make_first_pictures(self) -> None:
+        """Make what a browser asks for first, before it does; what cannot be had is told when it asks."""
+        tasks = [row["value"] for row in choices(self._index)["tasks"]]
+        task = next((task for task in Task if task in tasks), None)
+        for row in self._answers.page(Asked(task=task), 0, _FIRST_IMAGES)[1] if task else ():
+            with suppress(MasklakeError):
+                if row["status"] == Status.OK and not self._index.stopped:
+                    self._pictures.photograph(self._rows.plain(row["id"]), SIDES[0])
+                    self._painting(row["id"], SIDES[0], True, None)
 
     def _page(self, _: Request) -> Response:
         return HTMLResponse(rendering.render("browse.html.j2", uri=self._index.table_uri, name=self._index.table_uri.rpartition("/")[2]))
@@ -123,16 +136,18 @@ class Page:
         return Response(self._pictures.photograph(row, _side(request)), media_type="image/webp", headers=_HOUR)
 
     def _painted(self, request: Request) -> Response:
-        row, side = self._ok(request), _side(request)
         least = request.query_params.get("score")
         score = None if least is None else _share(least)
         fill = request.query_params.get("style") != "edge"
-        key = "painted", row[ID], side, fill, score
-        content = self._pictures.kept.get(key, lambda: json.dumps(self._pictures.painted(row, side, fill, score)).encode())
+        content = self._painting(request.path_params["id"], _side(request), fill, score)
         return Response(content, media_type="application/json", headers=_HOUR)
 
+    def _painting(self, number: int, side: int, fill: bool, score: float | None) -> bytes:
+        key = "painted", number, side, fill, score
+        return self._pictures.kept.get(key, lambda: json.dumps(self._pictures.painted(self._ok(number), side, fill, score)).encode())
+
     def _truth(self, request: Request) -> Response:
-        row = self._ok(request)
+        row = self._ok(request.path_params["id"])
         if self._truths is None or not self._truths.has(row):
             raise MasklakeError("this image has no ground truth")
         return JSONResponse(self._truths.beside(row, _side(request)), headers=_HOUR)
@@ -166,8 +181,8 @@ class Page:
         given = [(name, value) for name, value in request.query_params.multi_items() if name not in _MINE]
         return asked_of(given, self._index.partitions)
 
-    def _ok(self, request: Request) -> Values:
-        row = self._rows.whole(request.path_params["id"])
+    def _ok(self, number: int) -> Values:
+        row = self._rows.whole(number)
         if row["segments"] is None:
             raise MasklakeError(f"it has no masks: {row['error_code']}")
         return row

@@ -7,7 +7,8 @@ needed are read: run lengths, nearly all of a table, stay where they are. Memory
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from masklake.errors import MasklakeError, first_line
 from masklake.export.doubt import DOUBT, DOUBT_OF_NOTHING
 from masklake.schema import TABLE
 from masklake.sql import LOCK
+from masklake.table.narrow import read_columns
 from masklake.upkeep.rewrite import opened
 from masklake.upkeep.upkeep import TableFile, UpkeepTable
 
@@ -29,7 +31,7 @@ ID, SUBJECT, FILE, PLACE = "__id", "__subject", "__file", "__place"
 """Columns beside the table's: the row's number, the newest greatest; that of its image and task; its file, and its place there."""
 
 _MEMORY = "512MB"  # beyond it, DuckDB spills to disk
-_ROWS_AT_ONCE = 16_384
+_LONGEST_WAIT, _WAKE_SECONDS = 0.5, 0.02  # for pictures
 _LEAVES = ("label_id", "label", "score", "area")
 _SEGMENTS_AT_ONCE = 100_000
 _TABLES = """
@@ -93,18 +95,23 @@ class Index:
 
     def _rows(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         for number, (file, source) in enumerate(opened(self.table_uri, self.files)):
-            there = [name for name in source.schema_arrow.names if name in schema.names]
             place = 0
-            for batch in source.iter_batches(_ROWS_AT_ONCE, columns=there):
+            for batch in read_columns(source, schema.names):
                 yield _conformed(batch, schema, file, number, place)
                 place += batch.num_rows
 
-    def read_segments(self) -> None:
-        """Read the segments, some files at a time; `failure` says why where that ends early."""
+    def read_segments(self, gives_way: Callable[[], bool] = lambda: False) -> None:
+        """Read the segments, some files at a time; `failure` says why where that ends early.
+
+        Before each file it waits a while as long as `gives_way` says so: somebody waits for pictures, which take the same CPUs.
+        """
         cursor = self.database.cursor()
         waiting: list[pa.Table] = []
         try:
             for number, (_, source) in enumerate(opened(self.table_uri, self.files)):
+                ends = time.monotonic() + _LONGEST_WAIT
+                while gives_way() and time.monotonic() < ends and not self._stopped.wait(_WAKE_SECONDS):
+                    pass
                 waiting += _segments(source, self._firsts[number])
                 last = number + 1 == len(self.files)
                 if last or sum(each.num_rows for each in waiting) >= _SEGMENTS_AT_ONCE:
@@ -145,6 +152,11 @@ class Index:
             found: list[dict[str, Any]] = self.database.sql(query).to_arrow_table().to_pylist()
             return found
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody looks any more."""
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """Read no more segments."""
         self._stopped.set()
@@ -175,9 +187,7 @@ def _conformed(batch: pa.RecordBatch, schema: pa.Schema, file: TableFile, number
 
 def _segments(source: pq.ParquetFile, first: int) -> Iterator[pa.Table]:
     """`place` and what is needed of each segment; one line with nulls of a row that has none. Places are counted from `first` on."""
-    paths = [source.schema.column(column).path for column in range(len(source.schema.names))]
-    leaves = [path for path in paths if path.startswith("segments.") and path.rpartition(".")[2] in _LEAVES]
-    for batch in source.iter_batches(_ROWS_AT_ONCE, columns=leaves):
+    for batch in read_columns(source, (), _LEAVES):
         yield _flat(batch.column(0), first)
         first += batch.num_rows
 

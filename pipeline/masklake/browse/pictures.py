@@ -17,6 +17,7 @@ from PIL import Image
 from masklake.errors import ImageFailure, MasklakeError
 from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch_by_uri
+from masklake.inference.rle import encode_mask
 from masklake.pages import rendering
 from masklake.pages.cards import ALPHA, Painting, Size, paint, reduced_size
 from masklake.quality.instance import CONFIDENT
@@ -33,26 +34,46 @@ Values = dict[str, Any]
 
 
 class Kept:
-    """What was made before, by its key, as long as all of it fits a number of bytes; what was not asked for longest goes first."""
+    """What was made before, by its key, as long as all of it fits a number of bytes; what was not asked for longest goes first. What
+    several ask for at once is made once."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most, self._held = most_bytes, 0
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._making: dict[Hashable, threading.Lock] = {}
 
     def get(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
         """What has this key; it is made where it is not there."""
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        made = make()
-        with self._lock:
-            self._held += len(made) - len(self._kept.pop(key, b""))
-            self._kept[key] = made
-            while self._held > self._most:
-                self._held -= len(self._kept.popitem(last=False)[1])
+            if (found := self._found(key)) is not None:
+                return found
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                if (found := self._found(key)) is not None:
+                    return found
+            try:
+                made = make()
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
+            with self._lock:
+                self._held += len(made) - len(self._kept.pop(key, b""))
+                self._kept[key] = made
+                while self._held > self._most:
+                    self._held -= len(self._kept.popitem(last=False)[1])
         return made
+
+    def _found(self, key: Hashable) -> bytes | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being made."""
+        return bool(self._making)
 
     @property
     def held(self) -> int:
@@ -65,12 +86,16 @@ class Pictures:
 
     def __init__(self, most_bytes: int) -> None:
         self.kept = Kept(most_bytes)
-        self._decoders = threading.Semaphore(
-            max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        )
+        self._at_once = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        self._decoders = threading.Semaphore(self._at_once)
 
     def warm(self) -> None:
-        """Start a decoder, which takes longer than to decode."""
+        """Start the decoders, and import what painting needs, in threads: both take longer than to make a picture."""
+        for number in range(self._at_once):
+            threading.Thread(target=self._start_decoder, name=f"decoder-{number}", daemon=True).start()
+        threading.Thread(target=_paint_nothing, name="painter", daemon=True).start()
+
+    def _start_decoder(self) -> None:
         with self._decoders:
             decode_apart(as_webp(np.zeros((8, 8, 3), np.uint8)), 64)
 
@@ -116,13 +141,25 @@ class Pictures:
 def as_values(painting: Painting) -> Values:
     """A painting as a page takes it: `layer`, the address of a picture that is its content, and `names` where they stand."""
     return {
-        "layer": rendering.layer(painting.layer),
+        "layer": rendering.layer(painting.layer, quick=True),
         "names": [
             {"text": rendering.shown(name.text), "colour": rendering.hex_colour(name.colour), "score": name.score}
             | {"x": round(name.x, 4), "y": round(name.y, 4), "small": name.small}
             for name in painting.names
         ],
     }
+
+
+def _paint_nothing() -> None:
+    mask = {
+        "segment_id": 1,
+        "label_id": 0,
+        "label": "",
+        "isthing": True,
+        "score": 1.0,
+        "counts": encode_mask(np.ones((8, 8), np.bool_)).counts,
+    }
+    as_values(paint([mask], (8, 8), (8, 8)))
 
 
 def as_webp(pixels: NDArray[np.uint8]) -> bytes:

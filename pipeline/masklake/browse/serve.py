@@ -50,6 +50,8 @@ def served(settings: BrowseConfig, say: Callable[[str], None]) -> Iterator[Serve
     """
     storage.check_input(settings.table, "TABLE")
     table = reading.open_table(settings.table_uri)
+    pictures, token = Pictures(settings.cache_mb << 20), secrets.token_urlsafe(24)
+    pictures.warm()  # beside the reading of rows
     with (
         _listening(settings.port) as listener,
         tempfile.TemporaryDirectory(prefix="masklake-browse-") as scratch,
@@ -58,11 +60,13 @@ def served(settings: BrowseConfig, say: Callable[[str], None]) -> Iterator[Serve
         if not len(index.ids):
             raise Refused(f"{settings.table_uri}: the table has no rows yet")
         truths = Truths(settings, index, say) if settings.truth else None
-        pictures, token = Pictures(settings.cache_mb << 20), secrets.token_urlsafe(24)
         page = Page(index, table, pictures, truths)
-        threading.Thread(target=pictures.warm, name="decoder", daemon=True).start()
-        reader = threading.Thread(target=index.read_segments, name="segments", daemon=True)
-        reader.start()
+        threads = [
+            threading.Thread(target=page.make_first_pictures, name="first-pictures", daemon=True),
+            threading.Thread(target=index.read_segments, args=(lambda: pictures.kept.busy,), name="segments", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
         config = uvicorn.Config(
             page.app(token),
             log_level="error",
@@ -75,7 +79,8 @@ def served(settings: BrowseConfig, say: Callable[[str], None]) -> Iterator[Serve
         port = listener.getsockname()[1]
         yield Served(uvicorn.Server(config), listener, f"http://{_LOOPBACK}:{port}/{token}/", len(index.ids))
         index.stop()
-        reader.join()
+        for thread in threads:
+            thread.join()
 
 
 @contextmanager

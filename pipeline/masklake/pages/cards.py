@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from masklake.pages import rendering
 from masklake.pages.names import Name, place
-from masklake.table.masks import RGB, id_map, is_painted, painting, palette, segment_colours
+from masklake.table.masks import RGB, is_painted, painting, palette, segment_colours
 
 LONG_SIDE = 960  # of an inlined picture, pixels
 ALPHA = 0.45
@@ -88,14 +88,13 @@ def paint(segments: Sequence[Mapping[str, Any]], size: Size, to: Size, scores: b
         scores: whether names say them.
         alpha: how much colours cover between the edges, 0 to 1.
     """
-    small = [{**segment, "counts": _reduced_counts(segment["counts"], size, to)} for segment in segments]
-    ids = id_map(small, *to)
+    ids = _reduced_ids(segments, size, to)
     named = {
         segment["segment_id"]: Name(segment["label"], colour, float(segment["score"]) if scores else None)
-        for segment, colour in zip(small, segment_colours(small), strict=True)
+        for segment, colour in zip(segments, segment_colours(segments), strict=True)
         if is_painted(segment["label"])
     }
-    return Painting(painting(small, ids, alpha), _legend(small), place(named, ids))
+    return Painting(painting(segments, ids, alpha), _legend(segments), place(named, ids))
 
 
 def shot(name: str, shows: str, painting: Painting, image: NDArray[np.uint8] | None = None) -> dict[str, Any]:
@@ -136,11 +135,17 @@ def nearest(size: Size, to: Size) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return rows, columns
 
 
-def _reduced_counts(counts: bytes, size: Size, to: Size) -> bytes:
-    """The run lengths of a mask of [height, width] `size`, made smaller by taking the nearest pixels."""
-    mask = coco_mask.decode({"size": list(size), "counts": counts})
-    encoded: bytes = coco_mask.encode(np.asfortranarray(mask[np.ix_(*nearest(size, to))]))["counts"]
-    return encoded
+def _reduced_ids(segments: Sequence[Mapping[str, Any]], size: Size, to: Size) -> NDArray[np.int32]:
+    """`masks.id_map` of masks of [height, width] `size`, made smaller by taking the nearest pixels; of each mask, its box alone, where
+    that is told."""
+    rows, columns = nearest(size, to)
+    ids = np.zeros((to[1], to[0]), np.int32)  # by columns, as masks are encoded
+    for segment in reversed(segments):
+        mask = coco_mask.decode({"size": list(size), "counts": segment["counts"]}).T.view(np.bool_)
+        x, y, width, height = segment.get("bbox", (0, 0, size[1], size[0]))
+        across, down = slice(*np.searchsorted(columns.ravel(), (x, x + width))), slice(*np.searchsorted(rows.ravel(), (y, y + height)))
+        np.copyto(ids[across, down], segment["segment_id"], where=mask[np.ix_(columns[across], rows[down])])
+    return np.ascontiguousarray(ids.T)
 
 
 def _legend(segments: Sequence[Mapping[str, Any]]) -> tuple[LegendEntry, ...]:

@@ -105,6 +105,8 @@ def _widest(mask: NDArray[np.bool_]) -> tuple[int, int, float]:
     outside."""
     from scipy.ndimage import distance_transform_edt
 
-    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(int(np.argmax(depth)), mask.shape)
-    return int(row), int(column), 2 * float(depth.max()) - 1
+    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    within = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # all that is beside it is outside
+    depth = distance_transform_edt(np.pad(within, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(np.argmax(depth)), within.shape)
+    return int(rows[0] + row), int(columns[0] + column), 2 * float(depth.max()) - 1

@@ -67,14 +67,15 @@ def photograph(pixels: NDArray[np.uint8]) -> str:
     return _inlined(pixels, quality=_QUALITY)
 
 
-def layer(pixels: NDArray[np.uint8]) -> str:
-    """As `photograph`, of what lies over one: uint8 RGBA [H, W, 4]. Nothing is lost, and few colours take few bytes."""
-    return _inlined(pixels, lossless=True)
+def layer(pixels: NDArray[np.uint8], quick: bool = False) -> str:
+    """As `photograph`, of what lies over one: uint8 RGBA [H, W, 4]. Nothing is lost, and few colours take few bytes; `quick`, a third more
+    in a third of the time."""
+    return _inlined(pixels, lossless=True, **({"method": 0, "quality": 0} if quick else {}))
 
 
 def _inlined(pixels: NDArray[np.uint8], **settings: Any) -> str:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "WEBP", method=4, **settings)
+    Image.fromarray(pixels).save(file, "WEBP", **{"method": 4, **settings})
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 

@@ -14,6 +14,7 @@ WORTH_RAY = 60.0
 """Seconds of work in this process from which Ray is started: it and its workers take about 15 to 20, and then do up to twice as much."""
 
 _OPERATIONS = 8_000.0  # of a forward, for each weight and million pixels: 4,600 for Mask2Former Swin-T, 16,000 for SegFormer B0
+_PER_CONCEPT = 0.08  # of the forward: SAM 3's image encoder takes 5.6e12 operations, what each concept has of its own 0.43e12
 _PER_CORE, _PER_GPU = 25e9, 5e12  # operations a second, in float32 and with all that is around them
 _PER_IMAGE = 0.01  # seconds, beside the forward
 _PER_BYTE = 6e-8  # seconds of one core: a JPEG of 12 megapixels and 4 MB takes 0.25
@@ -30,11 +31,17 @@ class Choice:
 
 
 def seconds_here(plan: Plan, model: ModelDescription, weight_bytes: int, cores: int, gpu: bool) -> float:
-    """About how long the work of a plan takes in this process, without the start: right within a factor of 3 or so."""
+    """About how long the work of a plan takes in this process, without the start: right within a factor of 3 or so.
+
+    Of a model that is told what to look for, concepts that the table holds already cost nothing, and images of which it holds all, next to
+    nothing.
+    """
     height, width = model.frame.padded(model.resize.target(*_PHOTOGRAPH))
     operations = _OPERATIONS * weight_bytes / 4 * height * width / 1e6
     forward = operations / (_PER_GPU if gpu else _PER_CORE * cores)
-    return plan.todo_images * (_PER_IMAGE + forward) + plan.todo_bytes * _PER_BYTE / cores
+    images, passes = plan.model_images, plan.passes(len(model.concepts))
+    read = plan.todo_bytes * images / max(1, plan.todo_images)
+    return plan.todo_images * _PER_IMAGE + (images + _PER_CONCEPT * passes) * forward + read * _PER_BYTE / cores
 
 
 def choose(config: RunConfig, seconds: float) -> Choice:

@@ -100,6 +100,7 @@ class Images:
             f"{plan.done_images:,} already done, {plan.todo_images:,} to do",
             f"of earlier errors, {plan.retried_errors:,} rows to retry, {plan.kept_errors:,} left alone"
             + (" (--retry-errors picks them up)" if plan.kept_errors else ""),
+            *(f"{images:,} images: {held:,} of {plan.concepts:,} concepts are in the table already" for images, held in plan.held),
             *(f"{number:,} are left out by {setting}" for number, setting in left_out if number),
         ]
         if tables := sorted(self.asked.tables.found):

@@ -1,11 +1,12 @@
 """What the fingerprints in a table stand for, so that a run can say in what it differs from earlier ones.
 
-Each run leaves what its fingerprints cover as JSON beside the table. That is told to people, and settles what `--precision auto` means;
-what is done already goes by the fingerprint alone.
+Each run leaves what its fingerprints cover as JSON beside the table. That is told to people, settles what `--precision auto` means, and
+says which rows hold answers to some of the concepts that are asked for; what is done already goes by the fingerprint alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _SETTINGS = {  # where the facts have another name than the flag
     "decode.max_bytes": "--max-image-bytes",
     "half_precision_version": "--precision",
 }
+_CONCEPTS = "--concepts"
 _VERSIONS = ("answer.postprocess_version", "decode.version", "decode.formats")
 
 RowsOf = Callable[[str, str], int]
@@ -59,6 +61,11 @@ class Near:
         )
 
 
+def digest_of(found: Mapping[str, Any]) -> str:
+    """The fingerprint of such facts."""
+    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
 def remember(table_uri: str, known: Sequence[Known]) -> None:
     """Leave what these fingerprints cover beside the table."""
     there = set(storage.list_names(_folder(table_uri)))
@@ -69,7 +76,7 @@ def remember(table_uri: str, known: Sequence[Known]) -> None:
 
 
 def remembered(table_uri: str) -> list[Known]:
-    """What earlier runs left; what cannot be read is passed over, since nothing but advice depends on it."""
+    """What earlier runs left; what cannot be read is passed over, since nothing is lost by it but advice, and work already done."""
     names = [name for name in storage.list_names(_folder(table_uri), _MOST) if name.endswith(".json")]
     contents = storage.read_many([_folder(table_uri) + name for name in names])
     return [
@@ -96,6 +103,22 @@ def precision_held(ours: Sequence[Known], others: Sequence[Known], rows_of: Rows
     return None
 
 
+def concepts_held(mine: Known, others: Sequence[Known]) -> dict[str, frozenset[str]]:
+    """Fingerprint -> those of my concepts that its rows answer just as mine will: they differ in the concepts alone.
+
+    A model answers each concept by itself. Facts that are not those of their fingerprint are passed over.
+    """
+    asked = frozenset(mine.facts["answer"].get("concepts", ()))
+    found = {
+        other.fingerprint: asked & frozenset(other.facts["answer"].get("concepts", ()))
+        for other in others
+        if other.task == mine.task
+        and differences(mine.facts, other.facts).keys() == {_CONCEPTS}
+        and digest_of(other.facts) == other.fingerprint
+    }
+    return {fingerprint: concepts for fingerprint, concepts in found.items() if concepts}
+
+
 def nearest(ours: Sequence[Known], others: Sequence[Known], rows_of: RowsOf) -> list[Near]:
     """Of each task of which a table holds nothing that was asked so: the rows that differ in one setting, most first."""
     found = []
@@ -107,6 +130,7 @@ def nearest(ours: Sequence[Known], others: Sequence[Known], rows_of: RowsOf) -> 
             for other in others
             if other.task == mine.task
             and len(differing := differences(mine.facts, other.facts)) == 1
+            and _CONCEPTS not in differing  # these rows are made use of
             and (rows := rows_of(other.task, other.fingerprint))
             for setting, (own, theirs) in differing.items()
         ]

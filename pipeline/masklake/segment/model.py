@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from masklake.inference import source as model_source
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.options import HALF_PRECISION_VERSION, Options
 from masklake.inference.source import ModelSource
+from masklake.segment.known import digest_of
 from masklake.segment.settings import SegmentConfig
 from masklake.truth import label_names
 
@@ -109,8 +108,3 @@ def facts(config: SegmentConfig, description: ModelDescription, task: str) -> di
     if config.precision != "float32":
         found["half_precision_version"] = HALF_PRECISION_VERSION
     return found
-
-
-def digest_of(found: Mapping[str, Any]) -> str:
-    """The fingerprint of such facts."""
-    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:32]

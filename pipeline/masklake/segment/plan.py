@@ -22,6 +22,7 @@ from masklake.errors import Refused
 from masklake.images.conditions import COLUMNS, Condition, refusal
 from masklake.images.keys import NOT_CARRIED, Carried, with_carried, with_keys
 from masklake.images.pages import PAGE_SCHEMA
+from masklake.segment.concepts import HELD, Held, count_held, held_column, join_held
 from masklake.segment.digests import DIGESTS, OF_IMAGE, OF_URI, streamed
 from masklake.segment.picks import Some, pick
 from masklake.sql import LOCK
@@ -71,6 +72,19 @@ class Plan:
     """Of the others, those that lie in a Delta table."""
     oldest_modified: float | None = None
     """Unix time at which the oldest of the images to process was modified, where that is known."""
+    concepts: int = 0
+    """What is asked of each image, where the table holds answers to some of it."""
+    held: tuple[tuple[int, int], ...] = ()
+    """So many of the images to process have answers to so many concepts in the table."""
+
+    @property
+    def model_images(self) -> int:
+        """Images of which anything is asked of the model."""
+        return self.todo_images - sum(images for images, concepts in self.held if concepts == self.concepts)
+
+    def passes(self, concepts: int) -> int:
+        """How many concepts are asked of all images together, where the run looks for so many in each."""
+        return self.todo_images * concepts - sum(images * held for images, held in self.held)
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,7 @@ def make_plan(
     fingerprints: Mapping[str, str],
     chosen: Filter = Filter(),
     work_list: WorkList | None = None,
+    held: Held | None = None,
 ) -> Plan:
     """Compare a listing with what is done; write the work list, if one is wanted.
 
@@ -118,6 +133,7 @@ def make_plan(
         chosen: which images are work at all.
         work_list: where to write it; None to get the numbers only. Work is ordered by URI, within a tar file or table by place: neighbours
             share folders, so partitions, and are read together.
+        held: what the table holds of the concepts that are asked for, in rows that are not done.
     """
     with tempfile.TemporaryDirectory(prefix="masklake-plan-") as scratch:
         settings: dict[str, str | bool | int | float | list[str]] = {
@@ -137,14 +153,18 @@ def make_plan(
             _compare(database, done, (1 << len(fingerprints)) - 1, chosen.retry_errors)
             order = _ORDER_IN_CONTAINERS if _numbers(database, "SELECT count(image_container) FROM listing")[0] else _ORDER
             _choose(database, order, chosen.limit)
-            groups = 0 if work_list is None else _write(database, list(fingerprints), work_list, order)
-            return replace(_count(database, groups), left_out=left_out, in_tables=in_tables)
+            if held:
+                join_held(database, held)
+            groups = 0 if work_list is None else _write(database, list(fingerprints), work_list, order, held)
+            known = (len(held.asked), count_held(database, held)) if held else (0, ())
+            return replace(_count(database, groups), left_out=left_out, in_tables=in_tables, concepts=known[0], held=known[1])
 
 
 def read_group(folder: str, index: int) -> pa.Table:
     """Group `index` of the work list in a folder: one row per image.
 
-    Columns: those of `pages.PAGE_SCHEMA`, `tasks` (list of string), the hive-style keys, and `carried` (struct) where there is such.
+    Columns: those of `pages.PAGE_SCHEMA`, `tasks` (list of string), the hive-style keys, and `carried` (struct) and `concepts.HELD` where
+    there is such.
     """
     number, group = divmod(index, GROUPS_PER_FILE)
     rows = pq.read_table(io.BytesIO(storage.read_bytes(_file_uri(folder, number))))
@@ -271,16 +291,18 @@ def _numbers(database: duckdb.DuckDBPyConnection, query: str) -> list[int]:
     return [int(number) for number in row]
 
 
-def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list: WorkList, order: str) -> int:
+def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list: WorkList, order: str, held: Held | None) -> int:
     """Write the work list, a file at a time; returns the number of row groups."""
     columns, todo, chosen = ", ".join(_LISTING.names), "todo", "chosen"
     if work_list.some is not None:
         pick(database, work_list.some)
-        todo, chosen = f"{(1 << len(tasks)) - 1}::BIGINT AS todo", "listing JOIN picked USING (listing_order)"
+        todo, chosen, held = f"{(1 << len(tasks)) - 1}::BIGINT AS todo", "listing JOIN picked USING (listing_order)", None
+    if held:
+        columns, chosen = f"{columns}, kinds, lie", "chosen LEFT JOIN held USING (listing_order)"
     reader = database.sql(f"SELECT {columns}, {todo} FROM {chosen} ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)  # noqa: S608 - constants
     named = [[task for bit, task in enumerate(tasks) if mask >> bit & 1] for mask in range(1 << len(tasks))]
     masks = pa.array(named, pa.list_(pa.string()))
-    finished = (_finish(pa.Table.from_batches([batch]), masks, work_list) for batch in reader)
+    finished = (_finish(pa.Table.from_batches([batch]), masks, work_list, held) for batch in reader)
     groups = 0
     for number, rows in enumerate(_regroup(finished, work_list.group_rows * GROUPS_PER_FILE)):
         sink = io.BytesIO()
@@ -292,9 +314,11 @@ def _write(database: duckdb.DuckDBPyConnection, tasks: Sequence[str], work_list:
     return groups
 
 
-def _finish(batch: pa.Table, masks: pa.ListArray, work_list: WorkList) -> pa.Table:
-    """The rows of the work list: task names in place of the mask, the keys of each image, and what is carried."""
+def _finish(batch: pa.Table, masks: pa.ListArray, work_list: WorkList, held: Held | None) -> pa.Table:
+    """The rows of the work list: task names in place of the mask, the keys of each image, what is carried, and what is held."""
     rows = batch.select(_LISTING.names).cast(_LISTING).append_column("tasks", masks.take(batch["todo"].combine_chunks()))
+    if held:
+        rows = rows.append_column(HELD, held_column(batch, held))
     return with_keys(with_carried(rows, work_list.carried), work_list.hive_columns).drop_columns(["image_keys"])
 
 

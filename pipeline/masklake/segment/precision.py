@@ -1,4 +1,4 @@
-"""What `--precision auto` means for a run: what the table holds of its model, or else what suits the device."""
+"""What a table holds of a run's model: what `--precision auto` means there, and the rows that answer some of its concepts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 
 from masklake.errors import Say
 from masklake.segment import known
+from masklake.segment.concepts import Held
 from masklake.segment.known import Known
 from masklake.segment.model import RunModel
 from masklake.segment.settings import Config
 from masklake.table.append import Table
 from masklake.table.keys import Wanted
+from masklake.table.places import ok_places
 
 
 def settle(config: Config, model: RunModel, on_gpus: Callable[[], bool], say: Say) -> tuple[Config, RunModel]:
@@ -33,6 +35,23 @@ def settle(config: Config, model: RunModel, on_gpus: Callable[[], bool], say: Sa
 def nearest(table: Table, model: RunModel) -> Sequence[known.Near]:
     """Rows of the table that would do but for one setting, of tasks of which it holds none as asked."""
     return known.nearest(told(model), known.remembered(table.uri), lambda task, fingerprint: rows_of(table, task, fingerprint))
+
+
+def held_by(table: Table, model: RunModel, prefix: str | None) -> Held | None:
+    """The table's rows that answer some of the concepts of a run, of images whose URI begins so; None where there are none.
+
+    Where another program gave the table features such as deletion vectors, nobody here knows where a row lies: None, too.
+    """
+    if not model.description.concepts:
+        return None
+    (mine,) = told(model)
+    answered = known.concepts_held(mine, known.remembered(table.uri))
+    wanted = Wanted({fingerprint: fingerprint for fingerprint in answered}, prefix)
+    files = table.key_files(wanted) if answered else None
+    if not files:
+        return None
+    paths = [file.path for file in files]
+    return Held(model.description.concepts, [*answered], [*answered.values()], paths, ok_places(table.uri, files, wanted))
 
 
 def remember(table: Table, model: RunModel) -> None:

@@ -50,6 +50,7 @@ from masklake.segment.notices import told
 from masklake.segment.patience import Watchdog
 from masklake.segment.picks import Some
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
+from masklake.segment.precision import held_by
 from masklake.segment.progress import Listener, State
 from masklake.segment.report import RunFacts, RunTotals
 from masklake.segment.settings import Config
@@ -195,6 +196,7 @@ class _Run:
             fingerprints,
             Filter(self._where, self.config.retry_errors, self.config.limit, self._images.asked.tables.found),
             None if self.config.dry_run else self._work_list(hive_columns),
+            held_by(table, self.model, self._images.may_hold()) if table else None,
         )
         self.totals = self.totals.spend("plan", time.monotonic() - started)
         planned = self._images.counted(planned)
@@ -354,6 +356,7 @@ class _Run:
             batch_size=config.batch_size,
             forward=config.forward,
             fast_decode=config.decode == "fast",
+            of_model=planned.model_images > 0 or config.preview is not None,
             device="cuda" if resources.gpus_per_actor else "mps" if config.device == "mps" else "cpu",
         )
 

@@ -18,15 +18,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from masklake.errors import ErrorCode, ImageFailure
+from masklake.errors import ErrorCode, ImageFailure, MasklakeError
 from masklake.images.decode import Decoded
 from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch
 from masklake.inference import preprocess
 from masklake.inference.checkpoint import ModelDescription
+from masklake.inference.effort import Spent
 from masklake.inference.source import ModelSource
 from masklake.schema import TABLE
-from masklake.segment import plan
+from masklake.segment import concepts, plan
 from masklake.segment.digests import digest
 from masklake.table.keys import KEYS, KeyFile, Wanted, read_keys
 from masklake.table.rows import RunStamp, build_rows
@@ -50,6 +51,7 @@ _LOADED = [
     pa.field("pixels_width", pa.int32()),
     pa.field("fetch_seconds", pa.float32()),
     pa.field("decode_seconds", pa.float32()),
+    *concepts.KNOWN,
 ]
 
 
@@ -73,6 +75,8 @@ class Work:
     forward: Literal["eager", "graphs", "compiled"]
     device: str
     fast_decode: bool = False
+    of_model: bool = True
+    """Whether the model is asked anything: else the table holds all answers, in other rows."""
 
 
 def digest_files(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> Iterator[pa.Table]:
@@ -84,21 +88,39 @@ def digest_files(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> It
 def load_group(work: Work, index: int, look: Look | None = None) -> Iterator[pa.Table]:
     """Fetch, decode and resize one group of the plan; yields tables of at most about 16 MiB of pixels, one row per image.
 
-    `look`, if any, is shown the content of each image under its URI, before it is decoded.
+    An image of which the table holds all that is asked is not fetched. `look`, if any, is shown the content of each other one under its
+    URI, before it is decoded.
     """
     group = _with_short_keys(plan.read_group(work.plan_uri, index), work)
-    uris = group["image_uri"].to_pylist()
+    held = _held(group, work)
+    wanted = pa.array([each.get("missing") != [] for each in held], pa.bool_())
+    uris, fetched = group["image_uri"].to_pylist(), _timed(fetch(group.filter(wanted), work.max_image_bytes))
     first, size, loaded = 0, 0, list[dict[str, Any]]()
-    for row, (content, seconds) in enumerate(_timed(fetch(group, work.max_image_bytes))):
+    for row, known in enumerate(held):
+        if known.get("missing") == []:
+            loaded.append({"fetch_seconds": 0.0, "decode_seconds": 0.0, "size": None, **known})
+            continue
+        content, seconds = next(fetched)
         if look is not None:
             look(uris[row], content)
-        loaded.append({**_load_image(content, work), "fetch_seconds": seconds})
+        beside = {field.name: known.get(field.name) for field in concepts.KNOWN}
+        loaded.append({**beside, **_load_image(content, work), "fetch_seconds": seconds})
         size += len(loaded[-1].get("pixels") or b"")
         if size >= _CHUNK_BYTES:
             yield _join(group.slice(first, len(loaded)), loaded)
             first, size, loaded = row + 1, 0, []
     if loaded:
         yield _join(group.slice(first), loaded)
+
+
+def _held(group: pa.Table, work: Work) -> list[dict[str, Any]]:
+    """What the table holds of each image: see `concepts.read_held`."""
+    if concepts.HELD.name not in group.column_names:
+        return [{}] * len(group)
+    usable = pc.is_null(group["error_code"]).to_pylist()
+    rows = zip(group[concepts.HELD.name].to_pylist(), usable, strict=True)
+    read = partial(concepts.read_held, asked=work.description.concepts, table_uri=work.table_uri, run_id=work.stamp.run_id)
+    return [read(held if works else None) for held, works in rows]
 
 
 def _with_short_keys(group: pa.Table, work: Work) -> pa.Table:
@@ -160,7 +182,8 @@ def _decode(content: bytes, work: Work) -> Decoded | ImageFailure:
 
 def _join(group: pa.Table, loaded: Sequence[dict[str, Any]]) -> pa.Table:
     """The plan's columns, but for those that say where an image lies, beside what loading found."""
-    group = group.drop_columns(["image_container", "image_start", "image_source"])
+    beside = {"image_container", "image_start", "image_source", concepts.HELD.name}
+    group = group.select([name for name in group.column_names if name not in beside])
     sizes = pc.coalesce(pa.array([row["size"] for row in loaded], pa.int64()), group["image_bytes"])  # a list may tell a wrong one
     group = group.set_column(group.schema.get_field_index("image_bytes"), "image_bytes", sizes)
     changed = pa.array([row.get("error_code") == ErrorCode.CHANGED for row in loaded])
@@ -175,12 +198,14 @@ def _join(group: pa.Table, loaded: Sequence[dict[str, Any]]) -> pa.Table:
     return group
 
 
-def open_segmenter(work: Work, threads: int) -> Segmenter:
-    """Load the run's model into this process.
+def open_segmenter(work: Work, threads: int) -> Segmenter | None:
+    """Load the run's model into this process; None where nothing is asked of it.
 
     Raises:
         Refused: the checkpoint is not here, or its weights do not fit.
     """
+    if not work.of_model:
+        return None
     from masklake.inference.segmenter import Segmenter  # torch is for the actors: load and write tasks start without it
 
     return Segmenter.load(
@@ -194,12 +219,12 @@ def open_segmenter(work: Work, threads: int) -> Segmenter:
     )
 
 
-def segment_rows(work: Work, segmenter: Segmenter, images: pa.Table) -> bytes:
+def segment_rows(work: Work, segmenter: Segmenter | None, images: pa.Table) -> bytes:
     """Answer a table of loaded images: a packet of finished rows, one per image and task."""
     started = time.perf_counter()
-    answers = _answer(segmenter, images)
+    answers = _answer(work, segmenter, images)
     rows = build_rows(images, answers, work.stamp, work.partition_by, work.carried)
-    spent = segmenter.effort.take()
+    spent = segmenter.effort.take() if segmenter else Spent()
     facts = {
         "fetch": sum(images["fetch_seconds"].to_pylist()),
         "decode": sum(images["decode_seconds"].to_pylist()),
@@ -217,31 +242,54 @@ def segment_rows(work: Work, segmenter: Segmenter, images: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
-def _answer(segmenter: Segmenter, images: pa.Table) -> list[dict[str, Any]]:
-    """One dict of task -> segments or failure per image; failed images get their failure for every task."""
-    from masklake.inference.segmenter import ModelInput
+def _answer(work: Work, segmenter: Segmenter | None, images: pa.Table) -> list[dict[str, Any]]:
+    """One dict of task -> segments or failure per image; failed images get their failure for every task.
 
-    columns = {
-        name: images[name].to_pylist()
-        for name in ("error_code", "error_message", "height", "width", "pixels_height", "pixels_width", "tasks")
-    }
-    pixels = [value.as_buffer() for value in images["pixels"]]
-    usable = [row for row, code in enumerate(columns["error_code"]) if code is None]
-    inputs = [
-        ModelInput(
-            pixels=np.frombuffer(pixels[row], np.uint8).reshape(columns["pixels_height"][row], columns["pixels_width"][row], 3),
-            size=(columns["height"][row], columns["width"][row]),
-            tasks=tuple(columns["tasks"][row]),
-        )
-        for row in usable
-    ]
+    What the table holds of an image is joined to what the model says of the rest.
+    """
+    columns = {name: images[name].to_pylist() for name in ("error_code", "error_message", "tasks", "known", "missing")}
     answers: list[dict[str, Any]] = [
-        {task: ImageFailure(code, message) for task in tasks}
+        {task: ImageFailure(code, message) if code else [] for task in tasks}
         for code, message, tasks in zip(columns["error_code"], columns["error_message"], columns["tasks"], strict=True)
     ]
-    for row, answer in zip(usable, segmenter.segment(inputs), strict=True):
+    usable = [row for row, code in enumerate(columns["error_code"]) if code is None]
+    asked = [row for row in usable if columns["missing"][row] != []]
+    for row, answer in zip(asked, _ask(segmenter, images, asked), strict=True):
         answers[row] = dict(answer)
+    for row in usable:
+        if (known := columns["known"][row]) is not None:
+            answers[row] = {
+                task: answer if isinstance(answer, ImageFailure) else concepts.joined(answer, known, work.description.labels)
+                for task, answer in answers[row].items()
+            }
     return answers
+
+
+def _ask(segmenter: Segmenter | None, images: pa.Table, rows: Sequence[int]) -> Sequence[dict[str, Any]]:
+    """What the model says of these rows' images, which have pixels.
+
+    Raises:
+        MasklakeError: there is no model, since the table held all answers when the run was planned.
+    """
+    if not rows:
+        return []
+    if segmenter is None:
+        raise MasklakeError("rows of the table cannot be read any more, as after a compaction: run the same command again")
+    from masklake.inference.segmenter import ModelInput
+
+    columns = {name: images[name].to_pylist() for name in ("height", "width", "pixels_height", "pixels_width", "tasks", "missing")}
+    pixels = [value.as_buffer() for value in images["pixels"]]
+    return segmenter.segment(
+        [
+            ModelInput(
+                pixels=np.frombuffer(pixels[row], np.uint8).reshape(columns["pixels_height"][row], columns["pixels_width"][row], 3),
+                size=(columns["height"][row], columns["width"][row]),
+                tasks=tuple(columns["tasks"][row]),
+                concepts=tuple(columns["missing"][row] or ()),
+            )
+            for row in rows
+        ]
+    )
 
 
 @dataclass(frozen=True)

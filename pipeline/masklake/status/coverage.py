@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import duckdb
 
@@ -74,25 +75,25 @@ def coverage(table: MaskTable) -> Coverage:
         MasklakeError: a file of the table is damaged or gone.
     """
     names = partition_names(table)
-    keys = ["image_uri", "task", "fingerprint", *NEWNESS]
-    more = [*names, "status", "error_code", "model", "model_revision"]
-    with tempfile.TemporaryDirectory(prefix="masklake-status-") as scratch, duckdb.connect() as database:
+    columns = "".join(f'"{name}", ' for name in names)
+    told = ["image_uri", "task", "fingerprint", *NEWNESS, *names, "status", "error_code", "model", "model_revision"]
+    with tempfile.TemporaryDirectory(prefix="masklake-status-") as scratch, duckdb.connect(str(Path(scratch, "rows.duckdb"))) as database:
         database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
-        database.execute("SET temp_directory = $folder", {"folder": scratch})
+        database.execute("SET temp_directory = $folder", {"folder": str(Path(scratch, "spilled"))})
         database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")  # see `MaskTable`
-        database.register("keys", narrow_rows(table.uri, table.delta, keys))
+        database.register("incoming", narrow_rows(table.uri, table.delta, told, labels=True))
         database.execute(
-            f"CREATE TABLE newest AS SELECT image_uri, task, fingerprint, max({NEWNESS_SQL}) AS stamp FROM keys GROUP BY ALL"  # noqa: S608
+            f"""
+            CREATE TABLE rows AS SELECT md5_number(image_uri) AS image, {NEWNESS_SQL} AS stamp, {columns} task, fingerprint, status,
+                error_code, model, model_revision, coalesce(run_order, -1) AS run_order, list_distinct(labels) AS labels FROM incoming;
+            CREATE TABLE newest AS SELECT image, task, fingerprint, max(stamp) AS stamp FROM rows GROUP BY ALL
+            """  # noqa: S608
         )
-        database.register("rows", narrow_rows(table.uri, table.delta, [*keys, *more], labels=True))
-        columns = "".join(f'"{name}", ' for name in names)
         found = database.execute(
             # Each image counts once without a label, and once with each of its own.
             f"SELECT {columns} task, fingerprint, status, error_code, label, count(*), max(model), max(model_revision), max(run_order) "  # noqa: S608
-            f"FROM (SELECT {columns} task, fingerprint, status, error_code, unnest(list_prepend(NULL, list_distinct(labels))) AS label, "
-            "model, model_revision, coalesce(run_order, -1) AS run_order "
-            "FROM rows SEMI JOIN newest ON rows.image_uri = newest.image_uri AND rows.task = newest.task "
-            f"AND rows.fingerprint = newest.fingerprint AND {NEWNESS_SQL} = newest.stamp) GROUP BY ALL"
+            "FROM (SELECT *, unnest(list_prepend(NULL, labels)) AS label "
+            "FROM rows SEMI JOIN newest USING (image, task, fingerprint, stamp)) GROUP BY ALL"
         ).fetchall()
     groups: dict[Group, Held] = {}
     answers: dict[tuple[str, str], Answers] = {}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -20,6 +21,10 @@ LABELS = pa.field("labels", pa.list_(pa.string()))
 """Of each row, the labels of its segments."""
 
 _FILES_AT_ONCE = 4
+_ROWS_AT_ONCE = 16_384
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 def narrow_rows(uri: str, delta: DeltaTable, names: Sequence[str], labels: bool = False) -> pa.RecordBatchReader:
@@ -41,28 +46,41 @@ def narrow_rows(uri: str, delta: DeltaTable, names: Sequence[str], labels: bool 
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def _of_files(uri: str, delta: DeltaTable, schema: pa.Schema, by: Sequence[str]) -> Iterator[pa.Table]:
-    actions = pa.table(delta.get_add_actions(flatten=True))
-    values = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in by] if actions.num_rows else [[] for _ in by]
-    paths = actions["path"].to_pylist() if actions.num_rows else []
-    under_way: deque[Future[pa.Table]] = deque()
+def each_in_order(items: Sequence[_T], read: Callable[[_T], _R]) -> Iterator[_R]:
+    """What reading each gives, in order; a few are read at once."""
+    under_way: deque[Future[_R]] = deque()
     with ThreadPoolExecutor(_FILES_AT_ONCE, "narrow") as pool:
-        for path, *told in zip(paths, *values, strict=True):
-            under_way.append(pool.submit(_of_file, f"{uri}/{unquote(path)}", schema, dict(zip(by, told, strict=True))))
+        for item in items:
+            under_way.append(pool.submit(read, item))
             if len(under_way) > _FILES_AT_ONCE:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
 
 
-def _of_file(uri: str, schema: pa.Schema, partition: Mapping[str, str | None]) -> pa.Table:
+def read_columns(source: pq.ParquetFile, names: Sequence[str], of_segments: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+    """Some columns of a file, and of its segments some fields alone, in `segments`; what the file lacks is left out."""
+    paths = [source.schema.column(place).path for place in range(len(source.schema.names))]
+    leaves = [path for path in paths if path.startswith("segments.") and path.rpartition(".")[2] in of_segments]
+    there = [name for name in names if name in source.schema_arrow.names]
+    yield from source.iter_batches(_ROWS_AT_ONCE, columns=[*there, *leaves])
+
+
+def _of_files(uri: str, delta: DeltaTable, schema: pa.Schema, by: Sequence[str]) -> Iterator[pa.Table]:
+    actions = pa.table(delta.get_add_actions(flatten=True))
+    values = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in by] if actions.num_rows else [[] for _ in by]
+    paths = actions["path"].to_pylist() if actions.num_rows else []
+    files = [(f"{uri}/{unquote(path)}", dict(zip(by, told, strict=True))) for path, *told in zip(paths, *values, strict=True)]
+    return each_in_order(files, lambda file: _of_file(*file, schema))
+
+
+def _of_file(uri: str, partition: Mapping[str, str | None], schema: pa.Schema) -> pa.Table:
     with storage.open_file(uri) as source:
         parquet = pq.ParquetFile(source)
-        leaves = [parquet.schema.column(place).path for place in range(len(parquet.schema.names))]
-        label = [leaf for leaf in leaves if leaf.startswith("segments.") and leaf.endswith(".label")]
-        wanted = [name for name in schema.names if name in leaves and name not in partition]
-        found = parquet.read([*wanted, *(label if LABELS.name in schema.names else [])])
-        return _aligned(found, schema, partition, parquet.metadata.num_rows)
+        wanted = [name for name in schema.names if name not in partition]
+        batches = list(read_columns(parquet, wanted, ("label",) if LABELS.name in schema.names else ()))
+        parts = [_aligned(pa.Table.from_batches([batch]), schema, partition, batch.num_rows) for batch in batches]
+        return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
 def _scanned(delta: DeltaTable, schema: pa.Schema) -> Iterator[pa.Table]:

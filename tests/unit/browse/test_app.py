@@ -7,9 +7,11 @@ import io
 import json
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from masklake import config, reading
-from masklake.browse import serve
+from masklake.browse import pictures, serve
 from masklake.browse.app import Page
 from masklake.browse.index import Index
 from masklake.browse.pictures import Kept, Pictures
@@ -134,6 +136,42 @@ class TestPictures:
         Image.new("RGB", (3, 3)).save(path)
         assert "has changed" in get(client, f"photograph/{number}", 422)["error"]
         path.write_bytes(content)
+
+    def test_what_several_ask_for_at_once_is_made_once(self) -> None:
+        kept, made, all_ask = Kept(100), list[int](), threading.Barrier(4)
+
+        def make() -> bytes:
+            made.append(1)
+            time.sleep(0.05)
+            return b"x"
+
+        def ask(_: int) -> bytes:
+            all_ask.wait(10)
+            return kept.get("a", make)
+
+        with ThreadPoolExecutor(4) as threads:
+            assert [*threads.map(ask, range(4))] == [b"x"] * 4
+        assert made == [1]
+        assert not kept.busy
+
+    def test_what_cannot_be_made_is_tried_again(self) -> None:
+        kept = Kept(100)
+        with pytest.raises(ZeroDivisionError):
+            kept.get("a", lambda: b"x" * (1 // 0))
+        assert kept.get("a", lambda: b"y") == b"y"
+
+    def test_the_first_are_there_before_they_are_asked_for(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with closing(Index(UpkeepTable.existing(f"file://{folder}/masks"), tmp_path)) as index:
+            page = Page(index, reading.open_table(f"file://{folder}/masks"), Pictures(1 << 20), None)
+            page.make_first_pictures()
+            monkeypatch.setattr(pictures, "fetch_by_uri", lambda *_: pytest.fail("it is read again"))
+            monkeypatch.setattr(pictures, "paint", lambda *_: pytest.fail("it is painted again"))
+            browser = TestClient(page.app(TOKEN), base_url="http://127.0.0.1:1")
+            shown = [image for image in images(browser).values() if image["status"] == "ok"]
+            for image in shown:
+                assert browser.get(f"/{TOKEN}/photograph/{image['id']}?side=480").status_code == 200
+                assert browser.get(f"/{TOKEN}/painted/{image['id']}?side=480&style=fill").status_code == 200
+        assert len(shown) == 5
 
     def test_what_is_kept_is_bounded(self) -> None:
         kept, made = Kept(100), list[int]()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from masklake.inference import checkpoint
+from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.options import Options
 from masklake.segment import machine
 from masklake.segment.choice import WORTH_RAY, choose, seconds_here
@@ -66,6 +68,22 @@ def test_the_time_grows_with_images_their_bytes_and_the_model_and_falls_with_cor
     assert seconds(images=2000) == pytest.approx(2 * seconds())
     assert seconds(weights=400_000_000) > seconds() > seconds(cores=16) > seconds(gpu=True)
     assert seconds(size=4_000_000_000) == pytest.approx(seconds() + 120)
+
+
+def test_each_concept_that_the_table_does_not_hold_adds_a_share_of_the_forward() -> None:
+    model = checkpoint.describe(MODEL, Options(tasks=("panoptic",)))
+    told = [replace(model, concepts=tuple("abcdefghijklm"[:count])) for count in (1, 13)]
+
+    def forwards(model: ModelDescription, **held: Any) -> float:
+        plan = Plan(1000, 0, 0, 1000, 1000, 0, 0, 0, 0, **held)
+        return (seconds_here(plan, model, 200_000_000, 2, False) - 10) / one
+
+    one = 1.0
+    one = forwards(model)
+    assert forwards(told[0]) == pytest.approx(1.08)
+    assert forwards(told[1]) == pytest.approx(1 + 13 * 0.08)
+    assert forwards(told[1], concepts=13, held=((400, 12),)) == pytest.approx(1 + 0.08 * (600 * 13 + 400) / 1000)
+    assert forwards(told[1], concepts=13, held=((400, 13),)) == pytest.approx(0.6 * (1 + 13 * 0.08))
 
 
 @pytest.mark.parametrize(("quota", "bound"), [("200000 100000", 2), ("150000 100000", 2), ("max 100000", None), ("-1 100000", None)])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from masklake.inference import checkpoint
-from masklake.segment.known import Known, differences, nearest, precision_held, remember, remembered
-from masklake.segment.model import digest_of, facts, options
+from masklake.segment.known import Known, concepts_held, differences, digest_of, nearest, precision_held, remember, remembered
+from masklake.segment.model import facts, options
 from masklake.segment.settings import SegmentConfig
 from tests.lakes import MODEL
 
@@ -90,3 +90,17 @@ def test_what_a_run_leaves_is_read_by_the_next(tmp_path: Path) -> None:
     assert differences(asked().facts, next(known.facts for known in remembered(table) if known.task == "panoptic")) == {}
     (tmp_path / "_masklake" / "fingerprints" / "junk.json").write_text("{")
     assert len(remembered(table)) == 2
+
+
+def test_rows_for_other_concepts_answer_those_that_are_asked_for() -> None:
+    def told(*concepts: str, threshold: float = 0.5) -> Known:
+        facts = {"answer": {"checkpoint": "c", "concepts": list(concepts), "score_threshold": threshold}, "precision": "float32"}
+        return Known("instance", digest_of(facts), facts)
+
+    mine, one, two = told("bus", "dog"), told("dog"), told("cow", "dog", "man")
+    forged = Known("instance", "0" * 32, one.facts)
+    others = [one, two, mine, told("cow"), told("dog", threshold=0.3), forged]
+    assert concepts_held(mine, others) == {one.fingerprint: {"dog"}, two.fingerprint: {"dog"}}
+    assert concepts_held(told("dog"), [mine]) == {mine.fingerprint: {"dog"}}
+    assert nearest([mine], [one], lambda task, fingerprint: 9 * (fingerprint == one.fingerprint)) == []
+    assert concepts_held(asked(), [asked(object_threshold=0.3)]) == {}

@@ -77,7 +77,7 @@ export function paint(element, painting) {
   const layer = make("img", { class: "layer there", alt: "", draggable: "false", src: painting.layer });
   const tags = make("div", { class: "tags", "aria-hidden": "true" });
   for (const name of painting.names) {
-    const score = name.score === null ? "" : " " + name.score.toFixed(2);
+    const score = name.score === null ? null : make("b", {}, name.score.toFixed(2));
     const tag = make("span", { class: name.small ? null : "roomy", "--colour": name.colour }, make("bdi", {}, name.text), score);
     tag.style.left = `${100 * name.x}%`;
     tag.style.top = `${100 * name.y}%`;
