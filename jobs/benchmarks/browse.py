@@ -21,7 +21,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -151,9 +151,11 @@ def _day(day: int) -> str:
     return f"2026-{day // 28 + 1:02d}-{day % 28 + 1:02d}"
 
 
-def measure(url: str) -> dict[str, Any]:
-    """Ask the page at an address; seconds of each kind of question."""
+def measure(url: str, cpu: Callable[[], float]) -> dict[str, Any]:
+    """Ask the page at an address; seconds of each kind of question, and of the first page also those of `cpu`, which its processes took."""
+    before = cpu()
     found: dict[str, Any] = {"first_page": _first_page(url)}
+    found["first_page"]["cpu"] = round(cpu() - before, 2)
     while not _json(f"{url}state")["complete"]:
         time.sleep(0.2)
     found["first_page_again"] = _first_page(url)
@@ -245,7 +247,12 @@ def _measured(images: int, older: int) -> dict[str, Any]:
         table = make_table(Path(folder), images, older)
         size = sum(file.stat().st_size for file in Path(folder, "masks").rglob("*.parquet"))
         with _browsing(table) as (url, process, ready), watched(process.pid, every=0.1) as watch:
-            seconds = measure(url)
+
+            def cpu() -> float:
+                watch.look(process.pid)
+                return watch.cpu_seconds
+
+            seconds = measure(url, cpu)
         return {
             "rows": images + older * DAYS,
             "images": images,

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pytest
 
+from masklake import storage
 from masklake.commands import cli
 from masklake.images.discover import discover
 from masklake.images.source import Input
@@ -102,7 +103,15 @@ def test_only_the_last_runs_and_a_bounded_part_of_the_log(tmp_path: Path, monkey
 # What the table holds
 
 
-def test_rows_are_counted_once_by_their_newest_and_masks_are_not_read(tmp_path: Path) -> None:
+def test_rows_are_counted_once_by_their_newest_and_masks_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = list[str]()
+    open_file = storage.open_file
+
+    def noted(uri: str) -> BinaryIO:
+        opened.append(uri)
+        return open_file(uri)
+
+    monkeypatch.setattr(storage, "open_file", noted)
     table = begun(tmp_path, "run-1")
     uris = [f"{LAKE}dt=1/{name}.jpg" for name in "abcd"]
     table.commit(write_rows(rows(uris, "run-1", BY, 1, failed=uris[:2], dt=["1"] * 4), table.uri, BY, "run-1"))
@@ -111,7 +120,9 @@ def test_rows_are_counted_once_by_their_newest_and_masks_are_not_read(tmp_path: 
     for again in (False, True):
         if again:
             compacted(tmp_path)
+        opened.clear()
         found = coverage(open_table(str(tmp_path)))
+        assert len(opened) == len({*opened}) == len(open_table(str(tmp_path)).delta.file_uris()), "each file is opened once"
         first, second = found.groups[Group(("1",), "panoptic", PANOPTIC)], found.groups[Group(("2",), "panoptic", PANOPTIC)]
         assert (first.images, first.done, sum(first.errors.values())) == (4, 3, 1)
         assert (second.images, second.done, second.errors) == (1, 1, {})
