@@ -62,10 +62,14 @@ class Isolated(Generic[Answer]):
 
     The process is started by the first call and serves until one of them ends it. It begins with this process's `sys.path`. Calls from
     several threads wait for each other.
+
+    Args:
+        function: is called there.
+        trusted: the input is of our own making, not of anybody's: the process has the keys of stores as well.
     """
 
-    def __init__(self, function: Callable[..., Answer]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Answer], trusted: bool = False) -> None:
+        self._function, self._trusted = function, trusted
         self._process: subprocess.Popen[bytes] | None = None
         self._line: _Line | None = None
         self._busy = threading.Lock()
@@ -76,8 +80,10 @@ class Isolated(Generic[Answer]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def __call__(self, data: bytes, limits: Limits, *arguments: object) -> Answer | Ended:
+    def __call__(self, data: bytes, limits: Limits | None, *arguments: object) -> Answer | Ended:
         """The function's answer, or how its process ended; where it died, the second time: the cause may have been another's.
+
+        Without limits, it may take what it needs.
 
         Raises:
             MasklakeError: no process can be started, or the function raised an exception.
@@ -99,12 +105,12 @@ class Isolated(Generic[Answer]):
             self._process.wait()
         self._line = self._process = None
 
-    def _ask(self, data: bytes, limits: Limits, arguments: tuple[object, ...]) -> Answer | Ended:
+    def _ask(self, data: bytes, limits: Limits | None, arguments: tuple[object, ...]) -> Answer | Ended:
         line = self._line or self._start()
         try:
             line.ask.send_bytes(pickle.dumps((limits, arguments)))
             line.ask.send_bytes(data)
-            if not line.answers.poll(_WAITS * limits.seconds):
+            if not line.answers.poll(_WAITS * limits.seconds if limits else None):
                 self.close()
                 return Ended.SLOW
             kind, answer = pickle.loads(line.answers.recv_bytes())  # noqa: S301 - our own process made it
@@ -126,7 +132,7 @@ class Isolated(Generic[Answer]):
             alone = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", command],
-                env={**_without_secrets(os.environ), "PYTHONPATH": paths, **alone},
+                env={**(os.environ if self._trusted else _without_secrets(os.environ)), "PYTHONPATH": paths, **alone},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(requests.fileno(), answer.fileno()),
@@ -180,9 +186,10 @@ def serve(requests: int, answers: int) -> None:
             del answer
 
 
-def _limited(limits: Limits, function: Callable[..., Any], *arguments: object) -> tuple[str, Any]:
-    _bound_memory(limits.memory)
-    signal.setitimer(signal.ITIMER_PROF, limits.seconds)  # the kernel ends the process, whatever library it is in
+def _limited(limits: Limits | None, function: Callable[..., Any], *arguments: object) -> tuple[str, Any]:
+    if limits is not None:
+        _bound_memory(limits.memory)
+        signal.setitimer(signal.ITIMER_PROF, limits.seconds)  # the kernel ends the process, whatever library it is in
     try:
         return "answer", function(*arguments)
     except MemoryError:

@@ -8,9 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from masklake import storage
 from masklake.commands.ending import say
-from masklake.training import finetune
+from masklake.training import finetune, trackers
+from masklake.training.choice import Choice, choose
+from masklake.training.finetune import Prepared
+from masklake.training.loop import Tell
 from masklake.training.settings import FinetuneConfig
 
 
@@ -23,8 +28,9 @@ def work(settings: FinetuneConfig) -> dict[str, Any]:
     output = storage.normalise(settings.output).rstrip("/")
     if finetune.finished(prepared):
         return {"outcome": "nothing to do", "output": output}
-    from masklake.training import flow, trackers  # Ray, which a dry run does without
-
+    chosen = choose(settings, torch.cuda.device_count())
+    say(chosen.words)
+    run = _by(chosen)
     stdout, pace = sys.stdout, Pace(prepared.settings.batch_size)  # stdout is another one while a cluster is used
     with trackers.tracking(prepared.settings, prepared.asked, finetune.step_of(prepared), say) as track:
 
@@ -32,8 +38,19 @@ def work(settings: FinetuneConfig) -> dict[str, Any]:
             print(json.dumps({**line, **pace.of(line)}), file=stdout, flush=True)
             track(line)
 
-        end = flow.run(prepared, tell)
+        end = run(prepared, tell)
     return {"outcome": "trained", "output": output, "steps": settings.steps, "best": end.get("best")}
+
+
+def _by(chosen: Choice) -> Callable[[Prepared, Tell], dict[str, Any]]:
+    """What trains, imported only now: a dry run does without Ray, and a training here as well."""
+    if chosen.local:
+        from masklake.training.local import run
+
+        return run
+    from masklake.training.flow import run as run_on_ray
+
+    return run_on_ray
 
 
 class Pace:
@@ -58,7 +75,7 @@ class Pace:
         return {"images_per_second": round(self._batch_size / each, 2), "eta_seconds": round(each * (line["steps"] - line["step"]))}
 
 
-def _tell_data(prepared: Any) -> None:
+def _tell_data(prepared: Prepared) -> None:
     """What is learned from, and what of it is left out."""
     training, held_out = prepared.training, prepared.held_out
     say(training.read_as)

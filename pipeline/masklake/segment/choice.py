@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from masklake.inference.checkpoint import ModelDescription
-from masklake.segment.machine import cluster_address
+from masklake.segment.machine import Placed, cluster_address
 from masklake.segment.plan import Plan
 from masklake.segment.settings import RunConfig
 
@@ -61,14 +61,20 @@ def choose(config: RunConfig, seconds: float) -> Choice:
     return Choice(False, f"{work}: done on Ray (--local does without)")
 
 
-def _for_ray(config: RunConfig) -> str | None:
-    """What only Ray gives, or where the user wants the work done."""
+def named_cluster(config: Placed) -> str | None:
+    """What says that the work is for a cluster, a setting or a variable; None: nothing does."""
     if config.ray_address is not None:
         return "--ray-address"
     if cluster_address(config):
         return "RAY_ADDRESS"
-    if job := next((name for name in _JOB if os.environ.get(name)), None):
-        return f"{job}: this is a submitted job"
+    job = next((name for name in _JOB if os.environ.get(name)), None)
+    return None if job is None else f"{job}: this is a submitted job"
+
+
+def _for_ray(config: RunConfig) -> str | None:
+    """What only Ray gives, or where the user wants the work done."""
+    if reason := named_cluster(config):
+        return reason
     asked = next((name for name in ("actors", "cpus_per_actor", "gpus_per_actor") if getattr(config, name) is not None), None)
     return None if asked is None else "--" + asked.replace("_", "-")
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 import importlib
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TypeVar
 
 import pyarrow as pa
 
+from masklake.ordered import in_order
 from masklake.segment import patience
 from masklake.segment.engine import Flowing, Meter, Resources
 from masklake.segment.filling import Fill, Filler, Packet
@@ -31,9 +30,6 @@ _CALLS_AT_ONCE = 2  # of which one works: rows are made beside the next call
 _ROWS_PER_CALL = 8  # on a CPU, where larger batches gain nothing
 _GPU_ROWS = 256  # some batches, also where sizes differ
 _WAKE_SECONDS = 0.2  # how often a thread that waits looks whether the work is over
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 class Local:
@@ -178,16 +174,5 @@ def _packets(work: Work, resources: Resources, loading: _Loading) -> Iterator[Pa
     segmenter = open_segmenter(work, threads=max(1, int(resources.cpus_per_actor)))
     with ThreadPoolExecutor(resources.calls_at_once, "segment") as callers:
         answer = partial(segment_rows, work, segmenter)
-        for packet in _in_order(answer, loading.calls(resources.rows_per_call), callers, resources.calls_at_once + 1):
+        for packet in in_order(answer, loading.calls(resources.rows_per_call), callers, resources.calls_at_once + 1):
             yield Packet(packet, resources.rows_per_call, len(packet))
-
-
-def _in_order(function: Callable[[_T], _R], items: Iterator[_T], threads: Executor, ahead: int) -> Iterator[_R]:
-    """The function of each item, in order, with at most `ahead` of them under way beside the one that is waited for."""
-    under_way: deque[Future[_R]] = deque()
-    for item in items:
-        under_way.append(threads.submit(function, item))
-        if len(under_way) > ahead:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
 from masklake.segment.settings import RunConfig
 
@@ -45,7 +46,19 @@ def machine(cluster: Mapping[str, float], device: str, actors: int, cpus_per_act
     return Machine(platform.node(), system, found, cpus, gpus, tuple(accelerators), device, actors, cpus_per_actor, gpus_per_actor)
 
 
-def cluster_address(config: RunConfig) -> str | None:
+class Placed(Protocol):
+    """The settings of a command that works on Ray or in its own process."""
+
+    @property
+    def local(self) -> bool | None:
+        """In its own process; None: as it is best."""
+
+    @property
+    def ray_address(self) -> str | None:
+        """The cluster."""
+
+
+def cluster_address(config: Placed) -> str | None:
     """The Ray cluster that the settings name, or whoever submitted this job; None: the work is this machine's own."""
     address = None if config.local else config.ray_address or os.environ.get("RAY_ADDRESS")
     return None if address == "local" else address

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from masklake import storage
-from masklake.errors import Refused, Say, unsaid
+from masklake.errors import MasklakeError, Refused, Say, first_line, unsaid
 from masklake.evaluation.scoring import Scoring
 from masklake.inference import processors, released
 from masklake.inference import source as model_source
 from masklake.inference.families import ALL_TASKS, FAMILIES, INSTANCE, PANOPTIC, SEMANTIC
+from masklake.inference.limits import is_out_of_memory
 from masklake.inference.preprocess import ResizePlan
 from masklake.inference.segmenter import Segmenter
 from masklake.inference.source import ModelSource
@@ -248,7 +249,15 @@ def _on_this_node(prepared: Prepared) -> Start:
     return replace(prepared.begin, folder=folder, backbone=_fetched(prepared.backbone), tokenizer=tokenizer)
 
 
-def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, tell: Tell, stop: Callable[[], bool] = lambda: False) -> None:
+def work(
+    prepared: Prepared,
+    held_out: list[Example],
+    feed: Feed,
+    team: Team,
+    tell: Tell,
+    stop: Callable[[], bool] = lambda: False,
+    device: torch.device | None = None,
+) -> None:
     """What each worker does: train to the end, and, the first of them, publish the checkpoint.
 
     Args:
@@ -258,12 +267,13 @@ def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, te
         team: who it works with.
         tell: takes the lines of progress; those of the first worker count.
         stop: whether to save the state and end; asked after each step.
+        device: where it is computed; None: on the GPU where there is one.
 
     Raises:
         MasklakeError: training cannot go on.
     """
     settings = prepared.settings
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    device = device or best_device()
     held_out = held_out[: settings.validation_images_most]
     begin, learner = _on_this_node(prepared), _learner(prepared)
     described = result.describe(learner, begin, prepared.preprocessor, prepared.tasks) if team.rank == 0 else None
@@ -285,10 +295,24 @@ def work(prepared: Prepared, held_out: list[Example], feed: Feed, team: Team, te
         tell=tell,
         stop=stop,
     )
-    state = training.run()
+    try:
+        state = training.run()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        height, width = prepared.crop
+        raise MasklakeError(
+            f"memory does not hold a forward pass of {settings.micro} images of {height}x{width} ({first_line(error)}): lower "
+            "--micro-batch-size or --crop, and give another --output; the last saved state stays"
+        ) from error
     if team.rank == 0 and state.step == settings.steps:
         _publish(prepared, begin, learner, training.store, state)
         tell({"event": "finished", "step": state.step, "best": state.best})
+
+
+def best_device() -> torch.device:
+    """The GPU of this process, where there is one."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _scorings(prepared: Prepared) -> dict[str, Scoring]:

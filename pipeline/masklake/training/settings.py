@@ -20,6 +20,9 @@ def _known_size(value: str | None) -> str | None:
     return value
 
 
+WHOLE = (None, 0, 1)
+"""What `gpus_per_worker` may be where there is no Ray to divide GPUs, or to give several."""
+
 Size = Annotated[str | None, AfterValidator(_known_size), Shown("HEIGHTxWIDTH")]
 
 
@@ -144,6 +147,10 @@ class WorkConfig(BaseModel):
     ray_address: Annotated[str | None, Shown("ADDRESS")] = Field(
         None, description="Ray cluster (default: the submitted job's own, else a local Ray)"
     )
+    local: bool | None = Field(
+        None,
+        description="train in this process, without Ray; --no-local: always on Ray (default: here with one worker and no cluster named)",
+    )
     dry_run: bool = Field(False, description="print what would be trained, and start nothing")
 
 
@@ -186,6 +193,19 @@ class FinetuneConfig(SourceConfig, ModelConfig, LearningConfig, WorkConfig):
     def _data_is_whole(self) -> FinetuneConfig:
         if self.validation_truth is None and (self.validation_images or self.validation_masks):
             raise ValueError("--validation-images and --validation-masks go with --validation-truth")
+        return self
+
+    @model_validator(mode="after")
+    def _local_alone(self) -> FinetuneConfig:
+        if self.local and self.ray_address is not None:
+            raise ValueError(f"--local and --ray-address {self.ray_address}: a cluster is Ray's: leave one of them out")
+        if self.local and self.workers > 1:
+            raise ValueError(f"--local and --workers {self.workers}: several workers need Ray: leave one of them out")
+        if self.local and self.gpus_per_worker not in WHOLE:
+            raise ValueError(
+                f"--local and --gpus-per-worker {self.gpus_per_worker:g}: without Ray there is one worker, with one GPU or none: leave one "
+                "of them out, or give 1 or 0"
+            )
         return self
 
     @model_validator(mode="after")
