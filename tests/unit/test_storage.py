@@ -290,6 +290,7 @@ def test_a_glob_whose_last_part_is_a_pattern_can_be_checked(tmp_path: Path) -> N
 
 ENTRY = "<Contents><Key>{key}</Key><LastModified>2026-11-22T10:00:00.001Z</LastModified>{more}<Size>7</Size></Contents>"
 ETAG = "<ETag>&#34;d41d8cd98f00b204e9800998ecf8427e-3&#34;</ETag>"
+LISTS = botocore.session.Session().get_service_model("s3").operation_model("ListObjectsV2")
 
 
 @pytest.mark.parametrize(
@@ -300,6 +301,11 @@ ETAG = "<ETag>&#34;d41d8cd98f00b204e9800998ecf8427e-3&#34;</ETag>"
         (ENTRY.format(key="a.jpg", more=ETAG) + ENTRY.format(key="b.jpg/", more=ETAG), True),
         (ENTRY.format(key="a.jpg", more=ETAG.replace("&#34;", "&quot;") + "<Owner><ID>Key</ID></Owner>"), True),
         (ENTRY.format(key="a%FF.jpg", more=ETAG), True),
+        (
+            ENTRY.format(key="a.jpg", more=ETAG) + ENTRY.format(key="b.jpg", more=f"{ETAG}<ChecksumAlgorithm>CRC32</ChecksumAlgorithm>"),
+            True,
+        ),
+        (ENTRY.format(key="a.jpg", more=ETAG) + ENTRY.format(key="b.jpg", more=f"<Owner><ID>1</ID></Owner>{ETAG}"), True),
         (ENTRY.format(key="a.jpg", more=ETAG) + ENTRY.format(key="b.jpg", more=""), False),
         (ENTRY.format(key="a.jpg", more="<ETag/>"), False),
         (ENTRY.format(key="a.jpg&amp;", more=ETAG), False),
@@ -316,17 +322,16 @@ ETAG = "<ETag>&#34;d41d8cd98f00b204e9800998ecf8427e-3&#34;</ETag>"
 def test_a_listing_is_read_as_botocore_reads_it(entries: str, fast: bool, encoding: str) -> None:
     more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
     body = f'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{encoding}{more}{entries}</ListBucketResult>'
-    shape = botocore.session.Session().get_service_model("s3").operation_model("ListObjectsV2").output_shape
 
     def read(**taken: object) -> dict[str, Any]:
-        found = botocore.parsers.create_parser("rest-xml").parse({**answer, **taken}, shape)
+        found = botocore.parsers.create_parser("rest-xml").parse({**answer, **taken}, LISTS.output_shape)
         handlers._decode_list_object([], [("Contents", "Key")], found, {"encoding_type_auto_set": True})
         return cast("dict[str, Any]", found)
 
     answer: dict[str, Any] = {"status_code": 200, "headers": {}, "body": body.encode(), "context": {}}
     theirs = read()
     columns: dict[str, Any] = {}
-    answers._take_entries(answer, columns)
+    answers._take_entries(LISTS, answer, columns)
     ours = {**read(), **columns}
     assert ("Columns" in ours) is fast
     expected = [(entry["Key"], entry.get("ETag", "").strip('"') or None, 7, entry["LastModified"]) for entry in theirs.get("Contents", ())]
@@ -334,11 +339,26 @@ def test_a_listing_is_read_as_botocore_reads_it(entries: str, fast: bool, encodi
     assert ours["NextContinuationToken"] == "t"
 
 
+def test_botocore_reads_only_what_is_left_of_a_listing() -> None:
+    entry = ENTRY.format(key="a", more=f"{ETAG}<Owner><ID>R&D</ID></Owner>")  # whoever reads it as XML takes it for half an answer
+    answer: dict[str, Any] = {"status_code": 200, "headers": {}, "body": f"<ListBucketResult>{entry}</ListBucketResult>".encode()}
+    columns: dict[str, Any] = {}
+
+    async def ask() -> None:
+        async with answers.session_for_listing().create_client("s3", region_name="us-east-1") as client:
+            sent = {"operation_model": LISTS, "response_dict": answer, "customized_response_dict": columns}
+            await client.meta.events.emit("before-parse.s3.ListObjectsV2", **sent)
+
+    asyncio.run(ask())
+    assert (answer["status_code"], answer["body"]) == (200, b"<ListBucketResult></ListBucketResult>")
+    assert columns["Columns"]["key"].to_pylist() == ["a"]
+
+
 def test_an_error_in_place_of_a_listing_stays_one_and_half_a_listing_is_none() -> None:
     half = f"<ListBucketResult>{ENTRY.format(key='a', more=ETAG)}<Contents><Key>b".encode()
     for status, body in ((503, b"<Error><Contents></Contents></Error>"), (200, half)):
         answer: dict[str, Any] = {"status_code": status, "headers": {}, "body": body, "context": {}}
-        answers._take_entries(answer, {})
+        answers._take_entries(LISTS, answer, {})
         assert status != 503 or answer["body"] == body
         assert status != 200 or handlers._looks_like_special_case_error(200, answer["body"]), "botocore asks again"
 
