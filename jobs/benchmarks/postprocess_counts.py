@@ -7,6 +7,8 @@ torch's operations that is not a view counts once, with the bytes that it reads 
 (what it writes is made by torch, uncounted). A wait is what blocks the host on a GPU: `nonzero`, a value or array for the host, a copy
 from memory that is not page-locked. The host's time is what is left beside torch's operations,
 an upper bound: a CPU frees memory in it.
+
+Beside it: SAM 3's answers, the assignment of objects to queries in training, and how full batches of photographs are.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +27,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from jobs.benchmarks import gpu_exactness, models
-from masklake.inference import batched, dense, fused
+from masklake.inference import batched, dense, fused, postprocess
+from masklake.inference.family import Found
 from masklake.inference.geometry import Axis, Geometry
+from masklake.inference.model_input import ModelInput
+from masklake.inference.preprocess import Frame, ResizePlan
 from masklake.inference.segments import Settings
+from masklake.inference.waiting import Call, Kind, Waiting
 
 _QUERIES, _CLASSES, _COARSE, _INPUT = 100, 133, (96, 96), (384, 384)  # Mask2Former Swin-T at 384, COCO
 _KEPT = 25
@@ -82,7 +88,7 @@ class Counts(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return tensor
 
         def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            self.waits += not self.paused and bool(args) and isinstance(args[0], torch.device)
+            self.waits += not self.paused and bool(args) and isinstance(args[0], torch.device) and not kwargs.get("non_blocking")
             moved: torch.Tensor = real_to(tensor, *args, **kwargs)
             return moved
 
@@ -219,15 +225,111 @@ def count(task: str, size: tuple[int, int], images: int) -> dict[str, Any]:
             begin = time.thread_time()
             answers.append(work())  # type: ignore[no-untyped-call]
             host = time.thread_time() - begin - counts.seconds
-        found[name] = {
-            "operations": round(counts.operations / images, 1),
-            "megabytes": round(counts.bytes / images / 1e6, 1),
-            "waits_a_batch": counts.waits,
-        }
-    found["together"]["host_ms"] = round(host / images * 1e3, 2)  # one by one, freeing full-size maps outweighs it
+        found[name] = _figures(counts, host, images)
     if answers[0] != answers[1]:
         raise SystemExit(f"{task}: the answers differ")
     return found
+
+
+def _figures(counts: Counts, host: float, images: int) -> dict[str, Any]:
+    return {
+        "operations": round(counts.operations / images, 1),
+        "megabytes": round(counts.bytes / images / 1e6, 1),
+        "waits_a_batch": counts.waits,
+        "host_ms": round(host / images * 1e3, 2),
+    }
+
+
+def concepts(size: tuple[int, int], images: int) -> dict[str, Any]:
+    """The same of SAM 3's answers, 12 instances of two concepts: torch's operations do them, image by image."""
+    instances, coarse = 12, (288, 288)
+    patches = models.patchwork(coarse, instances, 0).patch
+    masks = torch.from_numpy(np.stack([np.where(patches == patch, 6.0, -6.0) for patch in range(instances)]).astype(np.float32))
+    half, score = instances // 2, np.linspace(0.9, 0.6, instances // 2)
+    whose, finite = np.zeros(half, np.int64), np.ones(1, np.bool_)
+    found = {label: Found(whose, score, masks[label * half : (label + 1) * half], finite) for label in range(2)}
+    geometry, settings = Geometry((1008, 1008), (1008, 1008), size), Settings({0: "a", 1: "b"}, frozenset({0, 1}))
+    postprocess.concepts(found, geometry, settings)
+    counts, by_cells = Counts(), postprocess._by_cells
+    postprocess._by_cells = lambda maps, geometry: False
+    try:
+        with torch.inference_mode(), counts, counts.host_copies():
+            begin = time.thread_time()
+            for _ in range(images):
+                answer = postprocess.concepts(found, geometry, settings)
+            host = time.thread_time() - begin - counts.seconds
+    finally:
+        postprocess._by_cells = by_cells
+    if len(answer) != instances:
+        raise SystemExit(f"concepts: {len(answer)} segments in place of {instances}")
+    return {"images": images, "one_by_one": _figures(counts, host, images)}
+
+
+def matching(images: int = 8, objects: int = 8) -> dict[str, Any]:
+    """What one layer's assignment asks for in training, `one_by_one` as transformers does it and `together`: 100 queries, 12,544 points."""
+    from transformers.models.mask2former.modeling_mask2former import Mask2FormerHungarianMatcher
+
+    from masklake.training import matching as ours
+
+    matcher: Any = Mask2FormerHungarianMatcher(5.0, 5.0, 5.0)  # type: ignore[no-untyped-call]
+    module = torch.nn.ModuleList([Mask2FormerHungarianMatcher(5.0, 5.0, 5.0)])  # type: ignore[no-untyped-call]
+    ours.together(module)
+    given, _ = logits((480, 640), images)
+    masks = [(given.masks[image, :objects] > 0).float() for image in range(images)]
+    labels = [torch.arange(objects)] * images
+    found: dict[str, Any] = {"images": images}
+    matched = []
+    for name, way in (("one_by_one", matcher), ("together", module[0])):
+        counts = Counts()
+        way(given.masks, given.classes, masks, labels)
+        torch.manual_seed(0)
+        with counts, counts.host_copies():
+            begin = time.thread_time()
+            pairs = way(given.masks, given.classes, masks, labels)
+            host = time.thread_time() - begin - counts.seconds
+        matched.append([(one.tolist(), other.tolist()) for one, other in pairs])
+        found[name] = _figures(counts, host, images)
+    if matched[0] != matched[1]:
+        raise SystemExit("matching: the assignments differ")
+    return found
+
+
+def batches(images: int = 4000, most: int = 8) -> dict[str, Any]:
+    """How full batches are of photographs at 800/1333, in calls of 104: those of a call by itself, and of the calls that wait together."""
+    rng = np.random.default_rng(0)
+    usual = [(480, 640), (640, 480), (427, 640), (640, 427)]
+    odd = [(640, int(640 * ratio)) for ratio in rng.uniform(0.5, 2, images)]
+    sizes = [
+        usual[which] if which < len(usual) else odd[index]
+        for index, which in enumerate(rng.choice(5, images, p=[0.4, 0.15, 0.1, 0.05, 0.3]))
+    ]
+    plan, frame = ResizePlan("edges", (800, 1333)), Frame(divisor=32)
+    kinds = [Kind(frame.padded(plan.target(*size))) for size in sizes]
+    found: dict[str, Any] = {"images": images, "shapes": len(set(kinds)), "largest": most}
+    for name, together in (("one_call", 1), ("four_calls", 4)):
+        found[name] = round(images / _forwards(kinds, most, together), 2)
+    return found
+
+
+def _forwards(kinds: Sequence[Kind], most: int, together: int) -> int:
+    """Batches that a Segmenter makes of images of these kinds, where so many callers wait."""
+    waiting, calls, done = Waiting(), list[Call](), 0
+    rest = [kinds[first : first + 104] for first in range(0, len(kinds), 104)][::-1]
+    while rest or calls:
+        while rest and len(calls) < together:
+            mine = iter(rest.pop())
+            item = ModelInput(np.zeros((1, 1, 3), np.uint8), (1, 1), ())
+            calls.append(Call([item] * 104 if rest else [item] * (len(kinds) % 104 or 104), lambda _, mine=mine: next(mine)))  # type: ignore[misc]
+            waiting.come(calls[-1])
+        kind = waiting.kind(calls[0])
+        assert kind is not None
+        for member in waiting.take(kind, most, calls[0]):
+            member.answer({})
+        done += 1
+        for call in [each for each in calls if not each.left]:
+            calls.remove(call)
+            waiting.go(call)
+    return done
 
 
 def _fill_caches(given: batched.Logits) -> None:
@@ -249,6 +351,8 @@ def main() -> None:
     found: dict[str, Any] = {"torch": torch.__version__, "queries": _QUERIES, "classes": _CLASSES, "kept": _KEPT}
     for task in batched.TASKS:
         found[task] = {name: count(task, size, 8 if name == "640x480" and task != "semantic" else 2) for name, size in _SIZES.items()}
+    found["concepts"] = {name: concepts(size, 2) for name, size in _SIZES.items()}
+    found |= {"matching": matching(), "batches": batches()}
     text = json.dumps(found, indent=1) + "\n"
     if arguments.output:
         arguments.output.write_text(text)

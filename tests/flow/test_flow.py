@@ -91,6 +91,14 @@ def test_a_call_holds_fewer_images_where_the_model_sees_large_ones(tmp_path: Pat
     assert (rows("2000x3000", asked=32), rows("2000x3000", batch_size=100)) == (32, 100)
 
 
+def test_more_calls_wait_in_an_actor_whose_images_keep_their_aspect(tmp_path: Path) -> None:
+    calls = [
+        flow.calls_at_once(a_work(tmp_path, resolution), Resources(1, 1, gpus, rows_per_call=64, calls_at_once=1 + gpus))
+        for resolution, gpus in (("384x384", 1), ("800/1333", 1), ("800/1333", 0))
+    ]
+    assert calls == [2, 4, 1]
+
+
 def test_gpus_are_as_asked_for_else_as_this_machine_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def has_gpus(**settings: Any) -> bool:
         return machine.has_gpus(RunConfig(input="a", output="b", **settings))

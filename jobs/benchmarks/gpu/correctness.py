@@ -21,28 +21,32 @@ from masklake.inference import checkpoint, deformable, preprocess
 from masklake.inference.options import Options
 from masklake.inference.preprocess import Size
 from masklake.inference.segmenter import ModelInput, Segment, Segmenter
-from tests.unit.inference import tiny_checkpoints
+from tests.unit.inference import tiny_checkpoints, tiny_sam3
 
+_LEAST = 0.2  # of the scores of a small SAM 3 with random weights
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
 def families(asked: Asked) -> dict[str, Any]:
     """Every family's tiny checkpoint: segments of the device in each precision, against a CPU's in float32."""
     found: dict[str, Any] = {}
+    sizes = [(90, 70), (70, 90), (121, 77)]
     for family in ("mask2former", "upernet") if asked.small else tiny_checkpoints.FAMILY_NAMES:
         folder = tiny_checkpoints.write(family, asked.scratch)
         tasks = ("panoptic", "instance", "semantic") if family in tiny_checkpoints.MASK_FAMILIES else ("semantic",)
-        found[family] = _compared(folder, tasks, asked.device, [(90, 70), (70, 90), (121, 77)])
+        found[family] = _compared(folder, Options(tasks), asked.device, sizes)
+    concepts = Options(("instance",), score_threshold=_LEAST, concepts=("dog", "person"))
+    found["sam3"] = _compared(tiny_sam3.write(asked.scratch), concepts, asked.device, sizes)
     return found
 
 
 def demo(asked: Asked) -> dict[str, Any]:
     """The trained demo model on scenes; `moved` is the share of pixels of its masks that differ."""
-    return _compared(DEMO, ("panoptic", "instance", "semantic"), asked.device, [(120, 160)] if asked.small else [(480, 640)] * 12)
+    return _compared(DEMO, Options(("panoptic", "instance", "semantic")), asked.device, [(120, 160)] if asked.small else [(480, 640)] * 12)
 
 
-def _compared(folder: Path, tasks: tuple[str, ...], device: str, sizes: Sequence[Size]) -> dict[str, Any]:
-    description = checkpoint.describe(folder, Options(tasks=tasks))
+def _compared(folder: Path, options: Options, device: str, sizes: Sequence[Size]) -> dict[str, Any]:
+    description, tasks = checkpoint.describe(folder, options), options.tasks
     pictures = [models.scenes(size, index + 1)[-1] for index, size in enumerate(sizes)]
     inputs = [ModelInput(preprocess.resize(one, description.resize), (one.shape[0], one.shape[1]), tasks) for one in pictures]
     expected = Segmenter.load(folder, description, "cpu", "float32").segment(inputs)

@@ -70,11 +70,12 @@ def _model(asked: Asked, name: str, batch: int, batches: Sequence[int], sizes: S
     found: dict[str, Any] = {}
     for size in sizes:
         found[size] = _at(asked, (ours, theirs, graphs), _SIZES[size], batch)
+        found[size]["ms an image by stage"] = _stages(ours, _SIZES[size], batch)
         print(f"{name} {size}: {found[size]}", file=sys.stderr, flush=True)
-    values = _inputs(ours, _SIZES["640x480"], max(batches))
+    values = inputs_of(ours, _SIZES["640x480"], max(batches))
     found["forward alone, ms an image by batch"] = {
         str(count): [
-            round(_timed(lambda count=count, one=one: _forward(one, values[:count]), asked.device) * 1000 / count, 2)  # type: ignore[misc]
+            round(timed(lambda count=count, one=one: forward(one, values[:count]), asked.device) * 1000 / count, 2)  # type: ignore[misc]
             for one in (theirs, ours)
         ]
         for count in (*batches, batch)
@@ -82,7 +83,7 @@ def _model(asked: Asked, name: str, batch: int, batches: Sequence[int], sizes: S
     }
     if asked.device == "cuda":
         found["kernels of a call"] = _kernels(ours, _SIZES["640x480"], batch)
-        found["reserved GiB"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
+        found["reserved GiB at most"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
     del ours, theirs, graphs
     gc.collect()
     torch.cuda.empty_cache()
@@ -105,12 +106,12 @@ def _at(asked: Asked, segmenters: tuple[Segmenter, Segmenter, Segmenter], size: 
     ours, theirs, graphs = segmenters
     pictures = [_picture(size, seed) for seed in range(2 if asked.small else 4)]
     resized = [preprocess.resize(one, ours.description.resize) for one in pictures]
-    values = _inputs(ours, size, batch)
+    values = inputs_of(ours, size, batch)
     calls, tasks = (1 if asked.small else 4), ours.description.tasks
     rounds: dict[str, list[float]] = {}
     contestants: dict[str, tuple[Callable[[], object], int]] = {
-        "transformers' forward": (lambda: _forward(theirs, values, calls), calls * batch),
-        "our forward": (lambda: _forward(ours, values, calls), calls * batch),
+        "transformers' forward": (lambda: forward(theirs, values, calls), calls * batch),
+        "our forward": (lambda: forward(ours, values, calls), calls * batch),
     }
     for wanted in [("panoptic",), tasks] if len(tasks) > 1 else [tasks]:
         inputs = [[ModelInput(resized[index % len(resized)], size, wanted) for index in range(batch)] for _ in range(calls)]
@@ -124,7 +125,7 @@ def _at(asked: Asked, segmenters: tuple[Segmenter, Segmenter, Segmenter], size: 
         rounds[name] = []
     for _ in range(1 if asked.small else _ROUNDS):
         for name, (work, images) in contestants.items():
-            rounds[name].append(_timed(work, asked.device, 1) / images)
+            rounds[name].append(timed(work, asked.device, 1) / images)
     found: dict[str, Any] = {name: round(statistics.median(taken) * 1000, 3) for name, taken in rounds.items()}
     bare = rounds["transformers' forward"]
     found["share of transformers' forward"] = {
@@ -136,7 +137,7 @@ def _at(asked: Asked, segmenters: tuple[Segmenter, Segmenter, Segmenter], size: 
         few = Bench(theirs, pictures[:4], ("panoptic",), 4)
         few.transformers("panoptic")
         found["transformers' own way, panoptic"] = round(
-            _timed(lambda: few.transformers("panoptic"), asked.device, 1) / len(few.pictures) * 1000, 2
+            timed(lambda: few.transformers("panoptic"), asked.device, 1) / len(few.pictures) * 1000, 2
         )
     return found
 
@@ -148,7 +149,8 @@ def _picture(size: Size, seed: int) -> Pixels:
     return np.asarray(Image.fromarray(_picture((1080, 1440), seed)).resize(size[::-1]))
 
 
-def _inputs(segmenter: Segmenter, size: Size, count: int) -> torch.Tensor:
+def inputs_of(segmenter: Segmenter, size: Size, count: int) -> torch.Tensor:
+    """Pixel values of `count` pictures of `size` on the model's device."""
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     pixels = preprocess.resize(picture, segmenter.description.resize)
     padded = segmenter.description.frame.padded((pixels.shape[0], pixels.shape[1]))
@@ -156,7 +158,8 @@ def _inputs(segmenter: Segmenter, size: Size, count: int) -> torch.Tensor:
         return segmenter.pixel_values([pixels] * count, padded)
 
 
-def _forward(segmenter: Segmenter, values: torch.Tensor, times: int = 1) -> None:
+def forward(segmenter: Segmenter, values: torch.Tensor, times: int = 1) -> None:
+    """The model alone."""
     with torch.inference_mode():
         for _ in range(times):
             segmenter.family.run(segmenter.module, values, segmenter.description.tasks[:1])
@@ -170,7 +173,8 @@ def _everything(segmenter: Segmenter, calls: Sequence[Sequence[ModelInput]], cal
     list(_CALLERS.map(segmenter.segment, calls))
 
 
-def _timed(work: Callable[[], object], device: str, repeats: int = 4) -> float:
+def timed(work: Callable[[], object], device: str, repeats: int = 4) -> float:
+    """Seconds of one of some repetitions, after one that is not counted."""
     work()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -180,6 +184,43 @@ def _timed(work: Callable[[], object], device: str, repeats: int = 4) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return (time.perf_counter() - started) / repeats
+
+
+def _stages(segmenter: Segmenter, size: Size, batch: int) -> dict[str, float]:
+    """One batch, stage after stage: the device's time by CUDA events, its waits for the host included; of a CPU, the host's."""
+    picture = models.patchwork((480, 640), _KEPT, 0).image if size[0] > 2000 else _picture(size, 0)
+    tasks = segmenter.description.tasks
+    inputs = [ModelInput(preprocess.resize(picture, segmenter.description.resize), size, tasks)] * batch
+    padded = segmenter.description.frame.padded((inputs[0].pixels.shape[0], inputs[0].pixels.shape[1]))
+    rounds: dict[str, list[float]] = {}
+    for _ in range(_ROUNDS):
+        marks = [_mark(segmenter.device)]
+        with torch.inference_mode():
+            values = segmenter.pixel_values([one.pixels for one in inputs], padded)
+            marks.append(_mark(segmenter.device))
+            answers = segmenter.run(values, tasks)
+            marks.append(_mark(segmenter.device))
+            segmenter.answering(answers, inputs)
+            marks.append(_mark(segmenter.device))
+        for name, begin, end in zip(("to the device", "forward", "segments and run lengths"), marks, marks[1:], strict=False):
+            rounds.setdefault(name, []).append(_between(begin, end) / batch)
+    return {name: round(statistics.median(taken), 3) for name, taken in rounds.items()}
+
+
+def _mark(device: torch.device) -> Any:
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record()
+    return event
+
+
+def _between(begin: Any, end: Any) -> float:
+    """Milliseconds."""
+    if isinstance(begin, float):
+        return (float(end) - begin) * 1000
+    end.synchronize()
+    return float(begin.elapsed_time(end))
 
 
 def _kernels(segmenter: Segmenter, size: Size, batch: int) -> dict[str, Any]:

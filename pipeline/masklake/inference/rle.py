@@ -7,6 +7,9 @@ Bytes equal those of `pycocotools.mask.encode`. Nothing here loops over runs: nu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,9 +23,22 @@ Bools = NDArray[np.bool_]
 _MAX_GROUPS = 7  # of 5 bits: COCO's counts are 32-bit
 
 
+_is_compact: ContextVar[bool] = ContextVar("compact", default=False)
+
+
+@contextmanager
+def compact() -> Iterator[None]:
+    """Within, `Encoded.counts` are the numbers that make up the strings, for `written_out` to write them elsewhere: half of the work."""
+    token = _is_compact.set(True)
+    try:
+        yield
+    finally:
+        _is_compact.reset(token)
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One mask: `counts` as COCO's compressed string, `area` in pixels, `bbox` as x, y, width, height in pixels."""
+    """One mask: `counts` as COCO's compressed string (but see `compact`), `area` in pixels, `bbox` as x, y, width, height in pixels."""
 
     counts: bytes
     area: int
@@ -120,19 +136,55 @@ def _counts_strings(segment: Ints, start: Ints, end: Ints, shares: tuple[Ints, I
     many = per_segment > 1
     tail[many] -= zeros[last[many] - 1]
     values[tail_slot] = tail
-    return _strings(values, tail_slot, absent)
+    return (_compact if _is_compact.get() else _strings)(values, tail_slot, absent)
 
 
 def _strings(values: Ints, tail_slot: Ints, absent: Bools) -> list[bytes]:
-    """Write every value in groups of 5 bits, lowest first, two's complement; cut the bytes after each of `tail_slot`."""
-    magnitude = values ^ (values >> 63)  # a group's top bit is the sign, so n groups hold -2^(5n-1) .. 2^(5n-1)-1
+    """The strings of all segments, cut after each of `tail_slot`, from which the tails of zero pixels are left out."""
+    groups = _groups(values)
+    groups[tail_slot[absent]] = 0
+    text, ends = _text(values, groups)
+    written = text.tobytes()
+    cuts = [0, *ends[tail_slot].tolist()]
+    return [written[a:b] for a, b in pairwise(cuts)]
+
+
+def _compact(values: Ints, tail_slot: Ints, absent: Bools) -> list[bytes]:
+    """What `_strings` would write, not written yet: little-endian int32."""
+    written = np.delete(values, tail_slot[absent]).astype("<i4").tobytes()
+    cuts = [0, *(4 * (tail_slot + 1 - np.cumsum(absent))).tolist()]
+    return [written[a:b] for a, b in pairwise(cuts)]
+
+
+def written_out(values: NDArray[np.int32], ends: Ints) -> tuple[NDArray[np.uint8], Ints]:
+    """What was left compact by `compact`, of many segments one after the other, as COCO's strings.
+
+    Args:
+        values: of all segments.
+        ends: where each segment's end, in values.
+
+    Returns:
+        the text of all, uint8, and where each segment's ends, in bytes.
+    """
+    wide = values.astype(np.int64)
+    text, text_ends = _text(wide, _groups(wide))
+    return text, np.concatenate((np.zeros(1, np.int64), text_ends))[ends]
+
+
+def _groups(values: Ints) -> Ints:
+    """How many groups of 5 bits each value takes: the top bit is the sign, so n groups hold -2^(5n-1) .. 2^(5n-1)-1."""
+    magnitude = values ^ (values >> 63)
     groups = np.ones(len(values), np.int64)
     for place in range(1, _MAX_GROUPS):
         more = magnitude >= 1 << (5 * place - 1)
         if not more.any():
             break
         groups += more
-    groups[tail_slot[absent]] = 0
+    return groups
+
+
+def _text(values: Ints, groups: Ints) -> tuple[NDArray[np.uint8], Ints]:
+    """Write every value in groups of 5 bits, lowest first, two's complement; the text, and where each value's ends."""
     ends = np.cumsum(groups)
     begins = ends - groups
     text = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
@@ -143,9 +195,7 @@ def _strings(values: Ints, tail_slot: Ints, absent: Bools) -> list[bytes]:
         text[begins[chosen] + place] = ((values[chosen] >> (5 * place)) & 31) + (follows * 32 + 48)
         chosen = chosen[follows]
         place += 1
-    written = text.tobytes()
-    cuts = [0, *ends[tail_slot].tolist()]
-    return [written[a:b] for a, b in pairwise(cuts)]
+    return text, ends
 
 
 def _boxes(start: Ints, end: Ints, first: Ints, last: Ints, height: int | Ints) -> Ints:

@@ -1,7 +1,7 @@
 """Batches of resized images through a model to segments: what runs in one worker process, without Ray or storage.
 
-Images are batched by the shape of their padded input, so that no image is padded for another, and every image's answer is made from its
-own logits alone. A failure stays with the image that caused it.
+Images are batched by the shape of their padded input, those of all callers that wait together, so that no image is padded for another, and
+every image's answer is made from its own logits alone. A failure stays with the image that caused it.
 
 One caller works at a time, in its own thread. On a GPU it begins the next forward, the next caller's first if it has none left, before
 it makes segments of the logits at hand, on a stream of higher priority: the device computes while the host counts runs. (Two callers'
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections import defaultdict
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from masklake.errors import DeviceLost, ErrorCode, ImageFailure, Refused, first_line
-from masklake.inference import checkpoint, constants, preprocess
+from masklake.inference import checkpoint, constants, preprocess, rle
 from masklake.inference.answers import Answering, Answers, on_host
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.devices import chosen_device
@@ -36,6 +36,7 @@ from masklake.inference.limits import Limit, OutOfMemory, default_batch, is_lost
 from masklake.inference.model_input import ModelInput, PixelValues
 from masklake.inference.preprocess import Size
 from masklake.inference.segments import Segment
+from masklake.inference.waiting import Call, Kind, Member, Waiting
 
 __all__ = ["Answers", "ModelInput", "Segment", "Segmenter"]
 
@@ -50,34 +51,8 @@ class _Logits:
     ready: Any
 
 
-_Batch = tuple[list[int], _Logits | ImageFailure]
-"""Indices of images, and their logits or why they have none."""
-
-
-@dataclass(eq=False)
-class _Call:
-    """A caller's images on their way."""
-
-    inputs: Sequence[ModelInput]
-    forwards: Iterator[_Batch | None]
-    answers: list[Answers]
-    begun: _Batch | None = None
-
-    def begin(self) -> bool:
-        """Begin the next forward, if that is not done; whether there is one. None of `forwards`: it wants the memory of the one before."""
-        if self.begun is None:
-            self.begun = next(self.forwards, None)
-        return self.begun is not None
-
-    def take(self) -> _Batch | None:
-        """The next batch, which is nobody else's any more; None: all are taken."""
-        while self.begun is None:
-            try:
-                self.begun = next(self.forwards)
-            except StopIteration:
-                return None
-        taken, self.begun = self.begun, None
-        return taken
+_Batch = tuple[list[Member], _Logits | ImageFailure]
+"""Images, and their logits or why they have none."""
 
 
 @dataclass
@@ -90,9 +65,13 @@ class Segmenter:
     dtype: torch.dtype = torch.float32
     batch_size: int | None = None
     forward: Forward = "eager"
+    compact: bool = False
+    """Whether segments' run lengths are left as numbers: see `rle.compact`."""
     effort: Effort = field(default_factory=Effort)
     _limits: dict[Size, Limit] = field(default_factory=dict)
-    _calls: list[_Call] = field(default_factory=list)
+    _waiting: Waiting = field(default_factory=Waiting)
+    _begun: _Batch | None = None
+    _singly: deque[tuple[Kind, Member]] = field(default_factory=deque)
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -141,7 +120,7 @@ class Segmenter:
     def __post_init__(self) -> None:
         self.family = FAMILIES[self.description.family]
         self.pixel_values = PixelValues(self.description.resize, self.description.frame, self.device, self.dtype)
-        self._answering = Answering(self.description, self.device)
+        self.answering = Answering(self.description, self.device)
         self._ahead = self.device.type == "cuda"
         self._answers_on = torch.device("cpu") if self.device.type == "mps" else self.device
 
@@ -165,39 +144,42 @@ class Segmenter:
         Raises:
             DeviceLost: the device answers nothing any more; end the process.
         """
-        call = _Call(inputs, self._forwards(inputs), [{} for _ in inputs])
-        self._calls.append(call)
+        call = Call(inputs, self._kind)
+        self._waiting.come(call)
         try:
             with self._turn, self.effort.at_work():
-                while self._step(call):
-                    pass
-        except Exception as error:
+                while call.left:
+                    if call.error is not None:
+                        raise call.error
+                    self._step(call)
+        except BaseException as error:
+            self._waiting.fail(error)
             if is_lost(error):
                 raise DeviceLost(f"the device was lost: {first_line(error)}") from error
             raise
         finally:
-            self._calls.remove(call)
+            self._waiting.go(call)
         return call.answers
 
-    def _step(self, call: _Call) -> bool:
-        """Answer the call's next batch, if there is one, beside the forward of the one after it."""
-        batch = call.take()
-        if batch is None:
-            return False
-        if self._ahead and not call.begin():
-            waiting = next((other for other in self._calls if other is not call and other.begun is None), None)
-            if waiting:
-                waiting.begin()
+    def _kind(self, item: ModelInput) -> Kind:
+        padded = self.description.frame.padded((item.pixels.shape[0], item.pixels.shape[1]))
+        return Kind(padded, self.description.asked_of(item) if self.family.forward_per_task else ())
+
+    def _step(self, call: Call) -> None:
+        """Answer the next batch, the call's own if it has one, beside the forward of the one after it."""
+        batch, self._begun = self._begun or self._forward(call), None
+        assert batch is not None, "an image without an answer is in a batch, or waits"
         members, outcome = batch
+        if self._ahead:
+            self._begun = self._forward(call, ahead=True)
         if isinstance(outcome, ImageFailure):
-            for index in members:
-                call.answers[index] = dict.fromkeys(call.inputs[index].tasks, outcome)
-            return True
-        with self._aside(outcome.ready):
-            found = self._answering(outcome.answers, [call.inputs[index] for index in members])
-        for index, answers in zip(members, found, strict=True):
-            call.answers[index] = answers
-        return True
+            for member in members:
+                member.answer(dict.fromkeys(member.input.tasks, outcome))
+            return
+        with self._aside(outcome.ready), rle.compact() if self.compact else nullcontext():
+            found = self.answering(outcome.answers, [member.input for member in members])
+        for member, answers in zip(members, found, strict=True):
+            member.answer(answers)
 
     @contextmanager
     def _aside(self, ready: Any) -> Iterator[None]:
@@ -223,51 +205,47 @@ class Segmenter:
         event.record(stream)
         return event
 
-    def _forwards(self, inputs: Sequence[ModelInput]) -> Iterator[_Batch | None]:
-        """Run the model over all images. Yields None where it ran out of memory on one image: asked on, it tries that once more."""
-        groups: dict[tuple[Size, tuple[str, ...]], list[int]] = defaultdict(list)
-        for index, item in enumerate(inputs):
-            padded = self.description.frame.padded((item.pixels.shape[0], item.pixels.shape[1]))
-            groups[padded, self.description.asked_of(item) if self.family.forward_per_task else ()].append(index)
-        for (padded, _), members in groups.items():
-            tasks = list(dict.fromkeys(asked for index in members for asked in self.description.asked_of(inputs[index])))
-            limit = self._limit(padded)
-            queue = list(members)
-            tried = -1
-            while queue:
-                batch = queue[: limit.now]
-                outcome = self._try([inputs[index].pixels for index in batch], padded, tasks, limit.now)
-                if isinstance(outcome, OutOfMemory) and len(batch) > 1:
-                    limit.halve(len(batch))
-                    self.effort.halved()
-                    continue
-                if isinstance(outcome, OutOfMemory) and tried != batch[0]:
-                    tried = batch[0]
-                    yield None
-                    continue
-                del queue[: len(batch)]
-                if isinstance(outcome, Exception) and len(batch) > 1:
-                    yield from self._one_by_one(inputs, batch, padded, tasks, limit.now)
-                elif isinstance(outcome, Exception):
-                    yield batch, _failure(outcome)
-                else:
-                    limit.succeed(len(batch))
-                    yield batch, outcome
-                del outcome  # its memory is for the next
+    def _forward(self, first: Call, ahead: bool = False) -> _Batch | None:
+        """Run the model over the next batch, of `first` before others; None where nothing waits.
+
+        `ahead`: beside a batch whose logits are held. An image without memory is then left for when they are not: None, too.
+        """
+        while (chosen := self._chosen(first)) is not None:
+            kind, members, alone = chosen
+            limit = self._limit(kind.padded)
+            tasks = list(dict.fromkeys(asked for member in members for asked in self.description.asked_of(member.input)))
+            outcome = self._try([member.input.pixels for member in members], kind.padded, tasks, limit.now)
+            if isinstance(outcome, OutOfMemory) and len(members) > 1:
+                limit.halve(len(members))
+                self.effort.halved()
+                self._waiting.put_back(kind, members)
+            elif isinstance(outcome, OutOfMemory) and ahead:
+                self._waiting.put_back(kind, members)
+                return None
+            elif isinstance(outcome, Exception) and len(members) > 1:
+                self._singly.extend((kind, member) for member in members)  # only the image that raises it alone is to blame
+            elif isinstance(outcome, Exception):
+                return members, _failure(outcome)
+            else:
+                if not alone:
+                    limit.succeed(len(members))
+                return members, outcome
+            del outcome  # its memory is for the next
+        return None
+
+    def _chosen(self, first: Call) -> tuple[Kind, list[Member], bool] | None:
+        """The next batch's images, and whether one is alone since it was in a batch that failed."""
+        if self._singly:
+            kind, member = self._singly.popleft()
+            return kind, [member], True
+        if (found := self._waiting.kind(first)) is None:
+            return None
+        return found, self._waiting.take(found, self._limit(found.padded).now, first), False
 
     def _limit(self, padded: Size) -> Limit:
         if padded not in self._limits:
             self._limits[padded] = Limit(self.batch_size or default_batch(self.device, padded))
         return self._limits[padded]
-
-    def _one_by_one(
-        self, inputs: Sequence[ModelInput], batch: Sequence[int], padded: Size, tasks: Sequence[str], full: int
-    ) -> Iterator[_Batch]:
-        """After an exception: only the image that raises it alone is to blame."""
-        for index in batch:
-            outcome = self._try([inputs[index].pixels], padded, tasks, full)
-            yield [index], _failure(outcome) if isinstance(outcome, Exception) else outcome
-            del outcome
 
     def _try(self, pixels: Sequence[NDArray[np.uint8]], padded: Size, tasks: Sequence[str], full: int) -> _Logits | Exception:
         """One forward pass; an exception is returned, so that its traceback does not keep the batch's memory."""

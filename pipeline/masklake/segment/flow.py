@@ -48,7 +48,7 @@ _LATER_SECONDS = 600.0  # by which Ray Data's own limit is later than the run's
 _SIGNS: dict[str, tuple[StageSign, ...]] = {}
 _LOST_DEVICE = 75  # exit code of an actor's process whose GPU answers no more
 _GPU_ROWS = 256  # of a call: images are batched by shape within one, and where sizes keep the aspect there are many shapes
-_CALL_BYTES = 256 * 1024 * 1024  # of its pixels
+_CALL_BYTES = 256 * 1024 * 1024  # of its pixels: calls of large ones are smaller, and more of them wait together
 
 
 def has_gpus(config: RunConfig, there: Cluster) -> bool:
@@ -202,7 +202,7 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
                 min_size=min(resources.least, actors_of(work, resources)),
                 initial_size=min(resources.first, actors_of(work, resources)),
                 max_size=actors_of(work, resources),
-                max_concurrent_calls_per_actor=resources.calls_at_once,
+                max_concurrent_calls_per_actor=calls_at_once(work, resources),
                 enable_true_multi_threading=True,
             ),
             num_cpus=resources.cpus_per_actor,
@@ -255,6 +255,11 @@ def rows_per_call(work: Work, resources: Resources) -> int:
     """How many images go to an actor at a time: fewer where those of a usual shape (4 to 3) would take too much memory."""
     height, width = work.description.resize.target(480, 640)
     return max(min(resources.rows_per_call, 64), work.batch_size or 0, min(resources.rows_per_call, _CALL_BYTES // (3 * height * width)))
+
+
+def calls_at_once(work: Work, resources: Resources) -> int:
+    """How many calls wait in an actor: twice as many where images keep their aspect, since batches of one shape are filled from all."""
+    return resources.calls_at_once * (2 if resources.calls_at_once > 1 and work.description.resize.rule != "exact" else 1)
 
 
 def actors_of(work: Work, resources: Resources) -> int:

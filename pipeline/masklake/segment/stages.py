@@ -2,8 +2,9 @@
 where the table is large, the reading of what it holds.
 
 Between load and segment a table has one row per image: the plan's columns, what decoding found, and `pixels`, the resized uint8 image.
-After segment, a packet holds the finished rows of some images, serialised: an image's rows stay together whatever the engine does with
-blocks. This module knows nothing of Ray.
+After segment, a packet holds the rows of some images, serialised: an image's rows stay together whatever the engine does with blocks. They
+are finished but for the strings of run lengths where the model is on a GPU: these are written with the files, beside the models' processes.
+This module knows nothing of Ray.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from masklake.errors import ErrorCode, ImageFailure, MasklakeError
 from masklake.images.decode import Decoded
 from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch
-from masklake.inference import preprocess
+from masklake.inference import preprocess, rle
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.effort import Spent
 from masklake.inference.source import ModelSource
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 16 * 1024 * 1024  # of pixels in one table: what travels at a time, and what a task holds decoded
 _LONGEST_VALUE = "x" * 32  # of a task, a status, a format, an error's code or a fingerprint
 _SECONDS = ("fetch", "decode", "segment")
+_COMPACT = "compact"  # whether a packet's run lengths are numbers, which writing makes strings of
 
 Look = Callable[[str, bytes | ImageFailure], None]
 
@@ -208,7 +210,7 @@ def open_segmenter(work: Work, threads: int) -> Segmenter | None:
         return None
     from masklake.inference.segmenter import Segmenter  # torch is for the actors: load and write tasks start without it
 
-    return Segmenter.load(
+    segmenter = Segmenter.load(
         work.source.fetch(),
         work.description,
         device=work.device,
@@ -217,6 +219,8 @@ def open_segmenter(work: Work, threads: int) -> Segmenter | None:
         threads=threads,
         forward=work.forward,
     )
+    segmenter.compact = segmenter.device.type != "cpu"  # while a model waits for its process, others can write strings
+    return segmenter
 
 
 def segment_rows(work: Work, segmenter: Segmenter | None, images: pa.Table) -> bytes:
@@ -225,6 +229,7 @@ def segment_rows(work: Work, segmenter: Segmenter | None, images: pa.Table) -> b
     answers = _answer(work, segmenter, images)
     rows = build_rows(images, answers, work.stamp, work.partition_by, work.carried)
     spent = segmenter.effort.take() if segmenter else Spent()
+    is_compact = segmenter is not None and segmenter.compact
     facts = {
         "fetch": sum(images["fetch_seconds"].to_pylist()),
         "decode": sum(images["decode_seconds"].to_pylist()),
@@ -234,10 +239,13 @@ def segment_rows(work: Work, segmenter: Segmenter | None, images: pa.Table) -> b
         "bytes": pc.sum(images["image_bytes"]).as_py() or 0,
         "images": len(answers),
         "failed": sum(any(isinstance(answer, ImageFailure) for answer in by_task.values()) for by_task in answers),
+        _COMPACT: int(is_compact),
     }
     schema = rows.schema.with_metadata({name: str(value) for name, value in facts.items()})
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as stream:
+    # Compact run lengths take 4 bytes where strings take 1 or 2; compressed, about as many as these.
+    options = pa.ipc.IpcWriteOptions(compression="lz4" if is_compact else None)
+    with pa.ipc.new_stream(sink, schema, options=options) as stream:
         stream.write_table(rows.cast(schema))
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
@@ -317,9 +325,28 @@ def write_packets(work: Work, packets: Sequence[bytes | pa.Buffer]) -> Written:
     return Written(tuple(records), **counted, busy_seconds=_total(tables, "busy"), read_bytes=round(_total(tables, "bytes")))
 
 
-def packet_rows(packet: bytes) -> pa.Table:
-    """The rows of a packet of `segment_rows`."""
-    return pa.ipc.open_stream(packet).read_all()
+def packet_rows(packet: bytes | pa.Buffer) -> pa.Table:
+    """The rows of a packet of `segment_rows`, finished."""
+    return _with_strings(pa.ipc.open_stream(packet).read_all())
+
+
+def _with_strings(packet: pa.Table) -> pa.Table:
+    """The rows with COCO's strings where their run lengths are compact."""
+    if not int(packet.schema.metadata[_COMPACT.encode()]) or not len(packet):
+        return packet
+    place = packet.schema.get_field_index("segments")
+    column = packet.column(place).combine_chunks()
+    segments = column.values
+    counts = segments.field("counts")
+    _, offsets, values = counts.buffers()
+    ends = np.frombuffer(offsets, np.int32, len(counts) + 1)[1:] // 4 if len(counts) else np.zeros(0, np.int32)
+    text, text_ends = rle.written_out(np.frombuffer(values or b"", "<i4", int(ends[-1]) if len(ends) else 0), ends.astype(np.int64))
+    begins = np.concatenate((np.zeros(1, np.int64), text_ends)).astype(np.int32)
+    strings = pa.Array.from_buffers(counts.type, len(counts), [None, pa.py_buffer(begins), pa.py_buffer(text)])
+    parts = [strings if field.name == "counts" else segments.field(field.name) for field in segments.type]
+    whole = pa.StructArray.from_arrays(parts, fields=list(segments.type))
+    written = pa.ListArray.from_arrays(column.offsets, whole, type=column.type, mask=column.is_null())
+    return packet.set_column(place, packet.schema.field(place), written)
 
 
 def packet_facts(packet: bytes) -> dict[str, float]:

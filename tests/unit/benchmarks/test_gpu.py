@@ -29,6 +29,7 @@ def measured(parts: str, tmp_path: Path, *arguments: str, monkeypatch: pytest.Mo
 def test_every_family_and_model_is_measured_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = measured("correctness,speed,processes,training", tmp_path, monkeypatch=monkeypatch)
     assert not [(part, name, one) for part, those in found.items() for name, one in those.items() if "result" not in one]
+    assert found["correctness"]["families"]["result"].keys() == {"mask2former", "upernet", "sam3"}
     for answers in (*found["correctness"]["families"]["result"].values(), found["correctness"]["demo"]["result"]):
         same = answers["float32"]
         assert same["segments"] == same["found"] > 0
@@ -38,6 +39,7 @@ def test_every_family_and_model_is_measured_on_a_cpu(tmp_path: Path, monkeypatch
     }  # fmt: skip
     for one in found["speed"].values():
         assert one["result"]["64x48"]["everything, panoptic, 1 caller"] > 0
+        assert one["result"]["64x48"]["ms an image by stage"].keys() == {"to the device", "forward", "segments and run lengths"}
     assert found["processes"]["processes that share the device"]["result"]["2 processes, images a second"] > 0
     assert found["training"]["demo"]["result"]["2"]["backward, ms"] > 0
 
@@ -56,7 +58,7 @@ import os, sys, time
 from jobs.benchmarks.gpu import part
 def dies(asked): os._exit(7)
 def raises(asked): raise ValueError("no")
-def sleeps(asked): time.sleep(600)
+def sleeps(asked): time.sleep(0 if os.path.exists(asked.scratch / "awake") else 600)
 sys.exit(part.run({"first": lambda asked: 1, "dies": dies, "raises": raises, "sleeps": sleeps, "last": lambda asked: asked.images}))
 """
 
@@ -76,3 +78,8 @@ def test_what_dies_fails_or_takes_too_long_costs_nothing_else(tmp_path: Path, mo
     assert found["raises"]["failed"] == "ValueError: no"
     assert found["sleeps"]["failed"] == part.UNENDED
     assert found["last"]["result"] == 5
+    (tmp_path / "awake").touch()
+    found = benchmark._measured("dying", arguments, tmp_path, 100, again=True)
+    assert found["first"]["result"] == 1
+    assert "result" in found["sleeps"]
+    assert found["raises"]["failed"] == "ValueError: no"

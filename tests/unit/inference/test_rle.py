@@ -22,6 +22,9 @@ def assert_right(mask: Bools) -> None:
     encoded = rle.encode_mask(mask)
     assert encoded == reference(mask)
     assert np.array_equal(coco.decode({"size": list(mask.shape), "counts": encoded.counts}).astype(bool), mask)
+    with rle.compact():
+        values = np.frombuffer(rle.encode_mask(mask).counts, "<i4")
+    assert rle.written_out(values, np.array([len(values)]))[0].tobytes() == encoded.counts
 
 
 def blank(height: int, width: int) -> Bools:
@@ -92,3 +95,15 @@ def test_neighbouring_runs_of_one_id_are_joined() -> None:
     starts, values = np.array([0, 2, 4, 5]), np.array([1, 1, 0, 1])
     joined = rle.encode_id_runs(starts, values, 1, (2, 3))[0]
     assert joined == reference(np.array([[1, 1, 0], [1, 1, 1]], np.bool_))
+
+
+def test_compact_run_lengths_of_many_segments_are_written_out_together() -> None:
+    ids = np.random.default_rng(3).integers(0, 6, (37, 53)).astype(np.uint8)
+    strings = [each.counts for each in rle.encode_ids(ids, 6)]  # the last one has no pixel
+    with rle.compact():
+        numbers = [each.counts for each in rle.encode_ids(ids, 6)]
+    ends = np.cumsum([len(each) // 4 for each in numbers])
+    text, cuts = rle.written_out(np.frombuffer(b"".join(numbers), "<i4"), ends)
+    assert np.split(text, cuts[:-1])[0].tobytes() == strings[0]
+    assert text.tobytes() == b"".join(strings)
+    assert np.diff(cuts, prepend=0).tolist() == [len(each) for each in strings]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -279,12 +280,61 @@ def test_a_callers_last_segments_are_made_beside_the_next_callers_first_forward(
     opened._turn.acquire()
     with ThreadPoolExecutor(3) as callers:
         answers = callers.map(opened.segment, calls)
-        while len(opened._calls) < 3:
+        while len(opened._waiting) < 3:
             time.sleep(0.001)
         opened._turn.release()
         assert list(answers) == expected
     pair = ["segments", "segments"]
     assert steps.done == ["forward of 2", "forward of 2", *pair, "forward of 2", *pair, *pair]
+
+
+def together(opened: Segmenter, calls: Sequence[list[ModelInput]]) -> list[list[dict[str, list[Segment] | ImageFailure]]]:
+    """The answers of callers that all wait before the first is answered."""
+    opened._turn.acquire()
+    with ThreadPoolExecutor(len(calls)) as callers:
+        answers = [callers.submit(opened.segment, call) for call in calls]
+        while len(opened._waiting) < len(calls):
+            time.sleep(0.001)
+        opened._turn.release()
+    return [each.result() for each in answers]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_batches_are_filled_with_the_images_of_all_callers_that_wait(ahead: bool) -> None:
+    """Photographs of six shapes in calls of six: alone, each would be a batch of its own."""
+    calls = [[picture(10 * call + shape, (16 + shape, 16)) for shape in range(6)] for call in range(4)]
+    model = FakeModel()
+    opened = open_fake(model, batch_size=4)
+    opened._ahead = ahead
+    assert together(opened, calls) == [open_fake(FakeModel(), batch_size=4).segment(call) for call in calls]
+    assert len(model.shapes) == 6
+    assert len(opened._waiting) == 0
+
+
+def test_an_image_to_blame_leaves_other_callers_images_alone() -> None:
+    calls = [[picture(seed), picture(seed + 1)] for seed in (0, 2)]
+    expected = [open_fake(FakeModel()).segment(call) for call in calls]
+    calls[1][0] = picture(9, red=POISON)
+    answers = together(open_fake(FakeModel()), calls)
+    assert answers[0] == expected[0]
+    assert codes(answers[1]) == ["model_failed", "ok"]
+    assert answers[1][1] == expected[1][1]
+
+
+@pytest.mark.parametrize("error", [torch.AcceleratorError("CUDA error: unspecified launch failure"), KeyError("a mistake of ours")])
+def test_what_befalls_a_caller_with_anothers_images_is_told_to_both(error: Exception) -> None:
+    opened = open_fake(FakeModel())
+
+    def fail(*_: Any) -> Any:
+        raise error
+
+    opened.answering = fail  # type: ignore[assignment]
+    with pytest.raises((DeviceLost, KeyError), match=r"the device was lost|a mistake of ours"):
+        together(opened, [[picture(0)], [picture(1)]])
+    assert len(opened._waiting) == 0
+    opened.answering = open_fake(FakeModel()).answering
+    if isinstance(error, KeyError):
+        assert codes(opened.segment([picture(2)])) == ["ok"]
 
 
 def test_an_image_without_memory_beside_another_batch_is_tried_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:

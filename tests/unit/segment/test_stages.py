@@ -139,6 +139,28 @@ def test_a_packet_holds_every_row_of_its_images_and_a_write_partitions_them(work
         assert by_name["bomb.png"]["error_code"] == "too_large"
 
 
+def test_strings_that_are_written_with_the_files_are_those_of_the_model(work: Work) -> None:
+    segmenter = stages.open_segmenter(work, threads=1)
+    loaded = load_all(work)
+    plain = stages.segment_rows(work, segmenter, loaded)
+    segmenter.compact = True
+    compact = [stages.segment_rows(work, segmenter, loaded.slice(first, 2)) for first in range(0, 7, 2)]  # two have no segment at all
+    assert _segments(compact[1]) != _segments(plain)
+    for packets in ([plain], compact):
+        written = stages.write_packets(replace(work, table_uri=f"{work.table_uri}-{len(packets)}"), packets)
+        assert (written.images, written.failed) == (7, 4)
+    rows = [
+        sorted(
+            (row["image_uri"], row["status"], str(row["segments"]))
+            for path in Path(f"{work.table_uri}-{count}").rglob("*.parquet")
+            for row in pq.read_table(path, partitioning=None).to_pylist()
+        )
+        for count in (1, len(compact))
+    ]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 14
+
+
 def test_an_answer_is_the_same_whatever_travels_with_the_image(work: Work) -> None:
     segmenter = stages.open_segmenter(work, threads=1)
     loaded = load_all(work)
