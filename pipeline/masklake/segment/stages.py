@@ -219,7 +219,8 @@ def open_segmenter(work: Work, threads: int) -> Segmenter | None:
         threads=threads,
         forward=work.forward,
     )
-    segmenter.compact = segmenter.device.type != "cpu"  # while a model waits for its process, others can write strings
+    # While a model waits for its process, others can write strings; what is joined to segments of the table is of one kind with them.
+    segmenter.compact = segmenter.device.type != "cpu" and not work.description.concepts
     return segmenter
 
 
