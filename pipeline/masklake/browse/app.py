@@ -133,7 +133,7 @@ class Page:
 
     def _photograph(self, request: Request) -> Response:
         row = self._rows.plain(request.path_params["id"])
-        return Response(self._pictures.photograph(row, _side(request)), media_type="image/webp", headers=_HOUR)
+        return Response(self._pictures.photograph(row, _side(request)), media_type="image/jpeg", headers=_HOUR)
 
     def _painted(self, request: Request) -> Response:
         least = request.query_params.get("score")

@@ -136,13 +136,12 @@ def nearest(size: Size, to: Size) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _reduced_ids(segments: Sequence[Mapping[str, Any]], size: Size, to: Size) -> NDArray[np.int32]:
-    """`masks.id_map` of masks of [height, width] `size`, made smaller by taking the nearest pixels; of each mask, its box alone, where
-    that is told."""
+    """`masks.id_map` of masks of [height, width] `size`, made smaller by taking the nearest pixels; of each mask, its box alone."""
     rows, columns = nearest(size, to)
     ids = np.zeros((to[1], to[0]), np.int32)  # by columns, as masks are encoded
     for segment in reversed(segments):
-        mask = coco_mask.decode({"size": list(size), "counts": segment["counts"]}).T.view(np.bool_)
-        x, y, width, height = segment.get("bbox", (0, 0, size[1], size[0]))
+        encoded = {"size": list(size), "counts": segment["counts"]}
+        mask, (x, y, width, height) = coco_mask.decode(encoded).T.view(np.bool_), coco_mask.toBbox(encoded)
         across, down = slice(*np.searchsorted(columns.ravel(), (x, x + width))), slice(*np.searchsorted(rows.ravel(), (y, y + height)))
         np.copyto(ids[across, down], segment["segment_id"], where=mask[np.ix_(columns[across], rows[down])])
     return np.ascontiguousarray(ids.T)

@@ -100,7 +100,7 @@ class TestPictures:
     def test_are_those_of_the_rows(self, client: TestClient, folder: Path) -> None:
         number = images(client)["a.png"]["id"]
         answer = client.get(f"/{TOKEN}/photograph/{number}")
-        assert answer.headers["content-type"] == "image/webp"
+        assert answer.headers["content-type"] == "image/jpeg"
         shown = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB"), int)
         stored = np.asarray(Image.open(folder / "images/dt=2026-11-21/a.png"), int)
         assert shown.shape == stored.shape
