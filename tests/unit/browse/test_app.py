@@ -104,7 +104,7 @@ class TestPictures:
         shown = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB"), int)
         stored = np.asarray(Image.open(folder / "images/dt=2026-11-21/a.png"), int)
         assert shown.shape == stored.shape
-        assert np.abs(shown - stored).mean() < 12  # WebP's loss
+        assert np.abs(shown - stored).mean() < 12  # JPEG's loss
 
     def test_segments_are_painted_where_they_are_with_their_names(self, client: TestClient) -> None:
         """Of a.png, person is the left half, and sky the quarter beside it."""
