@@ -96,7 +96,7 @@ class MaskStream(IterableDataset[Any]):
     def __init__(
         self, table: MaskTable, task: str, where: str | None = None, min_score: float = 0.0, transform: Transform | None = None
     ) -> None:
-        self._uri, self._version = table.uri, table.delta.version()
+        self._uri, self._version, self._images = table.uri, table.delta.version(), table.images
         self._task, self._where, self._min_score, self._transform = task, where, min_score, transform
         self._rank, self._of, self._process = 0, 1, os.getpid()
 
@@ -128,6 +128,7 @@ class MaskStream(IterableDataset[Any]):
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         table = open_table(self._uri)  # a reader of one process is none of another's
         table.delta.load_as_version(self._version)
+        table.images = self._images
         for batch in table.newest_arrow(self._task, _COLUMNS, Choice(where=self._where).condition()):
             uris = batch.column("image_uri").to_pylist()
             for place, uri in enumerate(uris):

@@ -11,6 +11,9 @@ import duckdb
 
 from masklake.errors import Refused
 
+_DEEPEST = 200  # parentheses and operators within each other: beyond it, Python's and delta-rs' recursion is at its end
+_LONGEST_SHOWN = 300  # characters of a condition that a message repeats
+
 LOCK = (
     "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false; SET python_enable_replacements = false; "
     "SET enable_external_access = false; SET lock_configuration = true"
@@ -24,20 +27,27 @@ def expression(text: str, setting: str = "--where") -> list[dict[str, Any]]:
     What passes is a single expression also between parentheses: `(text` and `)`, with a line break before the latter, for a comment.
 
     Raises:
-        Refused: it is not SQL, or more than one expression without subqueries.
+        Refused: it is not SQL, more than one expression without subqueries, or nested too deep.
     """
     parsed = _parsed(text)
     if parsed["error"]:
         reason = str(parsed["error_message"]).split("\n", 1)[0]
-        raise Refused(f"{setting} {text}: it must be one SQL condition: {reason}")
+        if reason.startswith("Max expression depth"):
+            reason = f"this one is nested more than {_DEEPEST} deep"
+        raise Refused(f"{setting} {shown(text)}: it must be one SQL condition: {reason}")
     # Anything behind the expression, such as ORDER BY or UNION, or another statement, shows beside it in the tree.
     condition = _condition(parsed)
     if parsed != _frame():
-        raise Refused(f"{setting} {text}: it must be one SQL condition, with nothing behind it")
+        raise Refused(f"{setting} {shown(text)}: it must be one SQL condition, with nothing behind it")
     nodes = list(_nodes(condition))
     if any(node.get("class") == "SUBQUERY" for node in nodes):
-        raise Refused(f"{setting} {text}: it must be a condition on each row by itself, without subqueries")
+        raise Refused(f"{setting} {shown(text)}: it must be a condition on each row by itself, without subqueries")
     return nodes
+
+
+def shown(text: str) -> str:
+    """A condition as a message repeats it: the beginning of a long one."""
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}... ({len(text):,} characters)"
 
 
 def quoted(name: str) -> str:
@@ -47,6 +57,7 @@ def quoted(name: str) -> str:
 
 def _parsed(text: str) -> dict[str, Any]:
     with duckdb.connect() as database:
+        database.execute(f"SET max_expression_depth TO {_DEEPEST}")
         database.execute(LOCK)
         (tree,) = database.execute("SELECT json_serialize_sql('SELECT 1 WHERE ' || ?)", [text]).fetchone() or ("{}",)
     parsed: dict[str, Any] = json.loads(tree)

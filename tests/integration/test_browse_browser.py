@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,8 +126,11 @@ def _keys_do_what_the_mouse_does(tab: Tab) -> None:
 def _what_is_picked_can_be_taken(tab: Tab) -> None:
     tab.click("#take-picked")
     shown = tab.until("document.querySelector('#take-body code')?.textContent")
-    assert "a.png'" in shown
-    assert "c.png" not in shown.replace("strpos", "")
+    assert "--uris images.jsonl" in shown
+    given = tab.value("new URL(document.querySelector('#take-body a').href).search")
+    names = tab.until(f"fetch('images.jsonl' + {json.dumps(given)}).then(answer => answer.text())")
+    assert "a.png" in names
+    assert "c.png" not in names
     tab.press("Escape")
 
 

@@ -12,6 +12,7 @@ from masklake import reading, storage
 from masklake.demo.seaweedfs import SeaweedFS
 from masklake.errors import Refused
 from masklake.table.definition import check_log
+from tests.icebergs import by_pyiceberg, published
 from tests.tables import begun, files
 from tests.tls import tls_front
 
@@ -38,13 +39,15 @@ def profile(s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     os.environ.pop("SSL_CERT_FILE", None)
 
 
-def test_a_table_is_written_and_read(profile: Path) -> None:
+def test_a_table_is_written_read_and_published(profile: Path, tmp_path: Path) -> None:
     storage.check_output(URI)
     check_log(URI)
     table = begun(URI, "run-1")
     table.commit(files(table, "run-1", ["a", "b"]))
     table.finish_run()
     assert reading.open_table(URI).rows(columns=["image_uri"]).num_rows == 2
+    assert published(URI, tmp_path / "iceberg.db")["outcome"] == "published"
+    assert [row["image_uri"][-5:] for row in by_pyiceberg(tmp_path / "iceberg.db")] == ["a.jpg", "b.jpg"]
 
 
 def test_an_untrusted_certificate_is_refused_in_a_sentence_by_either_half(profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,6 @@ class Page:
             "/truth/{id:int}": self._truth,
             "/take": self._take,
             f"/{taking.LIST}": self._list,
-            f"/{taking.SETTINGS}": self._settings,
         }
         return Guard(Starlette(routes=[Route(path, _told(answer), methods=["GET"]) for path, answer in answers.items()]), token)
 
@@ -154,19 +153,11 @@ class Page:
 
     def _take(self, request: Request) -> Response:
         asked, uris, picked = self._taken(request)
-        return JSONResponse(taking.told(asked, self._index.table_uri, uris, picked))
+        return JSONResponse(taking.told(asked, self._index.table_uri, len(uris), picked))
 
     def _list(self, request: Request) -> Response:
         headers = {"Content-Disposition": f'attachment; filename="{taking.LIST}"'}
         return PlainTextResponse(taking.as_lines(self._taken(request)[1]), headers=headers, media_type="application/x-ndjson")
-
-    def _settings(self, request: Request) -> Response:
-        asked, uris, picked = self._taken(request)
-        where = taking.where_of(asked, uris, picked)
-        if where is None:
-            raise Refused(f"{len(uris):,} images are more than the {taking.MOST_NAMED:,} that a condition can name")
-        headers = {"Content-Disposition": f'attachment; filename="{taking.SETTINGS}"'}
-        return PlainTextResponse(taking.as_settings(where), headers=headers)
 
     def _taken(self, request: Request) -> tuple[Asked, list[str], bool]:
         asked, picked = self._asked(request), request.query_params.get("ids")

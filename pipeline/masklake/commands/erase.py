@@ -9,8 +9,7 @@ from masklake import storage
 from masklake.commands import keeping
 from masklake.commands.ending import Paced, say
 from masklake.errors import ImageFailure, MasklakeError, Refused
-from masklake.images.sources import names_listed
-from masklake.storage import StorageError
+from masklake.named import named, without_rows
 from masklake.table import runs
 from masklake.upkeep.erase import Erasure, check_gone, erase, erase_pictures
 from masklake.upkeep.erase_settings import EraseConfig
@@ -24,11 +23,11 @@ def work(settings: EraseConfig) -> dict[str, Any]:
     """Erase; returns the summary."""
     if settings.input:
         storage.check_input(settings.input)
-    named = [] if settings.input else _named(settings)
+    given = [] if settings.input else named(settings.uri, settings.uris)
     with keeping.opened(settings, "erase") as table:
-        uris = missing_images(table, settings.input) if settings.input else named
+        uris = missing_images(table, settings.input) if settings.input else given
         if settings.must_exist and (unknown := _unknown(uris, erase(table, uris, True, Paced()))):
-            raise Refused(f"--must-exist: nothing was erased, for {_listed(unknown)}")
+            raise Refused(f"--must-exist: nothing was erased, for {without_rows(unknown)}")
         done = erase(table, uris, settings.changes_nothing, Paced())
         unknown = _unknown(uris, done)
         _tell(uris, unknown, done, settings)
@@ -71,43 +70,9 @@ def _forget(table: UpkeepTable, uris: Sequence[str], done: Erasure, settings: Er
     return {"galleries_and_reports": pages, **vacuum}
 
 
-def _named(settings: EraseConfig) -> list[str]:
-    """The images that are named on the command line and in a file, as the table names them.
-
-    Raises:
-        Refused: a name depends on the folder in which this program was started.
-    """
-    names = [*settings.uri, *(_read(settings.uris) if settings.uris else ())]
-    for name in names:
-        if not (storage.is_uri(name) or name.startswith(("/", "~/"))):
-            meant = storage.normalise(name)
-            raise Refused(
-                f"{name}: name images as the table's image_uri does, such as s3://lake/images/a.jpg; say {meant} if you mean that"
-            )
-    # Of a file's URI nothing is made canonical: a row's key, or a name in a tar, is part of it, and may hold `..`.
-    return list(dict.fromkeys(name if name.startswith("file:///") else storage.normalise(name) for name in names))
-
-
-def _read(file: str) -> list[str]:
-    """The images that a list names, in whatever format.
-
-    Raises:
-        Refused: it cannot be read as such.
-    """
-    try:
-        return list(names_listed(file, "--uris"))
-    except StorageError as error:
-        raise Refused(f"--uris {file}: cannot be read: {error}") from None
-
-
 def _unknown(uris: Sequence[str], done: Erasure) -> list[str]:
     """The images of which the table had no row."""
     return [uri for uri in uris if uri not in done.found]
-
-
-def _listed(unknown: Sequence[str]) -> str:
-    more = f", and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
-    return f"the table has no row of {len(unknown):,} of the images: {', '.join(unknown[:_SHOWN])}{more}"
 
 
 def _tell(uris: Sequence[str], unknown: Sequence[str], done: Erasure, settings: EraseConfig) -> None:
@@ -120,7 +85,7 @@ def _tell(uris: Sequence[str], unknown: Sequence[str], done: Erasure, settings: 
     if settings.input and not settings.delete_missing and done.rows:
         say("nothing was erased: say --delete-missing to erase them")
     if unknown and not settings.input:
-        say(f"{_listed(unknown)}; --must-exist refuses such a list")
+        say(f"{without_rows(unknown)}; --must-exist refuses such a list")
     if not settings.input:
         _tell_present(uris)
 

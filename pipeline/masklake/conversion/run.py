@@ -12,6 +12,7 @@ from masklake.errors import Refused, Say
 from masklake.inference import released, source, weights
 from masklake.inference.files import needed, read_json
 from masklake.inference.source import ModelSource
+from masklake.table.place import check_outside_tables
 
 
 def convert(model: str, output: str, say: Say) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def convert(model: str, output: str, say: Say) -> dict[str, Any]:
     """
     output = storage.normalise(output).rstrip("/")
     storage.check_output(output)
+    check_outside_tables(output)
     if storage.list_names(output):
         raise Refused(f"--output {output}: holds something already: give the checkpoint a folder of its own")
     found = source.resolve(model, "MODEL", say)

@@ -59,7 +59,9 @@ def pair(table: MaskTable, choice: Choice, truth: Truth) -> Pairing:
             origins[row["task"], row["model"], row["model_revision"], row["fingerprint"]] += 1
         example = example or batch["image_uri"][0].as_py()
     if not total:
-        raise Refused(f"there is nothing to score: no row with status ok fits --task {choice.task}, --where, --model and --fingerprint")
+        raise Refused(
+            f"there is nothing to score: no row with status ok fits --task {choice.task}, --where, --uris, --model and --fingerprint"
+        )
     errors = {
         row["image_uri"]: f"{row['error_code']}: {row['error_message']}"
         for batch in table.newest_arrow(choice.task, ["image_uri", "error_code", "error_message"], choice.condition(Status.ERROR))

@@ -44,6 +44,7 @@ def report(settings: EvaluateConfig, truth: Truth, scoring: Scoring, pairing: Pa
             "truth": truth.uri,
             "truth_format": truth.format,
             "where": settings.where,
+            "uris": settings.uris,
             "max_detections": scoring.max_detections,
             "images_with_more_detections": tally.stats.cut if isinstance(tally.stats, InstanceStats) else 0,
             "answers": [asdict(each) for each in pairing.answers],

@@ -18,8 +18,8 @@ from masklake.evaluation.page import render_page
 from masklake.evaluation.pairs import Pair, groups, pair
 from masklake.evaluation.scoring import Scoring, Tally, score_group
 from masklake.evaluation.settings import EvaluateConfig
+from masklake.named import chosen
 from masklake.schema import Task
-from masklake.table.keys import sql_text
 from masklake.table.place import check_outside_tables
 from masklake.table.read import MaskTable
 from masklake.table.selection import check_condition, mixtures
@@ -65,7 +65,7 @@ def evaluate(settings: EvaluateConfig, say: Callable[[str], None], show: Callabl
 def _evaluate(
     settings: EvaluateConfig, truth: Truth, scoring: Scoring, say: Callable[[str], None], show: Callable[[str], None]
 ) -> report.Report:
-    table = reading.open_table(settings.table_uri)
+    table, unknown = chosen(reading.open_table(settings.table_uri), settings.uris, say)
     choice = settings.choice(scoring.task)
     check_condition(table, settings.where)
     pairing = pair(table, choice, truth)
@@ -75,6 +75,7 @@ def _evaluate(
         say(line)
     tally = _tally(groups(table, choice, pairing), scoring, len(truth.images), settings.ray_address, show)
     found = report.report(settings, truth, scoring, pairing, tally) | {"table_version": table.delta.version()}
+    found |= {"unknown": unknown} if settings.uris else {}
     for line in report.remarks(found):
         say(line)
     if settings.output_uri is not None:
@@ -113,6 +114,5 @@ def _tally(groups_of_pairs: Iterator[list[Pair]], scoring: Scoring, images: int,
 def _rows(table: MaskTable, settings: EvaluateConfig, task: Task, uris: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of these images, once more."""
     if uris:
-        listed = ", ".join(map(sql_text, uris))
-        condition = f"{settings.choice(task).condition()} AND image_uri IN ({listed})"
-        yield from table.newest(task, ["image_uri", "task", "width", "height", "segments"], condition)
+        columns = ["image_uri", "task", "width", "height", "segments"]
+        yield from table.of_images(uris).newest(task, columns, settings.choice(task).condition())

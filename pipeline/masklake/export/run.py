@@ -20,6 +20,7 @@ from masklake.export.format import Job, Written
 from masklake.export.official import Official
 from masklake.export.selection import Selection
 from masklake.export.settings import ExportConfig
+from masklake.named import chosen
 from masklake.table.place import check_outside_tables
 from masklake.table.read import MaskTable
 from masklake.table.selection import mixtures
@@ -47,7 +48,8 @@ def export(settings: ExportConfig, say: Callable[[str], None], show: Callable[[s
     output = settings.output_uri + "/"
     folder.check(output, settings.overwrite)
     try:
-        return _export(settings, reading.open_table(settings.table_uri), output, say, show)
+        table, unknown = chosen(reading.open_table(settings.table_uri), settings.uris, say)
+        return _export(settings, table, output, say, show) | ({"unknown": unknown} if settings.uris else {})
     except (DeltaError, duckdb.Error, pa.ArrowException, OSError) as error:  # a file of the table is gone, the disk is full, ...
         reason = " ".join(str(error).split())
         raise MasklakeError(f"the export failed: {reason}; mend that and run it again with --overwrite") from error
@@ -114,6 +116,7 @@ def _summary(selection: Selection, table: MaskTable, settings: ExportConfig, wri
         "labels": list(settings.label),
         "min_score": settings.min_score,
         "where": settings.where,
+        "uris": settings.uris,
         "rows": selection.rows,
         "segments": written.segments,
         "root": selection.root,

@@ -82,9 +82,11 @@ class Selection:
     def _nothing(self) -> str:
         text = f"there is nothing to export from {self._settings.table_uri}: no row with status ok fits"
         if self.task is None:
-            return f"{text} --where, --model and --fingerprint"
+            return f"{text} --where, --uris, --model and --fingerprint"
         tasks = self._table.tasks(self._where)
-        there = f"; it has rows of {', '.join(tasks)}" if tasks else ", nor one of another task; see --where, --model and --fingerprint"
+        there = (
+            f"; it has rows of {', '.join(tasks)}" if tasks else ", nor one of another task; see --where, --uris, --model and --fingerprint"
+        )
         return f"{text} --task {self.task}{there}"
 
     def _root(self) -> str:

@@ -8,7 +8,7 @@ import duckdb
 
 from masklake.errors import Refused
 from masklake.images.pages import PAGE_SCHEMA
-from masklake.sql import LOCK, expression, quoted
+from masklake.sql import LOCK, expression, quoted, shown
 
 COLUMNS = {"image_uri": "VARCHAR", "image_bytes": "BIGINT", "image_modified": "TIMESTAMPTZ"}
 """What a condition may name beside keys, and its type; keys are text."""
@@ -36,7 +36,7 @@ def parse(text: str) -> Condition:
     names = [node["column_names"][0] for node in expression(text) if node.get("class") == "COLUMN_REF"]
     keys = tuple(sorted({name for name in names if name.lower() not in COLUMNS}))
     if taken := [name for name in keys if name.lower() in PAGE_SCHEMA.names]:
-        raise Refused(f"--where {text}: {taken[0]} is not known before an image is read; there are {', '.join(COLUMNS)} and keys")
+        raise Refused(f"--where {shown(text)}: {taken[0]} is not known before an image is read; there are {', '.join(COLUMNS)} and keys")
     columns = [*(f"{name} {kind}" for name, kind in COLUMNS.items()), *(f"{quoted(key)} VARCHAR" for key in keys)]
     condition = Condition(text, keys)
     with duckdb.connect() as database:
@@ -53,4 +53,4 @@ def parse(text: str) -> Condition:
 
 def refusal(text: str, error: duckdb.Error) -> Refused:
     """DuckDB's sentence on a condition, without the lines that point into a query that nobody has seen."""
-    return Refused(f"--where {text}: {str(error).split(chr(10), 1)[0]}")
+    return Refused(f"--where {shown(text)}: {str(error).split(chr(10), 1)[0]}")

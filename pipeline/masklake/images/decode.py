@@ -103,7 +103,7 @@ def decode(data: bytes, max_pixels: int, reduced_to: Callable[[int, int], tuple[
 
 def _decode(data: bytes, max_pixels: int, reduced_to: Callable[[int, int], tuple[int, int]] | None) -> Decoded | ImageFailure:
     try:
-        image = Image.open(io.BytesIO(data), formats=_OPENED)
+        image = Image.open(io.BytesIO(data), formats=_openers(data))
     except UnidentifiedImageError:
         return _unidentified(data)
     width, height = image.size
@@ -119,6 +119,11 @@ def _decode(data: bytes, max_pixels: int, reduced_to: Callable[[int, int], tuple
     turn = _orientation(image)
     upright_size = (width, height) if turn in _SIDEWAYS else (height, width)
     return Decoded(pixels, image.format or "", upright_size, _turned(covered, image.size, turn))
+
+
+def _openers(data: bytes) -> tuple[str, ...]:
+    """The decoders that are asked: HEIF's would take an AVIF of HEIF's general brand, and has no decoder of AV1."""
+    return tuple(name for name in _OPENED if name != "HEIF") if formats.by_signature(data) == "AVIF" else _OPENED
 
 
 def _reduce(image: JpegImageFile, reduced_to: Callable[[int, int], tuple[int, int]]) -> tuple[float, float] | None:

@@ -52,12 +52,9 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # offset, bytes, name
     (0, b"II+\0", "TIFF"),
     (0, b"MM\0+", "TIFF"),
     (0, b"BM", "BMP"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
     (0, b"\0\0\0\x0cjP  ", "JPEG2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG2000"),
     # Decoded where the extra `formats` is installed.
-    *((4, b"ftyp" + brand, "HEIF") for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")),
     (0, b"\0\0\0\x0cJXL ", "JXL"),
     (0, b"\xff\x0a", "JXL"),
     # Known, and not decoded.
@@ -73,6 +70,10 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (  # offset, bytes, name
     (0, b"qoif", "QOI"),
     (128, b"DICM", "DICOM"),
 )
+_AVIF = frozenset((b"avif", b"avis"))
+_HEIF = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
+_OF_ANY_CODEC = frozenset((b"mif1", b"msf1"))  # where none of the others tells more, HEVC's
+_MOST_BRANDS = 32
 _PPM = re.compile(rb"P[1-7Ffy][\s#]")
 _SVG = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg[^>]*>\s*)?<svg[\s>]", re.DOTALL)
 _SHORT = (
@@ -103,9 +104,23 @@ def by_signature(data: bytes) -> str | None:
     for offset, signature, name in _SIGNATURES:
         if data.startswith(signature, offset):
             return name
+    if data.startswith(b"ftyp", 4):
+        return _by_brands(data)
     if _PPM.match(data):
         return "PPM"
     return "SVG" if _SVG.match(data[:2048]) else None
+
+
+def _by_brands(data: bytes) -> str | None:
+    """Of a file that begins with ISO's `ftyp`: by its major brand, else by those that it says it is compatible with (ISO/IEC 23008-12)."""
+    end = min(int.from_bytes(data[:4], "big"), 16 + 4 * _MOST_BRANDS)
+    major, others = data[8:12], {data[start : start + 4] for start in range(16, end, 4)}
+    for brands in ({major}, others):
+        if brands & _AVIF:
+            return "AVIF"
+        if brands & _HEIF:
+            return "HEIF"
+    return "HEIF" if ({major} | others) & _OF_ANY_CODEC else None
 
 
 def early_size(data: bytes) -> tuple[int, int] | None:

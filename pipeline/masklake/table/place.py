@@ -24,7 +24,7 @@ def check_table_place(output: str, input_uri: str) -> None:
             has steps such as `..`, which in a store are names like any other.
     """
     _check_steps(input_uri, "--input", {".", ".."})
-    check_outside_tables(output)
+    check_outside_tables(output, may_be_one=True)
     table, images = _real(output), _real(input_uri)
     pattern = storage.is_glob(input_uri) and not storage.exists(input_uri)
     if pattern and input_uri.endswith("/"):
@@ -40,19 +40,23 @@ def check_table_place(output: str, input_uri: str) -> None:
     _check_empty(output)
 
 
-def check_outside_tables(uri: str, setting: str = "--output") -> None:
-    """See that a folder to write to lies in no Delta table's.
+def check_outside_tables(uri: str, setting: str = "--output", *, may_be_one: bool = False) -> None:
+    """See that a folder to write to lies in no Delta table's, and is none's unless it `may_be_one`.
 
     Raises:
         Refused: it does, or its name has steps such as `..`.
     """
     _check_steps(uri, setting, {"", ".", ".."})
-    folder = _real(uri)
-    while not _is_whole_store(folder):
+    folder = whole = _real(uri)
+    while True:
+        if not (may_be_one and folder == whole):
+            with suppress(StorageError):  # not everybody may list the folders above
+                if storage.list_names(f"{folder}/_delta_log/"):
+                    where = "is the folder of a table" if folder == whole else f"lies inside the table {folder}"
+                    raise Refused(f"{setting} {uri}: it {where}: give it a folder outside")
+        if _is_whole_store(folder):
+            return
         folder = folder.rpartition("/")[0]
-        with suppress(StorageError):  # not everybody may list the folders above
-            if storage.list_names(f"{folder}/_delta_log/"):
-                raise Refused(f"{setting} {uri}: it lies inside the table {folder}: give it a folder outside")
 
 
 def _check_steps(uri: str, setting: str, odd: set[str]) -> None:

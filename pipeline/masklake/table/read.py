@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 import pyarrow as pa
@@ -13,9 +14,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from masklake import storage
-from masklake.errors import MasklakeError
+from masklake.errors import MasklakeError, Refused
 from masklake.schema import NEWNESS, NEWNESS_SQL, aligned, table_schema
-from masklake.sql import expression
+from masklake.sql import expression, shown
 from masklake.table import damage
 from masklake.table.damage import open_delta
 from masklake.table.keys import sql_text
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+_MOST_VALUES, _MOST_PARTS = 10_000, 1_000  # constants of a condition, and all else: delta-rs crashes at 30,000 and at 5,000
 _MEMORY = "512MB"  # for the keys of the newest rows; beyond it, they spill to disk
 _ROWS, _ROWS_WITH_MASKS = 2048, 128  # of a batch that `newest` reads
 _PIECE_BYTES = 4 << 20
@@ -43,15 +45,30 @@ def open_table(uri: str) -> MaskTable:
 
 
 class MaskTable:
-    """A table of masks at one version; `delta` is the Delta table itself."""
+    """A table of masks at one version; `delta` is the Delta table itself, `images` which images' rows it shows (None: of all)."""
 
     def __init__(self, delta: DeltaTable, uri: str = "") -> None:
         self.uri = uri
         self.delta = delta
+        self.images: frozenset[str] | None = None
         there, known = pa.schema(delta.schema().to_arrow()), table_schema(delta.metadata().partition_columns)
         # A table of an older schema version lacks some; fields that its segments lack are null.
         ours = [field.with_type(aligned(there.field(field.name).type, field.type, True)) for field in known if field.name in there.names]
         self.schema = pa.schema([*ours, *(field for field in there if field.name not in known.names)])
+
+    def of_images(self, uris: Iterable[str]) -> Self:
+        """The same table, of these images alone: any number of them, which a condition could not name.
+
+        Args:
+            uris: as in `image_uri`.
+
+        Example:
+            for row in table.of_images(Path("chosen.txt").read_text().splitlines()).newest(task="panoptic"):
+                print(row["image_uri"])
+        """
+        part = copy(self)
+        part.images = frozenset(uris)
+        return part
 
     def newest(self, task: str | None = None, columns: Sequence[str] | None = None, where: str | None = None) -> Newest:
         """The newest row of each image and task as Python values, in no particular order; masks are never all in memory at once.
@@ -91,12 +108,17 @@ class MaskTable:
             errors = table.rows(columns=["image_uri", "error_code", "processed_at"], where="status = 'error'")
         """
         wanted = self._fields(columns)
-        return self._scan(wanted.names, condition(where) if where else None).read_all().cast(wanted)
+        return self._scan(wanted.names, condition(where) if where else None).read_all().select(wanted.names).cast(wanted)
 
     def tasks(self, where: str | None = None) -> list[str]:
         """The tasks of rows that fit a condition, sorted."""
         batches = self._scan(["task"], where)
         return sorted({task for batch in batches for task in pc.unique(batch.column(0)).to_pylist()})
+
+    def known(self, uris: Iterable[str]) -> set[str]:
+        """Those of these images of which there are rows, whatever they say."""
+        some = self.of_images(uris)
+        return {uri for batch in some._scan(["image_uri"], None) for uri in batch.column(0).to_pylist()}
 
     def _fields(self, columns: Sequence[str] | None) -> pa.Schema:
         return self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
@@ -127,11 +149,15 @@ class MaskTable:
                 yield from pa.Table.from_batches([batch]).cast(wanted).to_batches()
 
     def _scan(self, columns: Iterable[str], predicate: str | None) -> pa.RecordBatchReader:
-        reader = pa.RecordBatchReader.from_stream(self.delta.scan(columns=list(columns), predicate=predicate))
+        names = list(columns)
+        if self.images is not None:
+            names, predicate = list(dict.fromkeys([*names, "image_uri"])), _within(self.images, predicate)
+        reader = pa.RecordBatchReader.from_stream(self.delta.scan(columns=names, predicate=predicate))
 
         def batches() -> Iterator[pa.RecordBatch]:
             with damage.named(self.uri, self.delta):
-                yield from reader
+                for batch in reader:
+                    yield batch if self.images is None else _of(batch, self.images)
 
         return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
@@ -167,10 +193,27 @@ def condition(where: str) -> str:
     """An SQL condition on columns, to be put beside others: delta-rs itself would read one expression, and pass over whatever follows.
 
     Raises:
-        Refused: it is not one expression.
+        Refused: it is not one expression, or more than delta-rs takes without a crash.
     """
-    expression(where)
+    nodes = [node["class"] for node in expression(where) if "class" in node]
+    values = nodes.count("CONSTANT")
+    if values > _MOST_VALUES or len(nodes) - values > _MOST_PARTS:
+        raise Refused(
+            f"--where {shown(where)}: it has {values:,} values and {len(nodes) - values:,} other parts, where {_MOST_VALUES:,} and "
+            f"{_MOST_PARTS:,} can be: name many images in a list, by --uris FILE (from Python: table.of_images)"
+        )
     return f"({where}\n)"  # a comment at its end is closed
+
+
+def _within(images: frozenset[str], predicate: str | None) -> str:
+    """A condition that holds for all of these images, by which files are skipped."""
+    bounds = f"image_uri BETWEEN {sql_text(min(images))} AND {sql_text(max(images))}" if images else "1 = 0"
+    return f"{bounds} AND ({predicate}\n)" if predicate else bounds
+
+
+def _of(batch: pa.RecordBatch, images: frozenset[str]) -> pa.RecordBatch:
+    """The rows of these images. Arrow's own `is_in` would build its index of them anew for each batch."""
+    return batch.filter(pa.array([uri in images for uri in batch["image_uri"].to_pylist()], pa.bool_()))
 
 
 def _in_pieces(batches: pa.RecordBatchReader) -> pa.RecordBatchReader:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from masklake.errors import Refused, one_line
 from masklake.schema import Status, Task
+from masklake.sql import shown
 from masklake.table.keys import sql_text
 from masklake.table.read import MaskTable, condition
 
@@ -54,7 +55,7 @@ def check_condition(table: MaskTable, where: str | None) -> None:
     try:
         pa.RecordBatchReader.from_stream(table.delta.scan(columns=["task"], predicate=predicate)).read_all()
     except Exception as error:
-        raise Refused(f"--where {where}: is not a condition on the table's columns: {one_line(error)}") from None
+        raise Refused(f"--where {shown(where)}: is not a condition on the table's columns: {one_line(error)}") from None
 
 
 def mixtures(answers: Sequence[Answers]) -> Iterator[str]:

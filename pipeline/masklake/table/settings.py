@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from masklake.config import Condition, Model, OneTask, Shown, Uri
+from masklake.config import Condition, File, Model, OneTask, Shown, Uri
 from masklake.tasks import Task
 
 if TYPE_CHECKING:
     from masklake.table.selection import Choice
+
+
+LISTS = "text with one a line, CSV, JSON lines or Parquet, as --input of segment takes it"
+"""What lists of images may be."""
 
 
 class ChoiceConfig(BaseModel):
@@ -23,6 +27,7 @@ class ChoiceConfig(BaseModel):
     where: Condition | None = Field(
         None, description="rows that fit this SQL condition on the table's columns, such as \"dt = '2026-11-22'\""
     )
+    uris: File | None = Field(None, description=f"rows of the images in this list alone: {LISTS}")
     model: Model | None = Field(None, description="rows of this model, as the table's column `model` names it")
     fingerprint: Annotated[str | None, Shown("FINGERPRINT")] = Field(
         None, min_length=1, description="rows of this fingerprint: one model and its settings"

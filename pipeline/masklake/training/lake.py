@@ -8,39 +8,45 @@ from typing import Any
 
 from masklake import reading
 from masklake.errors import Refused
+from masklake.named import chosen
 from masklake.schema import Task
 from masklake.table.selection import Choice, check_condition
+from masklake.training.settings import DataConfig
 from masklake.truth.coco_instances import CocoMasks
 from masklake.truth.formats import Category, Listed, Truth, TruthImage
 from masklake.truth.settings import Format
 
 
-def read_table(uri: str, task: Task, where: str | None, min_score: float) -> Truth:
-    """The newest successful answer of each image to `task`, as truth.
+def read_table(uri: str, settings: DataConfig) -> Truth:
+    """The newest successful answer of each image, as truth.
 
     Args:
         uri: the table's folder.
-        task: panoptic, instance or semantic.
-        where: an SQL condition on the table's columns.
-        min_score: segments that score less are left out, and with them their pixels: they become pixels without truth.
+        settings: which rows; segments that score less than `min_score` are left out, and with them their pixels: they become pixels
+            without truth.
 
     Raises:
-        Refused: no row has segments, `where` is not a condition, or a label is a thing in some rows and none in others.
+        Refused: no row has segments, `where` is not a condition, a list cannot be read, or a label is a thing in some rows and none in others.
         MasklakeError: there is no table.
     """
-    table = reading.open_table(uri)
+    task, where, min_score = settings.task, settings.where, settings.min_score
+    told: list[str] = []
+    table, unknown = chosen(reading.open_table(uri), settings.uris, told.append)
     check_condition(table, where)
     columns = ["image_uri", "height", "width", "segments"]
     rows = list(table.newest(task=task, columns=columns, where=Choice(where=where).condition()))
     rows.sort(key=lambda row: row["image_uri"])  # rows come in no particular order
-    left_out: Counter[str] = Counter()
+    left_out: Counter[str] = Counter(dict.fromkeys(told, len(unknown)))
     for row in rows:
         kept = [segment for segment in row["segments"] if segment["score"] >= min_score]
         left_out[f"segments that score below {min_score:g}"] += len(row["segments"]) - len(kept)
         row["segments"] = kept
     labels = _labels(uri, rows)
     if not labels:
-        raise Refused(f"{uri}: no successful {task} row with segments" + (" fits --where and --min-score" if where or min_score else ""))
+        raise Refused(
+            f"{uri}: no successful {task} row with segments"
+            + (" fits --where, --uris and --min-score" if where or settings.uris or min_score else "")
+        )
     ids = {label: number for number, label in enumerate(labels)}
     return Truth(
         Format.TABLE,

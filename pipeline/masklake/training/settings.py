@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from masklake.config import Condition, File, Folder, Model, OneTask, Program, Share, Shown, Uri
 from masklake.config.extras import install
+from masklake.table.settings import LISTS
 from masklake.tasks import Task
 from masklake.truth.settings import TruthConfig
 
@@ -33,6 +34,7 @@ class DataConfig(BaseModel):
 
     task: OneTask = Field(Task.PANOPTIC, description="table: whose rows")
     where: Condition | None = Field(None, description="table: only rows that fit this SQL condition on its columns")
+    uris: File | None = Field(None, description=f"table: only rows of the images in this list, for --truth alone: {LISTS}")
     min_score: Annotated[Share, Shown("SCORE")] = Field(0.0, description="table: only segments that score at least this")
     empty_classes: Literal["drop", "keep", "refuse"] = Field(
         "drop", description="a class without examples is left out of the model, kept in it without being learned, or refused"

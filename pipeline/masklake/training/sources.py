@@ -47,7 +47,7 @@ def read(settings: SourceConfig, semantic: bool) -> tuple[DataSet, DataSet]:
     else:
         given = {"truth": settings.validation_truth, "masks": settings.validation_masks}
         images = settings.validation_images or settings.images
-        other = settings.model_copy(update={**given, "images": images})
+        other = settings.model_copy(update={**given, "images": images, "uris": None})
         training, held_out = whole, _data_set(other, "--validation-truth", semantic)
     training = _without_empty_images(training, settings.empty_images)
     if not training.examples:
@@ -92,7 +92,12 @@ def _data_set(settings: SourceConfig, setting: str, semantic: bool) -> DataSet:
 def _truth(settings: SourceConfig, setting: str) -> Truth:
     is_table = "_delta_log/" in storage.list_names(settings.truth) if settings.format is Format.AUTO else settings.format is Format.TABLE
     if is_table:
-        return lake.read_table(settings.truth, settings.task, settings.where, settings.min_score)
+        return lake.read_table(settings.truth, settings)
+    for name in ("where", "uris", "min_score"):
+        if settings.validation_truth is None and getattr(settings, name):
+            raise Refused(
+                f"--{name.replace('_', '-')} is for rows of a table of masks, and {setting} {settings.truth} is not one: leave it out"
+            )
     return open_truth(TruthConfig(**{name: getattr(settings, name) for name in TruthConfig.model_fields}), setting)
 
 

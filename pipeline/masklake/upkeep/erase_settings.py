@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from masklake.config import File, Folder, Positional, Program, Shown, Texts
+from masklake.table.settings import LISTS
 from masklake.upkeep.settings import VACUUM_HOURS, KeepingConfig, VacuumHours
 
 
@@ -16,9 +17,7 @@ class ImagesConfig(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     uri: Annotated[Texts, Positional(), Shown("URI")] = Field((), description="images, as the table's image_uri names them")
-    uris: File | None = Field(
-        None, description="more images: a list of them, as --input of segment takes it: text, CSV, JSON lines or Parquet"
-    )
+    uris: File | None = Field(None, description=f"more images: a list of them, {LISTS}")
     must_exist: bool = Field(False, description="erase nothing where the table has no row of one of the named images")
     input: Folder | None = Field(None, description="instead: show images below this folder that the table knows and the lake has no more")
     delete_missing: bool = Field(False, description="erase what --input shows")

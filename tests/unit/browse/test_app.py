@@ -254,7 +254,10 @@ def test_what_is_found_can_be_taken(client: TestClient, folder: Path) -> None:
     lines = client.get(f"/{TOKEN}/images.jsonl?task=panoptic&label=dog").text.splitlines()
     assert {json.loads(line)["image_uri"] for line in lines} == {uri(folder, "dt=2026-11-21/b.png"), uri(folder, "dt=2026-11-22/c.png")}
     number = images(client)["empty.png"]["id"]
-    assert get(client, f"take?task=panoptic&ids={number}")["where"] == f"image_uri IN ('{uri(folder, 'dt=2026-11-22/empty.png')}')"
+    picked = f"task=panoptic&ids={number}"
+    assert "--uris images.jsonl" in get(client, f"take?{picked}")["commands"][0]["command"]
+    (line,) = client.get(f"/{TOKEN}/images.jsonl?{picked}").text.splitlines()
+    assert json.loads(line) == {"image_uri": uri(folder, "dt=2026-11-22/empty.png")}
 
 
 def test_ground_truth_is_painted_beside_the_answer(folder: Path, tmp_path: Path) -> None:

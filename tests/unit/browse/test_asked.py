@@ -13,11 +13,12 @@ from masklake import reading
 from masklake.browse.asked import Asked, asked_of
 from masklake.browse.found import Answers
 from masklake.browse.index import Index
-from masklake.browse.taking import MOST_NAMED, as_lines, as_settings, told, where_of
+from masklake.browse.taking import LIST, as_lines, told, where_of
 from masklake.commands.cli import program
 from masklake.config import resolve
 from masklake.errors import Refused
 from masklake.images.sources import names_listed
+from masklake.named import chosen
 from masklake.upkeep.upkeep import UpkeepTable
 from tests.browsing import HOSTILE, build
 
@@ -153,37 +154,35 @@ class TestRefused:
 class TestTaken:
     def test_what_is_said_of_rows_is_a_condition(self) -> None:
         asked = asked_of([("task", "panoptic"), ("in.dt", "2026-11-22"), ("name", "it's"), ("where", "width > 1 -- wide")], ["dt"])
-        condition = where_of(asked, ["u"], picked=False)
-        assert condition == "\"dt\" IN ('2026-11-22') AND strpos(lower(image_uri), 'it''s') > 0 AND (width > 1 -- wide\n)"
+        condition = "\"dt\" IN ('2026-11-22') AND strpos(lower(image_uri), 'it''s') > 0 AND (width > 1 -- wide\n)"
+        assert where_of(asked) == condition
+        assert told(asked, "t", 1, picked=False)["where"] == condition
 
-    def test_few_images_are_named_and_many_listed(self) -> None:
-        asked = asked_of([("task", "panoptic"), ("label", "person")], [])
-        assert where_of(asked, ["it's", "b"], picked=False) == "image_uri IN ('it''s', 'b')"
-        assert where_of(asked, ["u"] * (MOST_NAMED + 1), picked=False) is None
-        commands = [[each["command"].split()[1] for each in told(asked, "t", ["u" * 99] * many, False)["commands"]] for many in (1, 10_001)]
-        assert commands == [["export", "export", "finetune", "erase"], ["erase"]]
-        assert where_of(asked_of([("task", "panoptic")], []), ["u"], picked=True) == "image_uri IN ('u')"
+    def test_images_that_were_picked_or_whose_segments_fit_are_in_a_list(self) -> None:
+        of_segments, of_rows = asked_of([("task", "panoptic"), ("label", "person")], []), asked_of([("task", "panoptic")], [])
+        for asked, picked, by_list in ((of_segments, False, True), (of_rows, True, True), (of_rows, False, False)):
+            commands = told(asked, "t", 10**6, picked)["commands"]
+            assert [each["command"].split()[1] for each in commands] == ["export", "export", "finetune", "erase"]
+            assert [f"--uris {LIST}" in each["command"] for each in commands] == [by_list] * 3 + [True]
 
-    @pytest.mark.parametrize("asked", [{"in_dt": "2026-11-22"}, {"label": "dog"}, {"name": "A.P"}, {"status": "ok"}, {}], ids=str)
-    def test_the_condition_chooses_the_same_answers(self, answers: Answers, asked: dict[str, object]) -> None:
+    @pytest.mark.parametrize(
+        "asked",
+        [{"in_dt": "2026-11-22"}, {"label": "dog"}, {"name": "A.P"}, {"status": "ok"}, {"model": "model f-old", "label": "dog"}, {}],
+        ids=str,
+    )
+    def test_export_takes_the_answers_that_were_found(self, answers: Answers, asked: dict[str, object], tmp_path: Path) -> None:
+        """By the command that the page shows, and the list that it hands out."""
         question = asked_of([(name.replace("in_", "in."), str(value)) for name, value in {"task": "panoptic", **asked}.items()], ["dt"])
-        uris = answers.uris(question)
-        where = told(question, "t", uris, picked=False)["where"]
-        rows = answers._table.newest("panoptic", ["image_uri", "fingerprint"], where or None)
-        assert {row["image_uri"]: row["fingerprint"] for row in rows} == dict.fromkeys(uris, "f-new")
+        uris, (list_file, table) = answers.uris(question), (tmp_path / LIST, answers._table)
+        list_file.write_text(as_lines(uris), encoding="utf-8")
+        command = told(question, table.uri, len(uris), picked=False)["commands"][1]["command"]
+        settings = resolve(shlex.split(command.replace(LIST, str(list_file)))[2:], program("export"))
+        some, unknown = chosen(table, settings.uris, print)
+        rows = some.newest("panoptic", ["image_uri", "fingerprint"], settings.where)
+        assert not unknown
+        assert {row["image_uri"]: row["fingerprint"] for row in rows} == dict.fromkeys(uris, "f-old" if "model" in asked else "f-new")
 
-    def test_each_command_takes_what_it_is_given(self, answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Few images by a condition, many by a file; the commands' own settings hold the condition to the letter."""
-        monkeypatch.chdir(tmp_path)
-        asked = asked_of([("task", "panoptic"), ("label", "person")], ["dt"])
-        for uris in (answers.uris(asked), [f"s3://it's/{'long' * 30}/{number}\t.jpg" for number in range(201)]):
-            taken, where = told(asked, "t", uris, picked=False), where_of(asked, uris, picked=False)
-            assert where
-            Path("images.jsonl").write_text(as_lines(uris), encoding="utf-8")
-            assert list(names_listed(f"file://{tmp_path}/images.jsonl", "--uris")) == uris
-            Path("images.yaml").write_text(as_settings(where))
-            assert (taken["settings"] is None) is (len(uris) < 201)
-            for each in taken["commands"]:
-                _, name, *arguments = shlex.split(each["command"])
-                settings = resolve(arguments, program(name))
-                assert name == "erase" or settings.where == where
+    def test_a_list_holds_any_name(self, tmp_path: Path) -> None:
+        uris = [f"s3://it's/{'long' * 30}/{number}\t\u2028.jpg" for number in range(3)]
+        (tmp_path / LIST).write_text(as_lines(uris), encoding="utf-8")
+        assert list(names_listed(f"file://{tmp_path}/{LIST}", "--uris")) == uris

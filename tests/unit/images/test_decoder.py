@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import sys
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from masklake.errors import ErrorCode, ImageFailure
 from masklake.images import decoder
@@ -74,6 +77,29 @@ def test_memory_for_each_pixel_is_bounded_in_every_format_and_mode() -> None:
         others = 2 * len(data) + found.pixels.nbytes  # the file, and the answer's pickle
         taken[format_, mode] = (peak_bytes() - before - others) / side**2
     assert max(taken.values()) < BYTES_PER_PIXEL, taken
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bound memory, nor tell it")
+@pytest.mark.parametrize(("form", "kind"), [("F", np.float32), ("I", np.int32), ("I;16", np.uint16)], ids=["floats", "32 bits", "16 bits"])
+def test_a_small_tiff_of_wide_samples_takes_what_its_pixels_may(form: str, kind: type[np.generic]) -> None:
+    """Measured in the process that decodes, which may hold no more: 4 kB for 9 megapixels, and one that claims 196 megapixels."""
+    side = 3000
+    file = io.BytesIO()
+    Image.fromarray(np.full((side, side), 60_000, kind)).save(file, "TIFF", compression="tiff_adobe_deflate")
+    data = file.getvalue()
+    assert len(data) < 100_000
+    decoder._idle.cache_clear()  # a process that has decoded nothing large
+    before = peak_bytes()
+    larger = data
+    for tag in (256, 257):  # ImageWidth and ImageLength
+        larger = larger.replace(struct.pack("<HHIHH", tag, 3, 1, side, 0), struct.pack("<HHIHH", tag, 3, 1, 14_000, 0))
+    assert code(decode_apart(larger, 100_000_000)) == ErrorCode.TOO_LARGE
+    assert code(decode_apart(data, side * side - 1)) == ErrorCode.TOO_LARGE
+    assert peak_bytes() - before < 10_000_000
+    found = decode_apart(data, side * side)
+    assert isinstance(found, Decoded), found
+    assert found.pixels.min() == found.pixels.max() == round(60_000 / 65_535 * 255) == 233, form
+    assert peak_bytes() - before < BYTES_PER_PIXEL * side * side + 2 * len(data) + found.pixels.nbytes
 
 
 def peak_bytes() -> int:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from masklake.errors import ErrorCode, ImageFailure
-from masklake.images import decode, more_formats
+from masklake.images import decode, formats, more_formats
 from masklake.images.decode import Decoded
 from masklake.images.decoder import decode_apart
 
@@ -53,6 +53,31 @@ def test_what_is_wrong_with_it_is_said(format_: str) -> None:
     half = decode_apart(content[: len(content) // 2], MOST)
     assert isinstance(half, ImageFailure)
     assert half.code in (ErrorCode.TRUNCATED, ErrorCode.BROKEN)
+
+
+@pytest.mark.parametrize(("major", "compatible"), [(b"mif1", b"avif"), (b"msf1", b"avif"), (b"mif1", b"avis"), (b"avif", b"mif1")])
+def test_an_avif_of_heifs_general_brand_is_one(major: bytes, compatible: bytes) -> None:
+    """As libheif and others write it; the brands are those of the `ftyp` box alone, and change nothing else."""
+    content = encoded(picture(90, 60), "AVIF")
+    end = int.from_bytes(content[:4], "big")
+    brands = b"".join([major, content[12:16], compatible, *[b"miaf"] * ((end - 20) // 4)])
+    found = decode_apart(content[:8] + brands + content[end:], MOST)
+    assert isinstance(found, Decoded), found
+    assert (found.format, found.size) == ("AVIF", (60, 90))
+    assert np.abs(found.pixels.astype(int) - np.asarray(picture(90, 60))).mean() < 6
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"heis", b"hevx", b"mif1"])
+def test_a_heif_of_any_brand_is_one(brand: bytes) -> None:
+    content = encoded(picture(90, 60), "HEIF", quality=95)
+    assert isinstance(decode_apart(content[:8] + brand + content[12:], MOST), Decoded)
+    assert formats.by_signature(content[:8] + brand + content[12:]) == "HEIF"
+
+
+def test_a_film_is_no_image() -> None:
+    for brands in (b"isom", b"mp42", b"qt  "):
+        film = b"\0\0\0\x18ftyp" + brands + b"\0\0\2\0isommp41" + bytes(200)
+        assert decode_apart(film, MOST) == ImageFailure(ErrorCode.NOT_AN_IMAGE, "begins like no known image format")
 
 
 def test_exif_does_not_turn_what_the_decoder_has_turned() -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from masklake.images import decode
 from masklake.inference import checkpoint
 from masklake.inference.options import Options
 from masklake.segment import stages
-from masklake.segment.model import fingerprint
+from masklake.segment.model import facts, fingerprint
 from masklake.segment.settings import SegmentConfig
 from masklake.segment.stages import Work
 from tests.lakes import MODEL
@@ -26,6 +27,18 @@ def test_it_is_part_of_the_fingerprint_and_exact_is_as_before() -> None:
         return fingerprint(SegmentConfig(model=str(MODEL), precision="float32", **settings), description, "panoptic")
 
     assert print_of() == print_of(decode="exact") != print_of(decode="fast")
+
+
+def test_formats_that_are_installed_are_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the extra `formats`, an image that was `unsupported` is new work; without it, fingerprints are as they always were."""
+    description = checkpoint.describe(MODEL, Options(tasks=("panoptic",)))
+    prints = []
+    for installed in ((), ("HEIF",), ("HEIF", "JXL")):
+        monkeypatch.setattr(decode, "MORE_FORMATS", installed)
+        config = SegmentConfig(model=str(MODEL), precision="float32")
+        assert facts(config, description, "panoptic")["decode"].get("formats", ()) == installed
+        prints.append(fingerprint(config, description, "panoptic"))
+    assert len({*prints}) == 3
 
 
 @pytest.mark.slow

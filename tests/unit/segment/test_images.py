@@ -36,6 +36,21 @@ def test_an_empty_input_is_refused_unless_it_is_expected(tmp_path: Path, capsys:
     assert (code, summary["plan"]["older"]) == (0, 2)
 
 
+def test_an_empty_night_of_a_schedule_is_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run and no plan; and the next night's images are work of the same command."""
+    command = ["segment", "--model", str(demo.MODEL), "--output", str(tmp_path / "masks"), "--precision", "float32", "--since", "48h"]
+    command += ["--input", f"{tmp_path}/in/dt=2026-11-23/", "--local"]
+    files(tmp_path, "in/dt=2026-11-22/a.jpg")
+    for more, code, outcome in (([], 2, "refused"), (["--allow-empty"], 0, "nothing to do")):
+        assert cli.main([*command, *more]) == code
+        summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (summary["outcome"], summary["exit_code"]) == (outcome, code)
+        assert not summary.get("planned")
+    files(tmp_path, "in/dt=2026-11-23/b.jpg")
+    assert cli.main([*command, "--allow-empty", "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["planned"] == 1
+
+
 def test_the_plan_counts_what_is_left_out_and_what_looks_like_no_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files(tmp_path, "in/a.jpg", "in/b.png", "in/raw/c.jpg", "in/README.txt", "in/x.txt", "in/Thumbs.db")
     code, summary, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--exclude", "raw/*.{jpg,png},*.tif")

@@ -8,6 +8,8 @@ import pytest
 from deltalake import DeltaTable
 
 from masklake import storage
+from masklake.conversion.run import convert
+from masklake.demo import MODEL
 from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.storage import StorageError
 from masklake.table.append import Table
@@ -117,4 +119,15 @@ def test_folders_that_this_user_may_not_list_are_passed_over(monkeypatch: pytest
 
     monkeypatch.setattr(storage, "list_names", denied)
     check_outside_tables("s3://lake/a/b")
-    assert asked == ["s3://lake/a/_delta_log/", "s3://lake/_delta_log/"]
+    assert asked == ["s3://lake/a/b/_delta_log/", "s3://lake/a/_delta_log/", "s3://lake/_delta_log/"]
+
+
+@pytest.mark.parametrize("output", ["other", "other/", "{lake}/other/../other", "link-to-other", "other/deep"])
+def test_nothing_else_is_written_into_a_tables_folder(lake: Path, output: str) -> None:
+    """An export, an evaluation or a checkpoint: other programs' vacuums would delete it."""
+    (lake / "link-to-other").symlink_to(lake / "other")
+    with pytest.raises(Refused, match=r"--output .*: it (is the folder of a table|lies inside the table)"):
+        check_outside_tables(output.format(lake=lake))
+    with pytest.raises(Refused, match=r"it (is the folder of a table|lies inside the table)"):
+        convert(str(MODEL), output.format(lake=lake), print)
+    check_outside_tables("another")

@@ -275,8 +275,6 @@ async function take(ids) {
     const told = await ask("take", given);
     byId("taken").textContent = `${figure(told.count)} ${told.count === 1 ? "image" : "images"}`;
     const parts = [make("a", { class: "primary", href: `${told.list}?${given}`, download: told.list }, "Download the list of images")];
-    if (told.settings) parts.push(make("a", { class: "primary", href: `${told.settings}?${given}`, download: told.settings }, "Download the condition that names them"));
-    if (told.note) parts.push(make("p", {}, told.note));
     if (told.where) parts.push(make("div", {}, make("h3", {}, "As an SQL condition (--where)"), copyable(told.where)));
     body.replaceChildren(...parts, ...told.commands.map(each => make("div", {}, make("h3", {}, each.title), copyable(each.command))));
   } catch (error) {
