@@ -26,7 +26,7 @@ def read_table(uri: str, settings: DataConfig) -> Truth:
             without truth.
 
     Raises:
-        Refused: no row has segments, `where` is not a condition, a list cannot be read, or a label is a thing in some rows and none in others.
+        Refused: no row has segments, `where` is not a condition, a list cannot be read, or a label is a thing in some rows only.
         MasklakeError: there is no table.
     """
     task, where, min_score = settings.task, settings.where, settings.min_score
