@@ -29,8 +29,7 @@ def named(uris: Sequence[str], file: str | None) -> list[str]:
             raise Refused(
                 f"{name}: name images as the table's image_uri does, such as s3://lake/images/a.jpg; say {meant} if you mean that"
             )
-    # Of a file's URI nothing is made canonical: a row's key, or a name in a tar, is part of it, and may hold `..`.
-    return list(dict.fromkeys(name if name.startswith("file:///") else storage.normalise(name) for name in names))
+    return list(dict.fromkeys(map(storage.image_name, names)))
 
 
 def chosen(table: _Table, file: str | None, say: Callable[[str], None]) -> tuple[_Table, list[str]]:

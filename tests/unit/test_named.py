@@ -82,10 +82,10 @@ def test_lists_of_any_kind_and_what_is_none(table: str, tmp_path: Path, capsys: 
 def test_finetune_learns_from_the_images_of_a_list_alone(table: str, tmp_path: Path) -> None:
     (tmp_path / "some.txt").write_text(f"{B}\n{NONE[0]}\n")
     settings = SourceConfig(format="table", truth=table, task=Task.INSTANCE, validation_share=0, uris=str(tmp_path / "some.txt"))
-    data, _ = read(settings)
+    data, _ = read(settings, False)
     assert [example.image for example in data.examples] == [B]
     assert data.skipped[f"--uris {tmp_path}/some.txt: the table has no row of 1 of the images: {NONE[0]}"] == 1
-    _, held_out = read(settings.model_copy(update={"validation_truth": table}))  # the list is of --truth alone
+    _, held_out = read(settings.model_copy(update={"validation_truth": table}), False)  # the list is of --truth alone
     assert len(held_out.examples) == 5
 
 
@@ -93,7 +93,7 @@ def test_rows_of_a_table_are_not_chosen_from_other_truth(tmp_path: Path) -> None
     truth = label_maps(tmp_path / "truth", {}, ("sky",))
     for given in ({"where": "true"}, {"uris": "some.txt"}, {"min_score": 0.5}):
         with pytest.raises(Refused, match=f"--{next(iter(given)).replace('_', '-')} is for rows of a table of masks"):
-            read(SourceConfig(truth=truth, **given))
+            read(SourceConfig(truth=truth, **given), True)
 
 
 def test_a_table_of_some_images_is_read_like_the_whole(table: str) -> None:

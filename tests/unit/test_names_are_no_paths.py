@@ -80,7 +80,7 @@ def test_overlays_cards_and_photographs_show_the_row_and_nothing_else(table: mas
 
 
 def test_learning_reads_the_row_and_nothing_else(table: masklake.Table) -> None:
-    data, _ = read(SourceConfig(format="table", truth=table.uri, task=Task.PANOPTIC, validation_share=0))
+    data, _ = read(SourceConfig(format="table", truth=table.uri, task=Task.PANOPTIC, validation_share=0), False)
     assert len(data.examples) == len(KEYS)
     for example in data.examples:
         assert is_mine(load_image(example.image).pixels)

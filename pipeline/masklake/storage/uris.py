@@ -59,6 +59,12 @@ def is_canonical(uri: str) -> bool:
         return False
 
 
+def image_name(uri: str) -> str:
+    """An image's URI as tables have it, from what names one: of a file's, nothing is made canonical, since a row's key, or a name in a tar,
+    is part of it and may hold `..`."""
+    return uri if uri.startswith("file:///") else normalise(uri)
+
+
 def is_uri(name: str) -> bool:
     """Whether a name says its scheme; any other is a local path."""
     return _SCHEME.match(name) is not None

@@ -139,7 +139,7 @@ class MaskTable:
             keys = ["image_uri", "task", *ordered_by]
             database.register("keys", self._scan(keys, predicate))
             database.execute(f"CREATE TABLE newest AS SELECT image_uri, task, max({stamp}) AS stamp FROM keys GROUP BY ALL")  # noqa: S608
-            database.register("rows", _in_pieces(self._scan(dict.fromkeys([*wanted.names, *keys]), predicate)))
+            database.register("rows", _in_pieces(self._rough(dict.fromkeys([*wanted.names, *keys]), predicate)))
             columns = ", ".join(f'"{name}"' for name in wanted.names)
             rows = database.sql(
                 f"SELECT {columns} FROM rows SEMI JOIN newest ON rows.image_uri = newest.image_uri AND rows.task = newest.task "  # noqa: S608
@@ -149,15 +149,21 @@ class MaskTable:
                 yield from pa.Table.from_batches([batch]).cast(wanted).to_batches()
 
     def _scan(self, columns: Iterable[str], predicate: str | None) -> pa.RecordBatchReader:
-        names = list(columns)
-        if self.images is not None:
-            names, predicate = list(dict.fromkeys([*names, "image_uri"])), _within(self.images, predicate)
-        reader = pa.RecordBatchReader.from_stream(self.delta.scan(columns=names, predicate=predicate))
+        """The rows that fit, with these columns, and with the images' URIs where they say which rows are meant."""
+        if self.images is None:
+            return self._rough(columns, predicate)
+        fields, images = self._fields(list(dict.fromkeys([*columns, "image_uri"]))), self.images
+        reader = self._rough(fields.names, predicate)
+        return pa.RecordBatchReader.from_batches(fields, (part for batch in reader for part in _of(batch, images, fields)))
+
+    def _rough(self, columns: Iterable[str], predicate: str | None) -> pa.RecordBatchReader:
+        """As `_scan`, perhaps with rows of other images."""
+        bounded = predicate if self.images is None else _within(self.images, predicate)
+        reader = pa.RecordBatchReader.from_stream(self.delta.scan(columns=list(columns), predicate=bounded))
 
         def batches() -> Iterator[pa.RecordBatch]:
             with damage.named(self.uri, self.delta):
-                for batch in reader:
-                    yield batch if self.images is None else _of(batch, self.images)
+                yield from reader
 
         return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
@@ -211,9 +217,12 @@ def _within(images: frozenset[str], predicate: str | None) -> str:
     return f"{bounds} AND ({predicate}\n)" if predicate else bounds
 
 
-def _of(batch: pa.RecordBatch, images: frozenset[str]) -> pa.RecordBatch:
-    """The rows of these images. Arrow's own `is_in` would build its index of them anew for each batch."""
-    return batch.filter(pa.array([uri in images for uri in batch["image_uri"].to_pylist()], pa.bool_()))
+def _of(batch: pa.RecordBatch, images: frozenset[str], fields: pa.Schema) -> Iterable[pa.RecordBatch]:
+    """The rows of these images, in these types: Arrow filters no views, which delta-rs gives. Its own `is_in` would build its index of the
+    images anew for each batch."""
+    kept = pa.array([uri in images for uri in batch["image_uri"].to_pylist()], pa.bool_())
+    parts: list[pa.RecordBatch] = pa.Table.from_batches([batch]).select(fields.names).cast(fields).filter(kept).to_batches()
+    return parts
 
 
 def _in_pieces(batches: pa.RecordBatchReader) -> pa.RecordBatchReader:

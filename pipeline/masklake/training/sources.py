@@ -108,7 +108,7 @@ def _with_images(truth: Truth, images: str | None, setting: str, skipped: Counte
     if folder is None:
         if not known:
             raise Refused(f"--images is missing: {setting} {truth.uri} does not say where its images are")
-        yield from ((image, storage.normalise(str(image.uri))) for image in truth.images)
+        yield from ((image, storage.image_name(str(image.uri))) for image in truth.images)
         return
     maps = {picture for image in truth.images for picture in image.pictures}
     uris = [uri for uri in images_below(folder, "--images") if uri not in maps]
