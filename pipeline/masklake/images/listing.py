@@ -96,6 +96,8 @@ def listed(uri: str, tables: Tables | None = None) -> Iterator[FilePage]:
         uri: in canonical form.
         tables: told of the tables among what is listed, to leave out what lies in them.
     """
+    if storage.absent(uri):
+        return  # as in a store, where it would be a prefix without objects
     if storage.is_glob(uri) and not storage.exists(uri):  # a name may contain brackets, too
         root = storage.glob_root(uri).rpartition("/")[0] + "/"
         found = _visible(storage.glob_pages(uri, lambda page: tables.note(page, root) if tables else None), root)

@@ -31,6 +31,8 @@ def check(config: RunConfig) -> None:
     Raises:
         Refused: it cannot, or there is nothing and an empty input is not allowed.
     """
+    if config.allow_empty and storage.absent(config.input):
+        return  # a day's folder that nobody has made yet
     storage.check_input(config.input)
     if not config.allow_empty:
         refuse_absent(config.input)

@@ -57,6 +57,7 @@ __all__ = [
     "Span",
     "StorageError",
     "StoredFile",
+    "absent",
     "alternatives",
     "as_folder",
     "bucket_of",
@@ -341,9 +342,19 @@ def delta_uri(uri: str) -> str:
     return f"s3://{quote(name.removeprefix('s3://'))}" if name.startswith("s3://") else name
 
 
+def absent(uri: str) -> bool:
+    """Whether a file or folder, or what comes before a pattern's first wildcard, is on a file system and not there."""
+    target = _target(uri)
+    return target.startswith("file://") and not Path(target.removeprefix("file://")).exists()
+
+
+def _target(uri: str) -> str:
+    """What must be there: of a pattern, the folder before its first wildcard; the rest of its name is only a prefix."""
+    return glob_root(uri).rpartition("/")[0] + "/" if is_glob(uri) else normalise(uri)
+
+
 def _check_readable(uri: str) -> None:
-    # The folder before a pattern's first wildcard must be there; the rest of its name is only a prefix.
-    target = glob_root(uri).rpartition("/")[0] + "/" if is_glob(uri) else normalise(uri)
+    target = _target(uri)
     try:
         store_of(target).check_readable(target)
     except FileNotFoundError:

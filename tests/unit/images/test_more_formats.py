@@ -77,7 +77,9 @@ def test_a_heif_of_any_brand_is_one(brand: bytes) -> None:
 def test_a_film_is_no_image() -> None:
     for brands in (b"isom", b"mp42", b"qt  "):
         film = b"\0\0\0\x18ftyp" + brands + b"\0\0\2\0isommp41" + bytes(200)
-        assert decode_apart(film, MOST) == ImageFailure(ErrorCode.NOT_AN_IMAGE, "begins like no known image format")
+        found = decode_apart(film, MOST)
+        assert isinstance(found, ImageFailure)
+        assert found.code == ErrorCode.NOT_AN_IMAGE
 
 
 def test_exif_does_not_turn_what_the_decoder_has_turned() -> None:
