@@ -48,7 +48,12 @@ Transform = Callable[[Sample], Any]
 
 
 class MaskDataset(Dataset[Any]):
-    """Map-style. The rows that fit are copied to a file of this machine once, so that any of them is at hand, in each worker."""
+    """Map-style. The rows that fit are copied to a file of this machine once, so that any of them is at hand, in each worker.
+
+    Example:
+        dataset = MaskDataset(table, "panoptic", where="status = 'ok'", min_score=0.5)
+        dataset[0]["masks"].shape, dataset[0]["labels"]
+    """
 
     def __init__(
         self, table: MaskTable, task: str, where: str | None = None, min_score: float = 0.0, transform: Transform | None = None
@@ -91,6 +96,10 @@ class MaskStream(IterableDataset[Any]):
 
     Each of them reads the rows of the whole table, but images of its share alone. What reads the table does not outlive a fork: with
     `num_workers`, the DataLoader needs `multiprocessing_context="spawn"`.
+
+    Example:
+        stream = MaskStream(table, "panoptic")
+        uris = [sample["image_uri"] for sample in stream.shard(0, 8)]
     """
 
     def __init__(
@@ -108,6 +117,9 @@ class MaskStream(IterableDataset[Any]):
 
         Raises:
             ValueError: there is no such part.
+
+        Example:
+            mine = stream.shard(rank, world_size)
         """
         if not 0 <= rank < of:
             raise ValueError(f"shard {rank} of {of}: use 0 to {of - 1}")

@@ -86,6 +86,10 @@ def open_table(uri: str) -> Table:
 
     Raises:
         MasklakeError: there is no table.
+
+    Example:
+        table = masklake.open_table("s3://lake/masks")
+        table.uri, table.tasks(), len(table.newest(task="panoptic", columns=["image_uri"]).to_arrow())
     """
     opened = read.open_table(uri)
     return Table(opened.delta, opened.uri)
@@ -98,6 +102,10 @@ def masks(row: Row) -> NDArray[np.bool_]:
 
     Raises:
         ValueError: the row is an error, so there are none.
+
+    Example:
+        for row in table.newest(task="panoptic", where="status = 'ok'"):
+            shares = masklake.masks(row).mean(axis=(1, 2))  # of the picture, of each segment
     """
     return decode_masks(_segments(row), row["height"], row["width"])
 
@@ -109,6 +117,10 @@ def id_map(row: Row) -> tuple[NDArray[np.int32], dict[int, int]]:
 
     Raises:
         ValueError: the row is an error, so there are no masks.
+
+    Example:
+        ids, labels = masklake.id_map(row)
+        share_without = (ids == 0).mean()
     """
     segments = _segments(row)
     return segment_ids(segments, row["height"], row["width"]), {segment["segment_id"]: segment["label_id"] for segment in segments}
@@ -122,6 +134,9 @@ def overlay(row: Row, alpha: float = 0.5) -> NDArray[np.uint8]:
     Raises:
         ValueError: the row is an error, so there are no masks.
         MasklakeError: the image cannot be read any more, or is of another size by now.
+
+    Example:
+        Image.fromarray(masklake.overlay(row)).save("overlay.png")  # with Pillow
     """
     _segments(row)
     return Result(row).overlay(alpha)
@@ -129,7 +144,12 @@ def overlay(row: Row, alpha: float = 0.5) -> NDArray[np.uint8]:
 
 def cutouts(row: Row) -> list[NDArray[np.uint8]]:
     """The row's image, read from storage, cut along each segment's box: uint8 RGBA [box height, box width, 4], transparent beside the
-    mask. Needs the columns that `overlay` needs, and raises the same."""
+    mask. Needs the columns that `overlay` needs, and raises the same.
+
+    Example:
+        for segment, pixels in zip(row["segments"], masklake.cutouts(row)):
+            Image.fromarray(pixels).save(f"{segment['segment_id']}.png")
+    """
     return cut(Result(row).image, _segments(row))
 
 

@@ -131,7 +131,11 @@ class Result:
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """bool [number of segments, height, width], in the order of `segments`."""
+        """bool [number of segments, height, width], in the order of `segments`.
+
+        Example:
+            anything = result.masks.any(axis=0)
+        """
         return decode_masks(self._demand(), *self.size)
 
     @property
@@ -149,17 +153,29 @@ class Result:
         return found
 
     def overlay(self, alpha: float = 0.5) -> Pixels:
-        """The picture with its segments painted over it: uint8 RGB [height, width, 3]; `alpha`, 0 to 1, is how much colours cover."""
+        """The picture with its segments painted over it: uint8 RGB [height, width, 3]; `alpha`, 0 to 1, is how much colours cover.
+
+        Example:
+            Image.fromarray(result.overlay(alpha=0.3)).save("overlay.png")  # with Pillow
+        """
         return paint(self.image, self._demand(), alpha)
 
     def cutouts(self) -> list[Pixels]:
-        """Each segment cut out of the picture along its box: uint8 RGBA [box height, box width, 4], transparent beside the mask."""
+        """Each segment cut out of the picture along its box: uint8 RGBA [box height, box width, 4], transparent beside the mask.
+
+        Example:
+            for segment, pixels in zip(result, result.cutouts()):
+                Image.fromarray(pixels).save(f"{segment.segment_id}-{segment.label}.png")
+        """
         return cutouts(self.image, self._demand())
 
     def to_coco(self) -> dict[str, Any]:
         """COCO's instance JSON of this one image: `images, annotations, categories`; ids begin at 1, masks are compressed run lengths.
 
-        `json.dumps(result.to_coco())` is a file that pycocotools reads; a category's id is the label's id + 1, as `masklake export` has it.
+        A category's id is the label's id + 1, as `masklake export` has it.
+
+        Example:
+            Path("photo.json").write_text(json.dumps(result.to_coco()))  # a file that pycocotools reads
         """
         height, width = self.size
         segments = self._demand()

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import masklake
+from masklake import datasets
 from masklake.storage import normalise
 from masklake.table.append import Table
+from masklake.table.read import Newest
 from masklake.table.rows import build_rows
 from masklake.table.write import write_rows
 from tests.answers import images, rectangle, segment, stamp
@@ -64,3 +71,52 @@ def test_examples_in_docstrings_hold(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"masklake.{module}"))
     assert found.attempted
     assert not found.failed
+
+
+PUBLIC: list[Any] = [
+    *(masklake.load, masklake.open_table, masklake.segment.segment, masklake.masks, masklake.id_map, masklake.overlay, masklake.cutouts),
+    *(masklake.Model, masklake.Model.__call__, masklake.Model.stream, masklake.Result),
+    *(masklake.Result.masks.fget, masklake.Result.overlay, masklake.Result.cutouts, masklake.Result.to_coco),
+    *(masklake.Table.newest, masklake.Table.newest_arrow, masklake.Table.rows, masklake.Table.tasks, masklake.Table.results),
+    *(masklake.Table.dataset, masklake.Table.stream, Newest.to_arrow, Newest.to_polars, Newest.to_pandas),
+    *(datasets.MaskDataset, datasets.MaskStream, datasets.MaskStream.shard),
+]
+
+
+def test_every_function_has_an_example_and_it_runs(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after another, as somebody would who reads them, with what the words around them stand for."""
+    (lake / "photos").mkdir()
+    (lake / "photos" / "a.jpg").write_bytes(scene(1))
+    table, model = masklake.open_table("masks"), masklake.load(MODEL)
+    row, result = next(iter(table.newest(task="panoptic"))), model("photo.jpg")
+    stream = table.stream("panoptic")
+    given = {
+        "masklake": masklake,
+        "table": table,
+        "model": model,
+        "row": row,
+        "result": result,
+        "stream": stream,
+        "rank": 0,
+        "world_size": 2,
+    }
+    given |= {"torch": torch, "Path": Path, "Image": Image, "np": np, "json": json}
+    given |= {"MaskDataset": datasets.MaskDataset, "MaskStream": datasets.MaskStream}
+    meant = {"facebook/mask2former-swin-tiny-coco-panoptic": str(MODEL), "s3://lake/images/": str(lake / "photos")}
+    meant["dt = '2026-11-22'"] = "height = 512"  # the table has no days
+    for each in PUBLIC:
+        text = example(each)
+        assert text, f"{each.__qualname__} has no example"
+        if text.startswith(">>>"):
+            continue  # the test above runs it
+        output = str(lake / "new") if each is masklake.segment.segment else "masks"
+        for name, place in {**meant, "s3://lake/masks": output}.items():
+            text = text.replace(name, place)
+        exec(compile(text, each.__qualname__, "exec"), dict(given))
+    assert masklake.open_table(str(lake / "new")).tasks() == ["panoptic"]
+
+
+def example(function: Any) -> str:
+    """What stands under "Example:" in a docstring."""
+    found = re.search(r"^Example:\n((?:    .*\n?|\n)+)", inspect.cleandoc(function.__doc__ or ""), re.MULTILINE)
+    return inspect.cleandoc("\n" + found[1]) if found else ""

@@ -102,6 +102,10 @@ class Model:
         tasks: what it can be asked, of panoptic, instance, semantic.
         labels: name of each class by `label_id`.
         device: where it runs.
+
+    Example:
+        model = masklake.load("facebook/mask2former-swin-tiny-coco-panoptic", device="cpu")
+        model.tasks, model.labels[0], model.device
     """
 
     def __init__(self, config: LoadConfig, say: Say = unsaid) -> None:
@@ -142,6 +146,10 @@ class Model:
         Raises:
             Unusable: the one image cannot be read or decoded.
             Refused: the model cannot do this task.
+
+        Example:
+            one = model("photo.jpg", task="panoptic")
+            several = model(["photo.jpg", np.zeros((480, 640, 3), np.uint8)])
         """
         if not is_picture(images):
             return list(self.stream(images, task))

@@ -111,7 +111,11 @@ class MaskTable:
         return self._scan(wanted.names, condition(where) if where else None).read_all().select(wanted.names).cast(wanted)
 
     def tasks(self, where: str | None = None) -> list[str]:
-        """The tasks of rows that fit a condition, sorted."""
+        """The tasks of rows that fit a condition, sorted.
+
+        Example:
+            assert set(table.tasks()) <= {"panoptic", "instance", "semantic"}
+        """
         batches = self._scan(["task"], where)
         return sorted({task for batch in batches for task in pc.unique(batch.column(0)).to_pylist()})
 
@@ -179,11 +183,19 @@ class Newest(Iterator[dict[str, Any]]):
         return next(self._rows)
 
     def to_arrow(self) -> pa.Table:
-        """What is left of them as an Arrow table, all in memory."""
+        """What is left of them as an Arrow table, all in memory.
+
+        Example:
+            uris = table.newest(columns=["image_uri"]).to_arrow()["image_uri"].to_pylist()
+        """
         return self._batches.read_all()
 
     def to_polars(self) -> pl.DataFrame:
-        """As `to_arrow`, for polars, which must be installed."""
+        """As `to_arrow`, for polars, which must be installed.
+
+        Example:
+            table.newest(columns=["task", "status"]).to_polars().group_by("task", "status").len()
+        """
         import polars
 
         frame = polars.from_arrow(self.to_arrow())
@@ -191,7 +203,11 @@ class Newest(Iterator[dict[str, Any]]):
         return frame
 
     def to_pandas(self) -> pd.DataFrame:
-        """As `to_arrow`, for pandas, which must be installed."""
+        """As `to_arrow`, for pandas, which must be installed.
+
+        Example:
+            table.newest(columns=["task", "status"]).to_pandas().value_counts()
+        """
         return self._batches.read_pandas()
 
 
