@@ -103,7 +103,7 @@ def test_every_function_has_an_example_and_it_runs(lake: Path, monkeypatch: pyte
     given |= {"torch": torch, "Path": Path, "Image": Image, "np": np, "json": json}
     given |= {"MaskDataset": datasets.MaskDataset, "MaskStream": datasets.MaskStream}
     meant = {"facebook/mask2former-swin-tiny-coco-panoptic": str(MODEL), "s3://lake/images/": str(lake / "photos")}
-    meant["dt = '2026-11-22'"] = "height = 512"  # the table has no days
+    meant |= {"dt = '2026-11-22'": "height = 512", '"instance"': '"panoptic"', '"semantic"': '"panoptic"'}  # what the table has
     for each in PUBLIC:
         text = example(each)
         assert text, f"{each.__qualname__} has no example"
