@@ -17,6 +17,7 @@ from PIL import Image
 
 import masklake
 from masklake import datasets
+from masklake.segment import segment as job
 from masklake.storage import normalise
 from masklake.table.append import Table
 from masklake.table.read import Newest
@@ -74,7 +75,7 @@ def test_examples_in_docstrings_hold(module: str) -> None:
 
 
 PUBLIC: list[Any] = [
-    *(masklake.load, masklake.open_table, masklake.segment.segment, masklake.masks, masklake.id_map, masklake.overlay, masklake.cutouts),
+    *(masklake.load, masklake.open_table, job, masklake.masks, masklake.id_map, masklake.overlay, masklake.cutouts),
     *(masklake.Model, masklake.Model.__call__, masklake.Model.stream, masklake.Result),
     *(masklake.Result.masks.fget, masklake.Result.overlay, masklake.Result.cutouts, masklake.Result.to_coco),
     *(masklake.Table.newest, masklake.Table.newest_arrow, masklake.Table.rows, masklake.Table.tasks, masklake.Table.results),
@@ -109,7 +110,7 @@ def test_every_function_has_an_example_and_it_runs(lake: Path, monkeypatch: pyte
         assert text, f"{each.__qualname__} has no example"
         if text.startswith(">>>"):
             continue  # the test above runs it
-        output = str(lake / "new") if each is masklake.segment.segment else "masks"
+        output = str(lake / "new") if each is job else "masks"
         for name, place in {**meant, "s3://lake/masks": output}.items():
             text = text.replace(name, place)
         exec(compile(text, each.__qualname__, "exec"), dict(given))

@@ -122,7 +122,7 @@ def look(work: Work, engine: Local, resources: Resources, started: float, update
                 pictures[uri] = found.pixels
 
     update(State("starting the model", work.groups * GROUP_ROWS))
-    tables, told, ends = [], list[Mapping[str, float]](), list[float]()
+    tables, told, ends = list[pa.Table](), list[Mapping[str, float]](), list[float]()
     with engine.answering(work, resources, keep) as packets:
         for packet in packets:
             tables.append(packet_rows(packet).replace_schema_metadata())
