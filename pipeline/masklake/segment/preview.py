@@ -135,13 +135,13 @@ def look(work: Work, engine: Local, resources: Resources, started: float, update
     return Looked(rows, pictures, done, failed, measured)
 
 
-def _measured(told: Sequence[Mapping[str, float]], start: float, rows: pa.Table, work: Work, machine: Machine) -> Measured:
-    """The first answers tell how long the start takes, and the later ones, where there are some, how long the model does."""
+def _measured(told: Sequence[Mapping[str, float]], first: float, rows: pa.Table, work: Work, machine: Machine) -> Measured:
+    """What an image takes, start-up apart. Models' seconds are those in which they worked: calls wait for each other, and share batches."""
     images = sum(each["images"] for each in told)
-    later = told[1:] or told
-    model = sum(each["segment"] for each in later) / max(1.0, sum(each["images"] for each in later))
+    model = sum(each["busy"] for each in told) / images
     load = sum(each["fetch"] + each["decode"] for each in told) / images / loaders(machine)
     seconds = max(model, load) if machine.gpus_per_actor else model + load  # on CPUs, models and decoders share the cores
+    start = max(0.0, first - told[0]["images"] * seconds)
     size = write.growth(rows, work.partition_by) / images
     where = f"{machine.device} ({cores()} cores)" if not machine.gpus_per_actor else machine.device
     return Measured(round(images), start, seconds, size, f"{where}, in one process")
