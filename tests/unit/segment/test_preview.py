@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import masklake
@@ -14,8 +16,13 @@ from masklake.errors import Refused
 from masklake.segment import preview
 from masklake.segment.call import call
 from masklake.segment.estimate import Measured, by_preview
+from masklake.segment.machine import Machine
 from masklake.segment.plan import Plan
 from masklake.segment.settings import Config
+from masklake.table import write
+from masklake.table.rows import build_rows
+from tests.answers import images, rectangle, stamp
+from tests.answers import segment as segment_of
 from tests.lakes import MODEL, scene
 
 WRONG = {"none.jpg": b"no image", "nothing.jpg": b""}
@@ -123,6 +130,32 @@ def test_an_estimate_by_a_preview_is_arithmetic() -> None:
         str(found)
         == "by the 12 images of this preview on cpu, this takes about 8 min and costs about 5.10, and adds about 2.0 MB to the table"
     )
+
+
+@pytest.mark.parametrize(("gpus", "image", "start"), [(0.0, 0.75, 4.0), (1.0, 0.5, 6.0)])
+def test_what_an_image_takes_is_arithmetic(gpus: float, image: float, start: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve images: 6 s of the model, 6 s of loading by two cores, or by three beside a GPU; ten seconds until the first eight were there.
+
+    Without a GPU, model and loading share the cores: 0.5 + 6 / 12 / 2. With one, the longer of 0.5 and 6 / 12 / 3.
+    """
+    monkeypatch.setattr(preview.write, "growth", lambda rows, partition_by: 2400)
+    told = [{"images": 8, "busy": 4.0, "fetch": 1.0, "decode": 3.0}, {"images": 4, "busy": 2.0, "fetch": 0.5, "decode": 1.5}]
+    machine = Machine("", "", {}, 4 if gpus else 2, gpus, (), "cuda" if gpus else "cpu", 1, 1 if gpus else 2, gpus)
+    found = preview._measured(told, 10.0, None, SimpleNamespace(partition_by=()), machine)  # type: ignore[arg-type]
+    assert (found.images, found.image_seconds, found.start_seconds, found.image_bytes) == (12, image, start, 200)
+
+
+def test_the_table_grows_by_what_files_of_rows_have_more_than_files_of_fewer(tmp_path: Path) -> None:
+    def rows(count: int) -> pa.Table:
+        asked = images([f"s3://lake/{number}.jpg" for number in range(count)], width=[512] * count, height=[512] * count)
+        answers = [{"panoptic": [segment_of(1, rectangle(512, 512, slice(0, 9 + number), slice(0, 50)))]} for number in range(count)]
+        return build_rows(asked, answers, stamp(), ["task"])
+
+    def stored(count: int) -> int:
+        return sum(record.size for record in write.write_rows(rows(count), str(tmp_path), ["task"], "run-1"))
+
+    assert write.growth(rows(40), ["task"]) - write.growth(rows(20), ["task"]) == stored(40) - stored(20) > 0
+    assert 0 < write.growth(rows(20), ["task"]) < stored(20)
 
 
 def test_what_is_done_needs_no_estimate() -> None:
