@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 from masklake import storage
 from masklake.schema import Status
+from masklake.storage import StorageError
+from masklake.table import damage
 from masklake.table.keys import KeyFile, Wanted
 from masklake.table.narrow import each_in_order, read_columns
 
@@ -28,12 +30,15 @@ def ok_places(table_uri: str, files: Sequence[KeyFile], wanted: Wanted) -> Itera
     """Where the rows with status ok are that are wanted: `PLACES`, streamed file by file.
 
     Raises:
-        StorageError: a file cannot be read, after retries.
+        MasklakeError: a file is damaged or gone, or cannot be read after retries.
     """
     fingerprints = pa.array(sorted({*wanted.fingerprints.values()}), pa.string())
 
     def read(numbered: tuple[int, KeyFile]) -> list[pa.RecordBatch]:
-        return list(_of_file(table_uri, *numbered, fingerprints, wanted.prefix or ""))
+        try:
+            return list(_of_file(table_uri, *numbered, fingerprints, wanted.prefix or ""))
+        except (StorageError, pa.ArrowException, OSError) as error:
+            raise damage.unreadable(f"{table_uri}/{numbered[1].path}", error) from error
 
     for batches in each_in_order(list(enumerate(files)), read):
         yield from batches
