@@ -148,13 +148,16 @@ _ORDERS: Mapping[Order, str] = {
 }
 
 _DIFFERENCE = {
-    # As `masklake.export.doubt` has it: one minus the area on which two answers agree over all, label by label.
-    "partners": f"SELECT chosen.id, max(rows.{ID}) AS other FROM chosen JOIN rows AS own ON own.{ID} = chosen.id "  # noqa: S608
+    # As `masklake.export.doubt` has it: one minus the area on which two answers agree over all, label by label, of those that both were
+    # asked for.
+    "partners": f"SELECT chosen.id, max(rows.{ID}) AS other, own.fingerprint AS mine, arg_max(rows.fingerprint, rows.{ID}) AS theirs "  # noqa: S608
+    f"FROM chosen JOIN rows AS own ON own.{ID} = chosen.id "
     f"JOIN rows ON rows.{SUBJECT} = chosen.subject AND rows.fingerprint <> own.fingerprint AND rows.status = 'ok' "
-    "WHERE own.status = 'ok' GROUP BY chosen.id",
+    "WHERE own.status = 'ok' GROUP BY chosen.id, own.fingerprint",
     "areas": "SELECT partners.id, kind, share AS one, 0 AS two FROM partners JOIN segments ON segments.id = partners.id "
     "UNION ALL SELECT partners.id, kind, 0, share FROM partners JOIN segments ON segments.id = partners.other",
-    "pairs": "SELECT areas.id, label, sum(one) AS one, sum(two) AS two FROM areas JOIN kinds USING (kind) GROUP BY ALL",
+    "pairs": "SELECT areas.id, label, sum(one) AS one, sum(two) AS two FROM areas JOIN kinds USING (kind) JOIN partners USING (id) "
+    "ANTI JOIN unasked USING (mine, theirs, label) GROUP BY areas.id, label",
     "differences": "SELECT id, 1 - sum(least(one, two)) / sum(greatest(one, two)) AS difference FROM pairs GROUP BY id",
 }
 

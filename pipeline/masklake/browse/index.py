@@ -23,6 +23,7 @@ from masklake.errors import MasklakeError, first_line
 from masklake.export.doubt import DOUBT, DOUBT_OF_NOTHING
 from masklake.schema import TABLE
 from masklake.sql import LOCK
+from masklake.table.asked import unasked
 from masklake.table.narrow import read_columns
 from masklake.upkeep.rewrite import opened
 from masklake.upkeep.upkeep import TableFile, UpkeepTable
@@ -64,6 +65,9 @@ class Index:
         self._stopped = threading.Event()
         self.ids: NDArray[np.int32] = np.zeros(0, np.int32)
         self._read_rows()
+        self.database.register("told", unasked(table.uri))
+        self.database.execute("CREATE TABLE unasked AS FROM told")
+        self.database.unregister("told")
 
     @property
     def complete(self) -> bool:

@@ -3,7 +3,7 @@
 **Doubt** of a segment of score s is 1 - |2s - 1|: most where the model is undecided, little where it is sure that something is there,
 or that nothing is. An image's doubt is the mean over its segments, weighted by their areas. Where the table has answers of other
 fingerprints to the same task, an image on which they disagree is doubtful as well: one minus the area on which the two agree over all,
-label by label. The greater of the two counts. An image without any segment has the doubt of a segment of score 0.75.
+label by label, of those that both were asked for. The greater of the two counts. An image without any segment has the doubt of a segment of score 0.75.
 
 **Spread**: within each pair of partition and most doubtful label, the second image counts for half of its doubt, the third for a third,
 and so on, as D'Hondt shares out seats; those that then count most are taken.
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import duckdb
 
+from masklake.table.asked import unasked
 from masklake.table.keys import sql_text
 from masklake.table.read import MaskTable
 
@@ -35,8 +36,15 @@ _DOUBT = f"""
 """  # noqa: S608
 _COMPARED = """
     UPDATE doubt SET doubt = greatest(doubt, differs.share) FROM (
-        WITH mine AS (SELECT image_uri, label, sum(area) AS area FROM segments GROUP BY ALL),
-            other AS (SELECT image_uri, label, sum(area) AS area FROM others GROUP BY ALL),
+        WITH apart AS (SELECT mine AS fingerprint, label FROM unasked WHERE theirs = $other),
+            mine AS (
+                SELECT image_uri, label, sum(area) AS area FROM segments JOIN picked USING (image_uri)
+                ANTI JOIN apart USING (fingerprint, label) GROUP BY ALL
+            ),
+            other AS (
+                SELECT image_uri, label, sum(area) AS area FROM others JOIN picked USING (image_uri)
+                ANTI JOIN apart USING (fingerprint, label) GROUP BY ALL
+            ),
             known AS (FROM mine SEMI JOIN others USING (image_uri) UNION ALL SELECT image_uri, label, 0 FROM other),
             pairs AS (
                 SELECT known.image_uri, max(known.area) AS one, max(coalesce(other.area, 0)) AS two
@@ -60,9 +68,11 @@ def keep_least_certain(
     places = [name for name in partitions if name != "task"]
     _segments(database, table, "segments", task, where)
     database.execute(_DOUBT, {"empty": DOUBT_OF_NOTHING})
+    database.register("unasked", unasked(table.uri))
     for fingerprint in _others(database, table, task):
         _segments(database, table, "others", task, f"status = 'ok' AND fingerprint = {sql_text(fingerprint)}")
-        database.execute(_COMPARED)
+        database.execute(_COMPARED, {"other": fingerprint})
+    database.unregister("unasked")
     database.register("places", table.newest_arrow(task, ["image_uri", *places], where))
     place = f"concat_ws('/', {', '.join(f'{chr(34)}{name}{chr(34)}' for name in places)})" if places else "''"
     database.execute(f"CREATE TABLE place AS SELECT image_uri, any_value({place}) AS place FROM places GROUP BY image_uri")  # noqa: S608

@@ -14,8 +14,8 @@ from typing import Any
 
 from masklake import storage
 from masklake.errors import ImageFailure
+from masklake.table.asked import FACTS, MOST_FACTS
 
-_MOST = 1000  # files that are read
 _SETTINGS = {  # where the facts have another name than the flag
     "answer.checkpoint": "--model (its weights)",
     "answer.resize": "--resolution",
@@ -77,7 +77,7 @@ def remember(table_uri: str, known: Sequence[Known]) -> None:
 
 def remembered(table_uri: str) -> list[Known]:
     """What earlier runs left; what cannot be read is passed over, since nothing is lost by it but advice, and work already done."""
-    names = [name for name in storage.list_names(_folder(table_uri), _MOST) if name.endswith(".json")]
+    names = [name for name in storage.list_names(_folder(table_uri), MOST_FACTS) if name.endswith(".json")]
     contents = storage.read_many([_folder(table_uri) + name for name in names])
     return [
         known
@@ -188,4 +188,4 @@ def _parsed(fingerprint: str, content: bytes) -> Known | None:
 
 
 def _folder(table_uri: str) -> str:
-    return f"{table_uri}/_masklake/fingerprints/"
+    return f"{table_uri}/{FACTS}"

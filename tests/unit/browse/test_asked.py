@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from masklake import reading
+from masklake import reading, storage
 from masklake.browse.asked import Asked, asked_of
 from masklake.browse.found import Answers
 from masklake.browse.index import Index
@@ -19,6 +20,7 @@ from masklake.config import resolve
 from masklake.errors import Refused
 from masklake.images.sources import names_listed
 from masklake.named import chosen
+from masklake.table.asked import FACTS
 from masklake.upkeep.upkeep import UpkeepTable
 from tests.browsing import HOSTILE, build
 
@@ -96,6 +98,16 @@ class TestFound:
     def test_models_disagree_by_the_areas_of_classes(self, answers: Answers) -> None:
         """a: the same. b: person .2 and dog .05 against dog .2, in common .05 of .2 + .2. c: .05 + .25 in common of .05 + .5."""
         assert found(answers, order="difference")[:3] == [B, C, A]
+
+    def test_on_what_a_model_was_not_asked_it_does_not_disagree(self, tmp_path: Path) -> None:
+        """Of the sky alone both were asked, which only a has, and there they agree."""
+        table = build(tmp_path)
+        for fingerprint, concepts in (("f-old", ["sky"]), ("f-new", ["person", "dog", "sky"])):
+            facts = {"task": "panoptic", "facts": {"answer": {"concepts": concepts}}}
+            storage.write_bytes(f"{table}/{FACTS}{fingerprint}.json", json.dumps(facts).encode())
+        with closing(Index(UpkeepTable.existing(table), tmp_path)) as index:
+            index.read_segments()
+            assert found(Answers(index, reading.open_table(table)), order="difference")[0] == A
 
     def test_pages_follow_each_other(self, answers: Answers) -> None:
         asked = Asked.model_validate({"task": "panoptic", "order": "name"})

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from tests.answers import rectangle, stamp
+from masklake import storage
+from masklake.table.asked import FACTS, unasked
+from tests.answers import FINGERPRINTS, rectangle, stamp
 from tests.exports import HEIGHT, ROOT, WIDTH, commit, export, labelled
 
 HALF = rectangle(HEIGHT, WIDTH, slice(0, 15), slice(0, WIDTH))
@@ -52,6 +55,24 @@ def test_images_on_which_models_disagree_count(tmp_path: Path) -> None:
     # they agree on the sky, 615 of 615 + 2 * 615 pixels: doubt 2/3; the weak one has 0.2
     assert picked(table, tmp_path, 1) == {"disputed.jpg"}
     assert picked(table, tmp_path, 2) == {"disputed.jpg", "weak.jpg"}
+
+
+def test_on_what_a_model_was_not_asked_it_does_not_disagree(tmp_path: Path) -> None:
+    table = str(tmp_path / "masks")
+    names = dict.fromkeys(("grown.jpg", "weak.jpg"), (0.99, 0.99)) | {"weak.jpg": (0.9, 0.9)}
+    before = {name: {"panoptic": [labelled(1, HALF, 0, 0.99)]} for name in names}
+    other = replace(stamp("run-0", 1), fingerprints={"panoptic": "another"})
+    commit(table, "run-0", before, origin=other)  # type: ignore[arg-type]
+    commit(table, "run-1", answers(names), minute=2)  # type: ignore[arg-type]
+    assert picked(table, tmp_path / "unsaid", 1) == {"grown.jpg"}  # half of it, the sky, is new: doubt 0.5; the weak one has 0.2
+    for fingerprint, concepts in (("another", ["person"]), (FINGERPRINTS["panoptic"], ["person", "sky"])):
+        facts = {"task": "panoptic", "facts": {"answer": {"concepts": concepts}}}
+        storage.write_bytes(f"{table}/{FACTS}{fingerprint}.json", json.dumps(facts).encode())
+    (tmp_path / "masks" / FACTS / "torn.json").write_text("{")
+    assert unasked(storage.normalise(table)).to_pylist() == [
+        {"mine": one, "theirs": two, "label": "sky"} for one, two in permutations(sorted(["another", FINGERPRINTS["panoptic"]]))
+    ]
+    assert picked(table, tmp_path / "said", 1) == {"weak.jpg"}
 
 
 def test_they_are_spread_over_classes_and_days(tmp_path: Path) -> None:
