@@ -3,7 +3,8 @@
 **Doubt** of a segment of score s is 1 - |2s - 1|: most where the model is undecided, little where it is sure that something is there,
 or that nothing is. An image's doubt is the mean over its segments, weighted by their areas. Where the table has answers of other
 fingerprints to the same task, an image on which they disagree is doubtful as well: one minus the area on which the two agree over all,
-label by label, of those that both were asked for. The greater of the two counts. An image without any segment has the doubt of a segment of score 0.75.
+label by label, of those that both were asked for. The greater of the two counts. An image without any segment has the doubt of a segment
+of score 0.75.
 
 **Spread**: within each pair of partition and most doubtful label, the second image counts for half of its doubt, the third for a third,
 and so on, as D'Hondt shares out seats; those that then count most are taken.
