@@ -201,7 +201,7 @@ class _Run:
         self.totals = self.totals.spend("plan", time.monotonic() - started)
         planned = self._images.counted(planned)
         self.listener.say(self._images.describe(planned))
-        if planned.todo_images:
+        if self.config.preview is None and planned.todo_images:
             self.listener.say(str(Fill(self.config.rows_per_file, self.config.commit_seconds)))
         if table and planned.todo_images:
             for near in precision.nearest(table, self.model):
