@@ -77,7 +77,7 @@ def test_examples_in_docstrings_hold(module: str) -> None:
 PUBLIC: list[Any] = [
     *(masklake.load, masklake.open_table, job, masklake.masks, masklake.id_map, masklake.overlay, masklake.cutouts),
     *(masklake.Model, masklake.Model.__call__, masklake.Model.stream, masklake.Result),
-    *(masklake.Result.masks.fget, masklake.Result.overlay, masklake.Result.cutouts, masklake.Result.to_coco),
+    *(vars(masklake.Result)["masks"].fget, masklake.Result.overlay, masklake.Result.cutouts, masklake.Result.to_coco),
     *(masklake.Table.newest, masklake.Table.newest_arrow, masklake.Table.rows, masklake.Table.tasks, masklake.Table.results),
     *(masklake.Table.dataset, masklake.Table.stream, Newest.to_arrow, Newest.to_polars, Newest.to_pandas),
     *(datasets.MaskDataset, datasets.MaskStream, datasets.MaskStream.shard),

@@ -37,7 +37,8 @@ class Entry:
 
     @property
     def variants(self) -> Sequence[Mapping[str, Any]]:
-        return self.published.get("variants", ())
+        found: Sequence[Mapping[str, Any]] = self.published.get("variants", ())
+        return found
 
     def size(self) -> str:
         """Parameters, where they are known, else megabytes on disk."""
