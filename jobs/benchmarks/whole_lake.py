@@ -1,9 +1,10 @@
 """Measure the whole job beside what people write today: same images, same model, same machine, in one run.
 
-    python -m jobs.benchmarks.whole_lake --images 2000
+    python -m jobs.benchmarks.whole_lake --images 2000 --daft ENVIRONMENT/bin/python
 
 Each contestant is a process of its own, run one after the other on an embedded S3 server. Two figures each: images per second of the whole
-process, start-up included, and in steady state, counted from the first finished batch.
+process, start-up included, and in steady state, counted from the first finished batch. Daft runs in an environment of its own, which holds
+this project's packages as well, in both of its documented ways: one instance of the model with all cores, and one a core.
 """
 
 from __future__ import annotations
@@ -27,10 +28,46 @@ def main(argv: list[str] | None = None) -> int:
     """Run every contestant; prints a table, then one JSON object."""
     arguments = _parser().parse_args(argv)
     contestants = {
-        "masklake": ["masklake", "segment", "--input", _IMAGES, "--output", "s3://lake/masks", "--model", str(arguments.model)],
-        "plain transformers loop": ["jobs.benchmarks.peers.plain_loop", _IMAGES, "s3://lake/peer-loop", str(arguments.model)],
-        "Ray Data's documented pattern": ["jobs.benchmarks.peers.ray_data", _IMAGES, "s3://lake/peer-ray", str(arguments.model)],
+        "masklake": [
+            sys.executable,
+            "-m",
+            "masklake",
+            "segment",
+            "--input",
+            _IMAGES,
+            "--output",
+            "s3://lake/masks",
+            "--model",
+            str(arguments.model),
+        ],
+        "plain transformers loop": [
+            sys.executable,
+            "-m",
+            "jobs.benchmarks.peers.plain_loop",
+            _IMAGES,
+            "s3://lake/peer-loop",
+            str(arguments.model),
+        ],
+        "Ray Data's documented pattern": [
+            sys.executable,
+            "-m",
+            "jobs.benchmarks.peers.ray_data",
+            _IMAGES,
+            "s3://lake/peer-ray",
+            str(arguments.model),
+        ],
     }
+    if arguments.daft:
+        for words, instances in {"one instance": 1, "an instance a core": len(os.sched_getaffinity(0))}.items():
+            peer = [
+                arguments.daft,
+                "-m",
+                "jobs.benchmarks.peers.daft_class",
+                _IMAGES,
+                f"s3://lake/peer-daft-{instances}",
+                str(arguments.model),
+            ]
+            contestants[f"Daft, {words}"] = [*peer, str(instances)]
     with SeaweedFS() as server:
         os.environ.update(server.env())
         server.create_bucket("lake")
@@ -38,25 +75,30 @@ def main(argv: list[str] | None = None) -> int:
         upload_scenes(_IMAGES, range(arguments.images))
         results = {name: _measure(name, command, arguments.images) for name, command in contestants.items()}
     ours = results["masklake"]
-    print(f"\n{'':<32}{'seconds':>9}{'whole, images/s':>17}{'steady, images/s':>18}{'ours / this':>13}")
+    print(f"\n{'':<32}{'seconds':>9}{'whole, images/s':>17}{'steady, images/s':>18}{'ours / this: whole':>20}{'steady':>8}")
     for name, result in results.items():
-        ratio = ours["steady"] / result["steady"]
-        print(f"{name:<32}{result['seconds']:>9.1f}{result['whole']:>17.1f}{result['steady']:>18.1f}{ratio:>13.2f}")
-    print(json.dumps({"images": arguments.images, "results": results}))
+        result |= {f"ours_to_this_{kind}": round(ours[kind] / result[kind], 2) for kind in ("whole", "steady")}
+        ratios = f"{result['ours_to_this_whole']:>20.2f}{result['ours_to_this_steady']:>8.2f}"
+        print(f"{name:<32}{result['seconds']:>9.1f}{result['whole']:>17.1f}{result['steady']:>18.1f}{ratios}")
+    measured = {"images": arguments.images, "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0], "results": results}
+    print(json.dumps(measured))
+    if arguments.result:
+        arguments.result.write_text(json.dumps(measured, indent=1) + "\n")
     return 0
 
 
 def _measure(name: str, command: list[str], images: int) -> dict[str, float]:
     print(f"running {name} ...", flush=True)
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
     if done.returncode:
         raise SystemExit(f"benchmark: {name} ended with exit code {done.returncode}:\n{done.stderr[-3000:]}")
     result = json.loads(done.stdout.splitlines()[-1])
     if result["images"] != images:
         raise SystemExit(f"benchmark: {name} answered {result['images']} images, not {images}")
-    return {"seconds": seconds, "whole": images / seconds, "steady": result["steady_images_per_second"]}
+    steady = result["steady_images_per_second"]
+    return {"seconds": round(seconds, 1), "whole": round(images / seconds, 2), "steady": round(steady, 2)}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--images", type=int, default=2000, help="generated scenes in the lake (default: %(default)s)")
     parser.add_argument("--model", type=Path, default=MODEL, help="panoptic checkpoint folder (default: the demo model)")
+    parser.add_argument("--daft", help="Python of an environment in which Daft is, to be measured as well")
+    parser.add_argument("--result", type=Path, help="where the result goes")
     return parser
 
 
