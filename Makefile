@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # waits (faults, flow, integration) come first, as they are collected: at the end, all would wait for one of them.
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo check test faults lint cluster cluster-down benchmark constraints
+.PHONY: help install demo check test suite faults lint style types contracts cluster cluster-down benchmark constraints
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -18,7 +18,8 @@ install: $(STAMP)  ## build .venv with everything that demo and test need
 
 $(STAMP): pyproject.toml infra/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint infra/constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint infra/constraints.txt --editable '.[dev]'
+	-$(BIN)/python -m compileall -qq --workers 0 $(VENV)/lib  # as pip does on one core; some packages hold templates that are not Python
 	@touch $@
 
 demo: install  ## embedded S3 server, generated images, the job three times, pictures and quality (about 3 minutes)
@@ -27,16 +28,24 @@ demo: install  ## embedded S3 server, generated images, the job three times, pic
 check: lint  ## lint, types, contracts and the fast unit tests
 	$(BIN)/python -m pytest tests/unit -m 'not slow' -n 2 --dist worksteal
 
-test: lint  ## format, lint, types, import contracts, all tests
+test: lint suite  ## format, lint, types, import contracts, all tests; with `--jobs 2`, types are checked beside the tests
+
+suite: install
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 faults: install  ## kill, pause, fill and break a real job, TRIALS times from SEED; the report goes to build/faults.json
 	$(BIN)/python -m tests.faults --trials $(or $(TRIALS),24) --seed $(or $(SEED),1)
 
-lint: install  ## format, lint, types and import contracts only
+lint: style types contracts  ## format, lint, types and import contracts only
+
+style: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+types: install
 	$(BIN)/mypy
+
+contracts: install
 	$(BIN)/lint-imports
 
 cluster: install  ## a two-node Ray cluster and an S3 server on loopback, to submit jobs to
