@@ -92,7 +92,7 @@ def count_held(database: duckdb.DuckDBPyConnection, held: Held) -> tuple[tuple[i
 def held_column(rows: pa.Table, held: Held) -> pa.Array:
     """`HELD` of rows with the columns of the table `held`, null where an image has none."""
     shares = lru_cache(1024)(held.shares)
-    values = []
+    values: list[list[dict[str, Any]] | None] = []
     for kinds, lie in zip(rows["kinds"].to_pylist(), rows["lie"].to_pylist(), strict=True):
         if kinds is None:
             values.append(None)
