@@ -55,15 +55,18 @@ class Kept:
                     return found
             try:
                 made = make()
+                self._keep(key, made)
+                return made
             finally:
                 with self._lock:
                     self._making.pop(key, None)
-            with self._lock:
-                self._held += len(made) - len(self._kept.pop(key, b""))
-                self._kept[key] = made
-                while self._held > self._most:
-                    self._held -= len(self._kept.popitem(last=False)[1])
-        return made
+
+    def _keep(self, key: Hashable, made: bytes) -> None:
+        with self._lock:
+            self._held += len(made) - len(self._kept.pop(key, b""))
+            self._kept[key] = made
+            while self._held > self._most:
+                self._held -= len(self._kept.popitem(last=False)[1])
 
     def _found(self, key: Hashable) -> bytes | None:
         if key in self._kept:
