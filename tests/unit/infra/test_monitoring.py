@@ -15,6 +15,7 @@ import yaml
 
 from masklake.segment.metrics import ACTOR, DRIVER
 from tests.lakes import ROOT
+from tests.unit.infra.manifests import wrong_fields
 
 FOLDER = ROOT / "infra" / "monitoring"
 ALERTS = yaml.safe_load((FOLDER / "alerts.yaml").read_text(encoding="utf-8"))
@@ -54,6 +55,24 @@ def test_they_ask_for_labels_that_these_metrics_have() -> None:
 
 def test_the_operators_rules_are_the_same() -> None:
     assert yaml.safe_load((FOLDER / "prometheusrule.yaml").read_text(encoding="utf-8"))["spec"] == ALERTS
+
+
+@pytest.mark.parametrize("name", ["podmonitor", "prometheusrule"])
+def test_the_operators_resources_have_its_fields(name: str) -> None:
+    operator = json.loads(Path(__file__).with_name("prometheus-operator.json").read_text(encoding="utf-8"))
+    manifest = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert manifest["apiVersion"] == "monitoring.coreos.com/v1"
+    assert wrong_fields(manifest["spec"], operator[manifest["kind"]]) == []
+
+
+def test_a_field_that_the_operator_does_not_have_is_found() -> None:
+    operator = json.loads(Path(__file__).with_name("prometheus-operator.json").read_text(encoding="utf-8"))
+    wrong = {"selector": {}, "podMetricsEndpoint": [], "podMetricsEndpoints": [{"port": 8080, "relabelings": [{"sourceLabel": []}]}]}
+    assert wrong_fields(wrong, operator["PodMonitor"]) == [
+        ".podMetricsEndpoint",
+        ".podMetricsEndpoints[0].port",
+        ".podMetricsEndpoints[0].relabelings[0].sourceLabel",
+    ]
 
 
 def test_panels_are_apart_and_each_says_what_it_shows() -> None:
