@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
 
@@ -50,7 +50,7 @@ _STOP_SECONDS = 0.5  # of the few that whoever stops a job gives it
 _BLOCK_BYTES = 16 * 1024 * 1024
 _Group = TypeVar("_Group")
 _Result = TypeVar("_Result")
-Reference = ray.ObjectRef
+Reference: TypeAlias = "ray.ObjectRef[Any]"
 """Where something is in the cluster."""
 _gone = threading.Event()  # the cluster of this process was lost
 
@@ -296,7 +296,10 @@ def future_of(function: Callable[..., _Result], pinned: Reference, blocks: Seque
     def tell(told: Future[_Result | MasklakeError]) -> None:
         error = told.exception()
         answer = _cause(error) if error else told.result()
-        found.set_exception(answer) if isinstance(answer, MasklakeError) else found.set_result(answer)
+        if isinstance(answer, MasklakeError):
+            found.set_exception(answer)
+        else:
+            found.set_result(answer)
 
     task = _remote().options(name=function.__name__.strip("_"), **options)
     task.remote(function, pinned, *blocks).future().add_done_callback(tell)

@@ -75,6 +75,7 @@ starting Ray does."""
 
 _MOST_AT_STOP = 64  # writes
 _STOP_SECONDS = 1.0  # for those that are under way
+_REST = 5  # times as long as a commit took before the next one: delta-rs looks at every file of the table for each
 _WAKE_SECONDS = 0.5  # how often the driver looks at the clock while it waits for files
 
 Summary = dict[str, Any]
@@ -367,7 +368,7 @@ class _Run:
         """
         written = _in_background(flowing.written)
         pending: list[Written] = []
-        first_at, committed_at, warm = time.monotonic(), time.monotonic(), 0
+        first_at, committed_at, took, warm = time.monotonic(), time.monotonic(), 0.0, 0
         for part in written:
             if part is not None:
                 pending.append(part)
@@ -378,12 +379,13 @@ class _Run:
             now = time.monotonic()
             if still := self._watchdog.check(object() if part is not None else flowing.sign(), now):
                 raise Stalled(flowing.diagnose(still))
-            if now - committed_at >= self.config.commit_seconds:
+            if now - committed_at >= max(self.config.commit_seconds, _REST * took):
                 if pending:
                     self._commit(table, pending)
                 else:
                     table.refuse_if_fenced()  # whoever took over waits for our actors' GPUs
                 pending, committed_at = [], time.monotonic()
+                took = committed_at - now
                 if not warm:  # the model's start is over: from here on the rate means something
                     first_at, warm = committed_at, self.totals.images
             self.listener.update(self._state(now - first_at, warm))
