@@ -216,6 +216,50 @@ def measured(results: Path) -> str:
     return "[\n " + ",\n ".join(lines) + "\n]\n"
 
 
+def _fleet(results: Path) -> list[str]:
+    """What a simulated fleet's commits cost the driver."""
+    cells = [("a minute of it", "files", "commits", "CPU ms of 1,000 images", "CPU s of a commit", "MB at most")]
+    for run in value(results, "fleet.json", "/runs"):
+        costs = (f"{run['cpu_ms_per_1000_images']:.1f}", f"{run['commit_cpu_seconds_median']:.3f}")
+        cells.append((run["name"], f"{run['files']:,}", f"{run['commits']:,}", *costs, f"{run['peak_mb']:,}"))
+    return rows(*cells)
+
+
+def _at_scale(results: Path) -> list[str]:
+    """What a billion images ask for."""
+    found = json.loads((results / "scale.json").read_text(encoding="utf-8"))
+    listing, plan, table, driver = (found[name] for name in ("listing", "plan", "table", "driver"))
+    parts = found["asked"]["parts"]
+    return rows(
+        ("", "in one run", f"as {parts} runs of a prefix each"),
+        ("the work, at 5,000 images/s", f"{found['hours']:.0f} h", f"{60 * found['hours'] / parts:.0f} min each"),
+        (
+            "listing, on one core",
+            f"{listing['hours']:.1f} h, {listing['requests']:,} requests",
+            f"{listing['minutes_of_a_part']:.0f} min each",
+        ),
+        ("planning from an inventory", f"{listing['inventory_cpu_hours']:.1f} h of CPU", ""),
+        ("digests on the driver's disk", f"{listing['digests_gb']:.0f} GB", f"{1000 * listing['digests_gb'] / parts:.0f} MB"),
+        ("files of the work list", f"{plan['files']:,}", f"{plan['files'] / parts:,.0f}"),
+        (
+            "images that a lost load task does again, at most",
+            f"{plan['images_per_load_task']:,}",
+            f"{plan['images_per_load_task_of_a_part']:,}",
+        ),
+        ("the table", f"{table['tb']:.0f} TB", ""),
+        (f"files of {table['file_mb']} MB", f"{table['files']:,}", f"{table['files'] / parts:,.0f}"),
+        ("files a day", f"{table['files_a_day']:,}", ""),
+        ("commits a day, at most", f"{table['commits_a_day']:,}", ""),
+        ("the log a day", f"{table['log_mb_a_day']:,} MB, {table['checkpoints_a_day']} checkpoints", ""),
+        ("the last checkpoint", f"{table['last_checkpoint_mb']:.0f} MB, {table['last_checkpoint_cpu_seconds']:.1f} s of CPU", ""),
+        ("the last commit", f"{driver['last_commit_cpu_seconds']:.1f} s of CPU", ""),
+        ("the driver's memory for the list of files", f"{driver['table_mb']:,} MB", ""),
+        (f"with files of 1,024 rows: {table['files_of_1024_rows']:,} of them", "", ""),
+        ("their last commit", f"{driver['last_commit_cpu_seconds_of_1024_rows']:.1f} s of CPU", ""),
+        ("their list on the driver", f"{driver['table_mb_of_1024_rows']:,} MB", ""),
+    )
+
+
 TABLES: dict[str, Callable[[Path], list[str]]] = {
     "demo_evaluation": _evaluation,
     "judged": _judged,
@@ -224,6 +268,8 @@ TABLES: dict[str, Callable[[Path], list[str]]] = {
     "on_a_gpu": _on_a_gpu,
     "decoding": _decoding,
     "postprocess_counts": _postprocess_counts,
+    "fleet": _fleet,
+    "at_scale": _at_scale,
 }
 
 
