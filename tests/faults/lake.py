@@ -155,7 +155,7 @@ class Lake:
         root = f"s3://{self.bucket}"
         data = ["--format", "coco-panoptic", "--truth", f"{root}/scenes/panoptic.json", "--images", f"{root}/scenes/images"]
         model = ["--model", str(self.folder / f"tiny-{TRAINED}"), "--size", "64x64", "--output", f"{root}/{folder}"]
-        return self.start("finetune", *data, *model, *_TRAINING, environment=environment)
+        return self.start("finetune", *data, *model, *_TRAINING, *WAYS[self.way], environment=environment)
 
     def python(self, code: str, *arguments: str) -> tuple[int, str]:
         """Run a script as a user of the table does; its exit code, and what it printed."""

@@ -59,6 +59,6 @@ KINDS = {
     "erase": Kind(upkeep.erase, On.TABLE, vacuumed=True),
     "publish": Kind(upkeep.publish, On.TABLE),
     "nested-tables": Kind(upkeep.nested_tables, On.TABLE, vacuumed=True),
-    "finetune": Kind(training.finetune, On.TRAINING, needs_ray=True),
+    "finetune": Kind(training.finetune, On.TRAINING),
 }
 NEED_ROOT = tuple(name for name, kind in KINDS.items() if kind.needs_root)

@@ -75,4 +75,5 @@ def kill_cluster(trial: Trial) -> None:
     trial.moment(job, begun=True)
     kill(job.below())
     trial.fails_clearly(job)
+    trial.other_way()
     trial.recovery = trial.lake.segment
