@@ -5,13 +5,16 @@ probabilities in float64 on the host), and raises `NotFinite` for NaN or infinit
 pixel in float32; pixels whose competing values agree to within float32 rounding (about 1e-6 in a logit) may fall either way.
 
 On the CPU the work is done cell by cell (`cells`), on an accelerator, and for images not larger than a few of their logits' pixels,
-pixel by pixel (`dense`). A GPU answers the images of a batch together where it can (`batched`), with the same bytes.
+pixel by pixel (`dense`). A GPU answers the images of a batch together where it can (`batched`), with the same bytes; what a model finds of
+concepts, and maps of class logits, have no kernel and are answered image by image everywhere.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ from masklake.inference.semantic import map_cells, map_geometry, semantic_cells
 
 __all__ = ["Geometry", "NotFinite", "Segment", "Settings", "concepts", "instance", "panoptic", "semantic", "semantic_from_map"]
 
+_log = logging.getLogger(__name__)
 _PIXELS_PER_CELL = 4  # below, bounds cost more than the pixels
 
 
@@ -79,6 +83,7 @@ def concepts(found: Mapping[int, Found], geometry: Geometry, settings: Settings)
     pairs = Pairs(np.arange(len(maps)), label, np.concatenate([each.score[best[label_id]] for label_id, each in found.items()]))
     coarse = (maps.shape[1], maps.shape[2])
     direct = Geometry(coarse, coarse, geometry.original)
+    _say_without_kernel("what is found of concepts", maps.device.type)
     masks = masks_cells(maps.numpy(), direct)[0] if _by_cells(maps, direct) else dense.masks_dense(maps, direct)[0]
     return segments_of(pairs, pairs.query, masks, np.ones(len(maps)), settings)
 
@@ -106,6 +111,7 @@ def semantic_from_map(logits: torch.Tensor, geometry: Geometry, settings: Settin
         return _of_one_label(maps, geometry, settings)
     if maps.device.type == "cpu":
         return map_cells(maps.numpy(), geometry, settings)
+    _say_without_kernel("maps of class logits", maps.device.type)
     axes = map_geometry(maps.shape, geometry).axes(maps.shape)
     codes = dense.leading_class(dense.to_padded(maps, axes), geometry.original)
     return dense.semantic_dense(codes, maps.softmax(dim=0), axes, settings)
@@ -138,6 +144,13 @@ def _check(class_logits: NDArray[np.float64], mask_logits: torch.Tensor) -> None
     maps = mask_logits.detach()
     if not bool(maps.sum().isfinite()) and not bool(maps.isfinite().all()):  # a sum is cheap, but finite logits may overflow it
         raise NotFinite("the mask logits hold NaN or infinity")
+
+
+@cache
+def _say_without_kernel(what: str, device: str) -> None:
+    """Once in a process: how fast an answer comes should be no riddle."""
+    if device != "cpu":
+        _log.info("post-processing: there is no kernel for %s, torch's operations do it on %s, image by image", what, device)
 
 
 def _by_cells(maps: torch.Tensor, geometry: Geometry) -> bool:

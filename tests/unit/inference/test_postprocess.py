@@ -5,6 +5,7 @@ Random logits are compared except at pixels whose competing values agree to 1e-5
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -430,3 +431,13 @@ def test_half_precision_logits_are_computed_in_float32() -> None:
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="do not fit"):
         Geometry((10, 10), (11, 10), (5, 5))
+
+
+def test_what_has_no_kernel_is_said_once_where_a_kernel_would_be(caplog: pytest.LogCaptureFixture) -> None:
+    postprocess._say_without_kernel.cache_clear()
+    with caplog.at_level(logging.INFO):
+        for device in ("cpu", "cuda", "cuda"):
+            postprocess._say_without_kernel("what is found of concepts", device)
+    assert [record.getMessage() for record in caplog.records] == [
+        "post-processing: there is no kernel for what is found of concepts, torch's operations do it on cuda, image by image"
+    ]

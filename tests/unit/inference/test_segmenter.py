@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -335,6 +336,20 @@ def test_what_befalls_a_caller_with_anothers_images_is_told_to_both(error: Excep
     opened.answering = open_fake(FakeModel()).answering
     if isinstance(error, KeyError):
         assert codes(opened.segment([picture(2)])) == ["ok"]
+
+
+def test_segments_are_made_on_one_stream_before_the_models_which_is_waited_for_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Any] = []
+    stream = SimpleNamespace(wait_event=done.append)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device, priority: done.append(priority) or stream)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(record=done.append, synchronize=lambda: done.append("waited")))
+    opened = open_fake(FakeModel())
+    with opened._aside("the forward's end"):
+        done.append("segments")
+    with pytest.raises(IndexError), opened._aside("the next one's"):
+        raise IndexError
+    assert done == [-1, "the forward's end", "segments", stream, "waited", "the next one's", stream, "waited"]
 
 
 def test_an_image_without_memory_beside_another_batch_is_tried_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:
