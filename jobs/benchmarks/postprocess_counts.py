@@ -351,8 +351,7 @@ def main() -> None:
     found: dict[str, Any] = {"torch": torch.__version__, "queries": _QUERIES, "classes": _CLASSES, "kept": _KEPT}
     for task in batched.TASKS:
         found[task] = {name: count(task, size, 8 if name == "640x480" and task != "semantic" else 2) for name, size in _SIZES.items()}
-    found["concepts"] = {name: concepts(size, 2) for name, size in _SIZES.items()}
-    found |= {"matching": matching(), "batches": batches()}
+    found |= {"batches": batches(), "matching": matching(), "concepts": {"640x480": concepts(_SIZES["640x480"], 2)}}
     text = json.dumps(found, indent=1) + "\n"
     if arguments.output:
         arguments.output.write_text(text)

@@ -170,17 +170,51 @@ def _decoding(results: Path) -> list[str]:
 
 
 def _postprocess_counts(results: Path) -> list[str]:
+    """Of an image but for the waits of a batch; before and after the slash: image by image, and together. One number: that together."""
     found = json.loads((results / "postprocess_counts.json").read_text(encoding="utf-8"))
-    lines: list[tuple[object, ...]] = [
-        ("", "original", "operations", "MB moved", "waits of one image", "waits of a batch", "host, ms, together")
-    ]
-    for task in ("panoptic", "instance", "semantic"):
-        for size, counts in found[task].items():
-            one, all_of_them = counts["one_by_one"], counts["together"]
-            pairs = [f"{one[key]:,.{digits}f} / {all_of_them[key]:,.{digits}f}" for key, digits in (("operations", 0), ("megabytes", 0))]
-            waits = one["waits_a_batch"] / counts["images"], all_of_them["waits_a_batch"]
-            lines.append((task, size, *pairs, f"{waits[0]:.0f}", waits[1], f"{all_of_them['host_ms']:.1f}"))
-    return rows(*lines)
+    lines: list[tuple[object, ...]] = [("", "original", "operations", "MB moved", "waits of one image", "waits of a batch", "host, ms")]
+    for task, name in (("panoptic", "panoptic"), ("instance", "instance"), ("semantic", "semantic"), ("concepts", "SAM 3, 12 instances")):
+        lines += [(name, size, *_counted(counts)) for size, counts in found[task].items()]
+    return rows(*lines, ("training: which query learns which object", "", *_counted(found["matching"])))
+
+
+def _counted(counts: dict[str, Any]) -> list[str]:
+    ways = [counts[way] for way in ("one_by_one", "together") if way in counts]
+    pairs = [" / ".join(f"{way[key]:,.0f}" for way in ways) for key in ("operations", "megabytes")]
+    waits = ways[0]["waits_a_batch"] / counts["images"], ways[-1]["waits_a_batch"]
+    return [*pairs, f"{waits[0]:.0f}", f"{waits[1]}", " / ".join(f"{way['host_ms']:.1f}" for way in ways if "host_ms" in way)]
+
+
+_LEAST_SHARE, _TIMES_FASTER = 0.9, 10
+
+
+def _gpu_targets(results: Path) -> list[str]:
+    """What was asked of a GPU, what it did, and whether that is enough."""
+    name = "gpu-h100.json"
+    speed = value(results, name, "/parts/speed/mask2former-swin-tiny-384/result/640x480")
+    before = value(results, name, "/before/forward of transformers by batch")
+    rate = value(results, name, "/summary/job_images_per_second")
+    eager, graphs, every = (speed[f"everything, {way}"] for way in ("panoptic, 1 caller", "panoptic, graphs", "all tasks, 1 caller"))
+    bare, ours, theirs = speed["transformers' forward"], speed["our forward"], speed["transformers' own way, panoptic"]
+    large = before["L800 b8"]["per_image"]
+
+    def share(forward: float, everything: float, what: str) -> tuple[str, str, str]:
+        reached = forward / everything
+        return f"{what}: at least {_LEAST_SHARE:.0%}", f"{reached:.0%}", "yes" if reached >= _LEAST_SHARE else "no"
+
+    times, longest = theirs / eager, (theirs - bare + large) / large
+    return rows(
+        ("target", "measured", "met"),
+        share(bare, eager, "panoptic, of transformers' bare forward"),
+        share(bare, graphs, "the same with CUDA graphs"),
+        share(ours, eager, "panoptic, of our own forward, which is faster"),
+        share(ours, graphs, "the same with CUDA graphs"),
+        share(bare, every, "all three tasks, of transformers' bare forward"),
+        (f"{_TIMES_FASTER} times transformers' own way, Swin-T", f"{times:.1f}", "yes" if times >= _TIMES_FASTER else "no"),
+        (f"Swin-L at 800/1333: as many times as its forward allows, {longest:.1f}", "the forward alone", "not measured"),
+        ("the job: images a second, of what its model's process does by itself", f"{rate * eager / 1000:.0%}", ""),
+        (f"the job: the device is busy {_LEAST_SHARE:.0%} of the time", "not recorded", "not measured"),
+    )
 
 
 def _half_precision(results: Path) -> list[str]:
@@ -266,6 +300,7 @@ TABLES: dict[str, Callable[[Path], list[str]]] = {
     "half_precision": _half_precision,
     "trials": _trials,
     "on_a_gpu": _on_a_gpu,
+    "gpu_targets": _gpu_targets,
     "decoding": _decoding,
     "postprocess_counts": _postprocess_counts,
     "fleet": _fleet,
