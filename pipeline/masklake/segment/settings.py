@@ -230,7 +230,7 @@ class RunConfig(BaseModel):
     stall_minutes: Annotated[float, Shown("MINUTES")] = Field(
         30.0, gt=0, description="end the run, with exit code 5 and a diagnosis, when nothing has happened for this long"
     )
-    rows_per_file: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_unless_auto), Shown("auto|ROWS")] = Field(
+    rows_per_file: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_unless_auto), Shown("ROWS")] = Field(
         None,
         description="rows per Parquet file before partitioning; auto: a file is written at 64 MB, or when its first rows have waited "
         "--commit-seconds, later a sixteenth of the run's time, up to a minute (default: auto)",
