@@ -143,6 +143,7 @@ class LosesItsDevice(flow._SegmentActor):
 
     def __init__(self, work: Work, threads: float) -> None:
         super().__init__(work, threads)
+        assert self._segmenter
         module, lost = self._segmenter.module, Path(work.table_uri.removeprefix("file://")).parent / "lost"
 
         def broken(**values: Any) -> Any:
