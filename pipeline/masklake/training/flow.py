@@ -81,11 +81,10 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
                 training = beside.submit(trainer.fit)
                 beside.shutdown(wait=False)
                 _listen(messages, training, told, tell)
-                try:
-                    training.result()
-                except Exception as error:
-                    if reason := ray.get(messages.failure.remote()):
-                        raise MasklakeError(reason) from None
+                error = training.exception()
+                if reason := ray.get(messages.failure.remote()):
+                    raise MasklakeError(reason)
+                if error is not None:
                     raise MasklakeError(f"the cluster ended the training: {_last_line(error)}; run the same command to go on") from error
     return told[-1]
 
@@ -178,7 +177,9 @@ def _work(given: dict[str, Any]) -> None:
     except Exception as error:
         if reason := reason_of(error):
             ray.get(messages.fail.remote(reason))
-        raise
+            if team.size == 1:
+                return  # which ends it now: after an exception, Ray would start the worker again, and yet again
+        raise  # of several, for the others wait for this one
 
 
 def reason_of(error: BaseException) -> str:
