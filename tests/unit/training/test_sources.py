@@ -251,7 +251,7 @@ def test_a_table_filtered_by_score_gives_only_what_scores_well(tmp_path: Path) -
     assert sum(len(example.shown) for example in data.examples) == good
     with pytest.raises(Refused, match="--where no_column > 3: is not a condition on the table's columns"):
         read(settings.model_copy(update={"where": "no_column > 3"}))
-    with pytest.raises(Refused, match="fits --where and --min-score"):
+    with pytest.raises(Refused, match="fits --where, --uris and --min-score"):
         read(settings.model_copy(update={"min_score": 1.0}))
 
 
