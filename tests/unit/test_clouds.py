@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import pytest
@@ -114,3 +115,11 @@ def test_a_driver_that_is_not_installed_is_named_by_its_extra(monkeypatch: pytes
         monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, name, raising=False)
     with pytest.raises(Refused, match=r"gs:// needs a package that is not installed: pip install 'masklake\[gcs\]'"):
         storage.check_scheme("gs://lake/a.jpg")
+
+
+def test_absent_keys_of_azure_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    for uri in ("az://lake/images/", "abfs://lake/images/*.jpg"):
+        with pytest.raises(Refused, match="there are no credentials: set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"):
+            storage.check_input(uri)

@@ -311,12 +311,22 @@ def _lengths(values: pa.Array, name: str) -> Any:
     spelt = values.dictionary if pa.types.is_dictionary(values.type) else values
     if not any(test(spelt.type) for test in _TEXTS):
         return np.zeros(len(values), np.int64)
+    if pa.types.is_string(spelt.type) or pa.types.is_large_string(spelt.type):
+        _check_utf8(spelt, name)
     of_each = pc.binary_length(spelt)
     longest = pc.max(of_each).as_py() or 0
     if longest > LONGEST_CELL:
         raise TooMuch(f"a value of {longest:,} bytes in column `{name}`, more than the limit of {LONGEST_CELL:,}")
     of_each = of_each.take(values.indices) if spelt is not values else of_each
     return pc.fill_null(of_each, 0).to_numpy(zero_copy_only=False)
+
+
+def _check_utf8(texts: pa.Array, name: str) -> None:
+    """Arrow takes a file's word for it that a text is one."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        raise pa.ArrowInvalid(f"column `{name}` has a text that is not UTF-8") from None
 
 
 def _leaves(table: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:

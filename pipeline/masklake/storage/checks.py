@@ -105,4 +105,6 @@ def _file_in_words(verb: str, error: Exception) -> str:
         return "a file is in the way where a folder is needed: choose another path"
     if isinstance(error, PermissionError):
         return f"this user may not {verb} there ({detail(error)}): change the permissions, or choose another path"
+    if "connection_string or account_name" in str(error):  # adlfs
+        return "there are no credentials: set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING"
     return f"cannot {verb} there: {detail(error)}"

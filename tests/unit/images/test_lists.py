@@ -20,7 +20,7 @@ from masklake.errors import Refused
 from masklake.images.discover import carried_columns, discover
 from masklake.images.pages import PAGE_SCHEMA
 from masklake.images.source import Input as RealInput
-from masklake.images.sources import source_of
+from masklake.images.sources import names_listed, source_of
 from masklake.segment.plan import WorkList, make_plan, read_group
 from tests.unit.images.sources.test_shards import write_tar
 from tests.unit.images.test_discover import ANYWHERE, files, found
@@ -342,3 +342,31 @@ def test_values_of_json_of_several_kinds_are_not_carried(tmp_path: Path) -> None
         carried_columns(Input(str(path)), ["more"])
     with pytest.raises(Refused, match=r"--carry deep: it is struct<> in .*: text, numbers, booleans"):
         carried_columns(Input(str(path)), ["deep"])
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a.jsonl", "line 2 has half of a surrogate pair"),
+        ("b.jsonl", "line 1 has half of a surrogate pair"),
+        ("c.parquet", "column `uri` has a text that is not UTF-8"),
+        ("d.parquet", "column `dt` has a text that is not UTF-8"),
+    ],
+)
+def test_a_text_that_is_none_is_told_whatever_the_format_allows(name: str, why: str, tmp_path: Path) -> None:
+    """JSON may name halves of surrogate pairs, and Parquet's texts may be any bytes: a list of either is refused, and of several a row."""
+    bad = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\4\0\0\0"), pa.py_buffer(b"in/\xff")])
+    (tmp_path / "a.jsonl").write_text('{"uri": "a.jpg"}\n{"uri": "\\uD800.jpg"}\n')
+    (tmp_path / "b.jsonl").write_text('{"uri": "a.jpg", "\\udfff": 1}\n')
+    (tmp_path / "ok.jsonl").write_text('{"uri": "\\ud83d\\ude00.jpg"}\n')
+    pq.write_table(pa.table({"uri": bad}), tmp_path / "c.parquet", store_schema=False)
+    pq.write_table(pa.table({"uri": ["a.jpg"], "dt": bad}), tmp_path / "d.parquet", store_schema=False)
+    keys = ("dt",) if name.startswith("d") else ()
+    with pytest.raises(Refused, match=why):
+        list(discover(Input(str(tmp_path / name)), keys))
+    if not keys:
+        with pytest.raises(Refused, match=f"--uris .*{why}"):
+            list(names_listed(str(tmp_path / name), "--uris"))
+    rows = [row for page in discover(Input(f"{tmp_path}/[{name[0]}o]*{Path(name).suffix}"), keys) for row in page.to_pylist()]
+    assert [row["error_code"] for row in rows if row["image_uri"] == f"file://{tmp_path / name}"] == ["broken"]
+    assert name.endswith(".parquet") or any(row["image_uri"].endswith("/\U0001f600.jpg") for row in rows)

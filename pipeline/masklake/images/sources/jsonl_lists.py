@@ -58,7 +58,18 @@ def _objects(uri: str) -> Iterator[dict[str, Any]]:
             raise Unreadable(f"line {number} is not JSON") from None
         if not isinstance(found, dict):
             raise Unreadable(f"line {number} is not a JSON object")
+        if "\\ud" in line.lower() and not _is_unicode(found):
+            raise Unreadable(f"line {number} has half of a surrogate pair (\\ud800 to \\udfff), which is no text")
         yield found
+
+
+def _is_unicode(found: dict[str, Any]) -> bool:
+    """Whether all its texts can be written as UTF-8: JSON's escapes may name halves of pairs."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _kind(uri: str, name: str, kinds: set[type]) -> pa.DataType:
