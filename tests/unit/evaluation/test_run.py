@@ -210,7 +210,7 @@ def test_the_output_holds_the_report_and_a_page(tmp_path: Path, truth: str) -> N
     assert "&lt;/script&gt;&lt;b&gt;car" in page
     assert "<script" not in page
     assert "The image cannot be read any more." in page  # there is no lake
-    assert page.count('<article class="pair">') == 2
+    assert page.count('<article class="pair ') == 2
     assert [each["score"] for each in written["worst"]] == pytest.approx([0, 2 / 3])
     fewer = evaluate(table, truth, output=str(tmp_path / "out"), worst=0)
     assert fewer["worst"] == []
