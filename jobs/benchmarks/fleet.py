@@ -140,7 +140,7 @@ def _segments(masks: list[bytes]) -> pa.Array:
 
 
 def _blank(kind: pa.DataType, size: int) -> pa.Array:
-    value = "" if pa.types.is_string(kind) else [] if pa.types.is_list(kind) else False if pa.types.is_boolean(kind) else 0
+    value: Any = "" if pa.types.is_string(kind) else [] if pa.types.is_list(kind) else False if pa.types.is_boolean(kind) else 0
     return pa.repeat(pa.scalar(value, kind), size)
 
 

@@ -80,7 +80,7 @@ def test_upkeep_leaves_no_file_and_no_marker(
     pair.finish_run()
     before = data_files(table)
     more = ["s3://lake/images/dt=2026-11-22/f.jpg"] if job == "erase" else []
-    command = (job, "--table", table, *more, "--vacuum-hours", "168")
+    command: tuple[str | Path, ...] = (job, "--table", table, *more, "--vacuum-hours", "168")
     with monkeypatch.context() as patch:
         after(storage, "write_bytes", number, patch, lambda uri, content: f"part-{job}" in uri)
         stopped(capsys, code, *command)

@@ -68,7 +68,7 @@ def test_every_packet_is_written_once_in_writes_of_enough() -> None:
         return pool.submit(written, contents)
 
     with ThreadPoolExecutor(3) as pool:
-        filler = Filler(Fill(100, 5.0), write, at_once=2)
+        filler = Filler[bytes](Fill(100, 5.0), write, at_once=2)
         assert sum(each.images for each in filler.written(iter(packets))) == 25
     assert [len(each) for each in taken] == [10, 10, 5]
     assert b"".join(content for each in taken for content in each) == bytes(range(25))
@@ -84,7 +84,7 @@ def test_what_waits_is_written_at_once_where_the_run_is_stopped() -> None:
         stop.wait(20)
 
     with ThreadPoolExecutor(1) as pool:
-        filler = Filler(Fill(None, 1000.0), lambda contents: pool.submit(written, contents), at_once=1)
+        filler = Filler[bytes](Fill(None, 1000.0), lambda contents: pool.submit(written, contents), at_once=1)
         parts = filler.written(packets())
         threading.Thread(target=lambda: come.wait(20) and filler.flush()).start()
         assert next(parts).images == 1
@@ -110,4 +110,4 @@ def test_what_goes_wrong_is_raised_where_the_run_reads(of: str) -> None:
         raise OSError("broken")
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match="broken"):
-        list(Filler(Fill(1, 5.0), lambda contents: pool.submit(write, contents), at_once=1).written(packets()))
+        list(Filler[bytes](Fill(1, 5.0), lambda contents: pool.submit(write, contents), at_once=1).written(packets()))
