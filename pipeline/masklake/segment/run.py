@@ -5,56 +5,44 @@ The committed table is the only checkpoint: whatever ends a run, the same comman
 
 from __future__ import annotations
 
-import itertools
-import json
-import queue
-import resource
 import secrets
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from masklake import stopping, storage
-from masklake.errors import ImageFailure, MasklakeError, Refused, Stalled
+from masklake.errors import MasklakeError, Refused
 from masklake.images import conditions
 from masklake.images.conditions import Condition
-from masklake.images.decode import Decoded
-from masklake.images.decoder import decode_apart
-from masklake.images.fetch import fetch_by_uri
 from masklake.inference import checkpoint
 from masklake.inference.files import weight_files
-from masklake.pages.cards import Card, card_from
-from masklake.schema import TABLE, Status
-from masklake.segment import gallery, images, precision, preview, report
-from masklake.segment.advice import Advice, advice
+from masklake.schema import TABLE
+from masklake.segment import images, precision, preview
+from masklake.segment.account import Account, Summary
 from masklake.segment.choice import choose, seconds_here
+from masklake.segment.committing import Committing
 from masklake.segment.digests import digest
-from masklake.segment.engine import Engine, Flowing, Resources
+from masklake.segment.engine import Engine, Resources
 from masklake.segment.estimate import LOOKED_AT, Estimate, estimate
 from masklake.segment.filling import Fill
-from masklake.segment.gallery import GalleryInput
 from masklake.segment.images import Images
 from masklake.segment.local import Local
-from masklake.segment.machine import Machine, cluster_address, cores, has_gpus
+from masklake.segment.machine import cluster_address, cores, has_gpus
 from masklake.segment.model import RunModel
 from masklake.segment.notices import told
-from masklake.segment.patience import Watchdog
 from masklake.segment.picks import Some
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
 from masklake.segment.precision import held_by
 from masklake.segment.progress import Listener, State
-from masklake.segment.report import RunFacts, RunTotals
 from masklake.segment.settings import Config
-from masklake.segment.stages import Work, Written
+from masklake.segment.stages import Work
 from masklake.table import overlap, runs, write
 from masklake.table.append import Table
 from masklake.table.definition import check_log
@@ -72,14 +60,6 @@ GROUP_ROWS = 32
 CLUSTER_ROWS = 20_000_000
 """Rows of the table, in files that may matter to a plan, from which they are read on the cluster: in one process they take about as long as
 starting Ray does."""
-
-_MOST_AT_STOP = 64  # writes
-_STOP_SECONDS = 1.0  # for those that are under way
-_REST = 5  # times as long as a commit took before the next one: delta-rs looks at every file of the table for each
-_WAKE_SECONDS = 0.5  # how often the driver looks at the clock while it waits for files
-
-Summary = dict[str, Any]
-"""The JSON object that a run ends with."""
 
 
 def segment(config: Config, listener: Listener) -> Summary:
@@ -164,7 +144,7 @@ class _Run:
     ) -> None:
         self.config, self.model, self.listener, self._opened = config, model, listener, opened
         self._ray = ray
-        self.started_at, self._started = datetime.now(UTC), time.monotonic()
+        self.started_at = datetime.now(UTC)
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
         self.table_uri = storage.normalise(config.output).rstrip("/")
         self._images = Images(config, self.started_at, self.table_uri)
@@ -175,11 +155,9 @@ class _Run:
         if not write.fits(self.table_uri, partitions, self.run_id):
             raise Refused(f"--partition-by {','.join(partitions)}: {config.model} is too long for a folder's name: leave it out")
         self.folder = runs.run_folder(self.table_uri, self.run_id)
-        self.totals = RunTotals()
-        self._machine: Machine | None = None
+        self.account = Account(config, self.run_id, self.started_at, self.table_uri, model.revision)
         self._table: Table | None = None
         self._stopped = False
-        self._watchdog = Watchdog(60 * config.stall_minutes)
         listener.begin(self.run_id, self.table_uri)
         for line in (f"run {self.run_id}", *model.say()):
             listener.say(line)
@@ -199,7 +177,7 @@ class _Run:
             None if self.config.dry_run else self._work_list(hive_columns),
             held_by(table, self.model, self._images.may_hold()) if table else None,
         )
-        self.totals = self.totals.spend("plan", time.monotonic() - started)
+        self.account.totals = self.account.totals.spend("plan", time.monotonic() - started)
         planned = self._images.counted(planned)
         self.listener.say(self._images.describe(planned))
         if self.config.preview is None and planned.todo_images:
@@ -222,7 +200,7 @@ class _Run:
         checkpoint.verify(self.model.description, self.model.folder)
         resources = engine.resources(preview.GROUP_ROWS, planned.groups)
         work = self._work_order(0, planned, resources)
-        looked = preview.look(work, engine, resources, self._started, self.listener.update)
+        looked = preview.look(work, engine, resources, self.account.started, self.listener.update)
         return preview.told(given, self.model, planned, looked, self.estimated(table, planned), self.listener.say)
 
     def _done(self, table: Table, wanted: Wanted) -> Iterator[pa.RecordBatch]:
@@ -305,8 +283,7 @@ class _Run:
         if self._table and self._stopped:
             with suppress(MasklakeError):  # the next run cleans up, then
                 self._table.stop_run()
-                self.totals = self.totals.lasting(time.monotonic() - self._started)
-                self._write_report("stopped")
+                self.account.write_report(self.folder, "stopped")
         elif self._table:
             self._table.rest()
             with suppress(MasklakeError):  # what ended the run matters more; a vacuum finds what is left
@@ -319,19 +296,21 @@ class _Run:
         Raises:
             Stopped: after that commit.
         """
-        self.totals = replace(
-            self.totals, planned_images=planned.todo_images, planned_rows=planned.todo_rows, planned_bytes=planned.todo_bytes
+        account = self.account
+        account.totals = replace(
+            account.totals, planned_images=planned.todo_images, planned_rows=planned.todo_rows, planned_bytes=planned.todo_bytes
         )
         if planned.todo_images:
             work = self._work_order(table.run_order, planned, resources)
-            self._machine = engine.machine(work, resources)
+            account.machine = engine.machine(work, resources)
             show = engine.meter(self.table_uri, self.run_id)
             try:
                 with engine.flowing(work, resources) as flowing, stopping.held():
-                    self._stream(table, flowing, lambda: show(self.totals, planned.oldest_modified))
+                    committing = Committing(self.config, table, account, self.listener.update)
+                    committing.stream(flowing, lambda: show(account.totals, planned.oldest_modified))
             except stopping.Stopped as stop:
                 self._stopped = True
-                stop.summary = self._summary("stopped")
+                stop.summary = account.summary("stopped")
                 raise
             except MasklakeError:
                 table.refuse_if_fenced()  # whoever took over also took the work list away: that is why, then
@@ -361,131 +340,29 @@ class _Run:
             device="cuda" if resources.gpus_per_actor else "mps" if config.device == "mps" else "cpu",
         )
 
-    def _stream(self, table: Table, flowing: Flowing, show: Callable[[], None]) -> None:
-        """Commit what is written every few seconds. What a write returned is committed whole, so an image's rows are.
-
-        `show` is called after each look.
-        """
-        written = _in_background(flowing.written)
-        pending: list[Written] = []
-        first_at, committed_at, took, warm = time.monotonic(), time.monotonic(), 0.0, 0
-        for part in written:
-            if part is not None:
-                pending.append(part)
-            if stopping.requested():
-                pending += _arrived(written, flowing.flush)
-                break
-            flowing.check()
-            now = time.monotonic()
-            if still := self._watchdog.check(object() if part is not None else flowing.sign(), now):
-                raise Stalled(flowing.diagnose(still))
-            if now - committed_at >= max(self.config.commit_seconds, _REST * took):
-                if pending:
-                    self._commit(table, pending)
-                else:
-                    table.refuse_if_fenced()  # whoever took over waits for our actors' GPUs
-                pending, committed_at = [], time.monotonic()
-                took = committed_at - now
-                if not warm:  # the model's start is over: from here on the rate means something
-                    first_at, warm = committed_at, self.totals.images
-            self.listener.update(self._state(now - first_at, warm))
-            show()
-        self._commit(table, pending)
-        show()
-        self.listener.update(self._state(time.monotonic() - first_at, warm))
-
-    def _commit(self, table: Table, pending: list[Written]) -> None:
-        started = time.monotonic()
-        table.commit([record for part in pending for record in part.records])
-        for part in pending:
-            self.totals = self.totals.count_images(part.images, part.failed)
-            self.totals = self.totals.worked(part.busy_seconds, part.halvings, part.read_bytes)
-            for record in part.records:
-                self.totals = self.totals.merge(record)
-        now = time.monotonic()
-        self.totals = self.totals.spend("commit", now - started)
-        if pending:
-            self.totals = self.totals.committed(now - self._started)
-
-    def _state(self, seconds: float, warm: int) -> State:
-        phase = "segmenting" if self.totals.images else "starting the model"
-        return State(phase, self.totals.planned_images, self.totals.images, self.totals.failed_images, seconds, warm)
-
     def _check_complete(self, table: Table) -> None:
         """Whatever the engine said: the table must hold a row for each one planned."""
         held = table.rows_of_run(self.run_id)
-        if held != self.totals.planned_rows:
+        planned = self.account.totals.planned_rows
+        if held != planned:
             raise MasklakeError(
-                f"{self.totals.planned_rows} rows were planned and {held} are in the table: the engine lost or repeated work; "
+                f"{planned} rows were planned and {held} are in the table: the engine lost or repeated work; "
                 "run the same command to do what is missing"
             )
 
     def _report(self, table: Table) -> Summary:
         """Write the report and the gallery beside the table, and end the run."""
-        self.totals = self.totals.lasting(time.monotonic() - self._started)
-        config, totals, facts = self.config, self.totals, self._facts()
-        page = gallery.render_gallery(GalleryInput(facts, totals, self._cards()))
-        self._write_report("done", page.pictures)
-        storage.write_bytes(self.folder + "gallery.html", page.html.encode())
+        account, most = self.account, self.config.max_error_rate
+        account.write_report_and_gallery(self.folder, self._images.asked.indexes)
         table.finish_run()
-        found = self._advice()
+        found, totals = account.advice(), account.totals
         if found.change:
             self.listener.say(f"{found.bottleneck} took longest: {found.change}")
         self.listener.say(f"report and gallery: {self.folder}gallery.html")
-        failed = totals.error_rate > config.max_error_rate
+        failed = totals.error_rate > most
         if failed:
-            self.listener.say(
-                f"{totals.failed_images} of {totals.images} images failed: more than --max-error-rate {config.max_error_rate:g} allows"
-            )
-        return {**self._summary("done"), "report_uri": self.folder.rstrip("/"), "too_many_failed": failed}
-
-    def _write_report(self, outcome: str, pictures: Sequence[str] = ()) -> None:
-        asked = self.config.model_dump(mode="json", exclude={"notify"})
-        document = report.report_dict(self._facts(), self.totals, asked, pictures, {"outcome": outcome, **self._advice().keys()})
-        storage.write_bytes(self.folder + "report.json", json.dumps(document, indent=2).encode())
-
-    def _advice(self) -> Advice:
-        lasted = self.totals.lasting(time.monotonic() - self._started)
-        return advice(lasted, self._machine, self.config.price_per_hour)
-
-    def _facts(self) -> RunFacts:
-        config, tasks = self.config, tuple(str(task) for task in self.config.tasks)
-        return RunFacts(
-            self.run_id,
-            config.input,
-            self.table_uri,
-            config.model,
-            self.model.revision,
-            tasks,
-            self.started_at,
-            datetime.now(UTC),
-            self._machine,
-        )
-
-    def _summary(self, outcome: str) -> Summary:
-        return report.summary(
-            self._facts(),
-            self.totals.lasting(time.monotonic() - self._started),
-            outcome=outcome,
-            steady_images_per_second=round(self.totals.steady_images_per_second or 0.0, 3),
-            seconds_to_first_commit=None if self.totals.first_commit_seconds is None else round(self.totals.first_commit_seconds, 3),
-            **self._advice().keys(),
-            driver_peak_mb=_peak_mb(),
-        )
-
-    def _decode(self, content: bytes) -> Decoded | ImageFailure:
-        return decode_apart(content, self.config.max_pixels, self.config.max_decode_seconds)
-
-    def _cards(self) -> Iterator[Card]:
-        """A few of the run's images, read again, with their masks."""
-        for sample in self.totals.samples[: self.config.gallery_images]:
-            content = fetch_by_uri(sample.image_uri, self.config.max_image_bytes, self._images.asked.indexes)
-            image = content if isinstance(content, ImageFailure) else self._decode(content)
-            if isinstance(image, ImageFailure):
-                continue  # it was there a moment ago; a picture less is no reason to fail a finished run
-            with suppress(storage.StorageError):  # compacted and vacuumed since
-                rows = write.read_rows(self.table_uri, sample)
-                yield from (card_from(image.pixels, row) for row in rows if row["status"] == Status.OK)
+            self.listener.say(f"{totals.failed_images} of {totals.images} images failed: more than --max-error-rate {most:g} allows")
+        return {**account.summary("done"), "report_uri": self.folder.rstrip("/"), "too_many_failed": failed}
 
 
 def _places(config: Config) -> list[storage.Place]:
@@ -499,50 +376,6 @@ def _places(config: Config) -> list[storage.Place]:
     ]
 
 
-def _peak_mb() -> int:
-    """The most memory that this process had, in MB."""
-    unit = 1024**2 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kB
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
-
-
 def _most_rows(config: Config, planned: Plan) -> int:
     """Images of one call of a model: not so many that a short run's first answers come late."""
     return config.rows_per_file or max(64, planned.todo_rows // 16)
-
-
-def _arrived(written: Iterator[Written | None], flush: Callable[[], bool]) -> Iterator[Written]:
-    """What lies ready, and what is written within a second; no more than a bounded number, however soon others come."""
-    more, ends = flush(), time.monotonic() + _STOP_SECONDS
-    for part in itertools.islice(written, _MOST_AT_STOP):
-        if part is not None:
-            yield part
-        elif not (more := more and flush()):
-            return
-        if time.monotonic() > ends:
-            return
-
-
-def _in_background(parts: Iterator[Written]) -> Iterator[Written | None]:
-    """The same parts, with None whenever nothing came for a while: the driver can commit and tell while it waits."""
-    arrived: queue.Queue[Written | BaseException | None] = queue.Queue(maxsize=64)
-
-    def pump() -> None:
-        try:
-            for part in parts:
-                arrived.put(part)
-            arrived.put(None)
-        except BaseException as error:
-            arrived.put(error)
-
-    threading.Thread(target=pump, name="flow", daemon=True).start()
-    while True:
-        try:
-            part = arrived.get(timeout=_WAKE_SECONDS)
-        except queue.Empty:
-            yield None
-            continue
-        if part is None:
-            return
-        if isinstance(part, BaseException):
-            raise part
-        yield part
