@@ -271,8 +271,8 @@ def matching(images: int = 8, objects: int = 8) -> dict[str, Any]:
 
     from masklake.training import matching as ours
 
-    matcher: Any = Mask2FormerHungarianMatcher(5.0, 5.0, 5.0)  # type: ignore[no-untyped-call]
-    module = torch.nn.ModuleList([Mask2FormerHungarianMatcher(5.0, 5.0, 5.0)])  # type: ignore[no-untyped-call]
+    matcher: Any = Mask2FormerHungarianMatcher(5.0, 5.0, 5.0)
+    module = torch.nn.ModuleList([Mask2FormerHungarianMatcher(5.0, 5.0, 5.0)])
     ours.together(module)
     given, _ = logits((480, 640), images)
     masks = [(given.masks[image, :objects] > 0).float() for image in range(images)]

@@ -341,7 +341,12 @@ def test_what_befalls_a_caller_with_anothers_images_is_told_to_both(error: Excep
 def test_segments_are_made_on_one_stream_before_the_models_which_is_waited_for_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[Any] = []
     stream = SimpleNamespace(wait_event=done.append)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device, priority: done.append(priority) or stream)
+
+    def new_stream(device: torch.device, priority: int) -> SimpleNamespace:
+        done.append(priority)
+        return stream
+
+    monkeypatch.setattr(torch.cuda, "Stream", new_stream)
     monkeypatch.setattr(torch.cuda, "stream", nullcontext)
     monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(record=done.append, synchronize=lambda: done.append("waited")))
     opened = open_fake(FakeModel())

@@ -143,6 +143,7 @@ def test_strings_that_are_written_with_the_files_are_those_of_the_model(work: Wo
     segmenter = stages.open_segmenter(work, threads=1)
     loaded = load_all(work)
     plain = stages.segment_rows(work, segmenter, loaded)
+    assert segmenter is not None
     segmenter.compact = True
     compact = [stages.segment_rows(work, segmenter, loaded.slice(first, 2)) for first in range(0, 7, 2)]  # two have no segment at all
     assert _segments(compact[1]) != _segments(plain)

@@ -36,8 +36,14 @@ def batch(queries: int, objects: tuple[int, ...] = COUNTS) -> tuple[torch.Tensor
 @pytest.mark.parametrize("family", ["mask2former", "maskformer", "oneformer"])
 def test_the_assignments_are_those_of_transformers(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs, ours = matcher(family, tmp_path)
-    waits, cpu = [], torch.Tensor.cpu
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: waits.append(1) or cpu(tensor))
+    waits: list[torch.Tensor] = []
+    real = torch.Tensor.cpu
+
+    def cpu(tensor: torch.Tensor) -> torch.Tensor:
+        waits.append(tensor)
+        return real(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
     for queries in (7, 4):  # fewer than objects of one image
         given = batch(queries)
         torch.manual_seed(3)
