@@ -91,7 +91,8 @@ def test_finetune_learns_from_the_images_of_a_list_alone(table: str, tmp_path: P
 
 def test_rows_of_a_table_are_not_chosen_from_other_truth(tmp_path: Path) -> None:
     truth = label_maps(tmp_path / "truth", {}, ("sky",))
-    for given in ({"where": "true"}, {"uris": "some.txt"}, {"min_score": 0.5}):
+    choices: list[dict[str, Any]] = [{"where": "true"}, {"uris": "some.txt"}, {"min_score": 0.5}]
+    for given in choices:
         with pytest.raises(Refused, match=f"--{next(iter(given)).replace('_', '-')} is for rows of a table of masks"):
             read(SourceConfig(truth=truth, **given), True)
 

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import masklake
+from masklake import reading
 from masklake.browse.pictures import Pictures
 from masklake.errors import Refused
 from masklake.images.discover import discover
 from masklake.images.source import Input
 from masklake.pages.cards import card_from
+from masklake.results import Result
 from masklake.table.append import Table
 from masklake.table.rows import build_rows
 from masklake.table.write import write_rows
@@ -41,7 +43,7 @@ def png(colour: tuple[int, int, int]) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> masklake.Table:
+def table(tmp_path_factory: pytest.TempPathFactory) -> reading.Table:
     """A table of masks of a Parquet file's images, whose keys lead to a secret wherever somebody takes them for paths."""
     root = tmp_path_factory.mktemp("lake")
     for folder in (root, root / "in", root / "in" / "deep"):
@@ -57,7 +59,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> masklake.Table:
     asked = images(uris, width=[SIDE] * len(uris), height=[SIDE] * len(uris))
     made.commit(write_rows(build_rows(asked, [answer] * len(uris), stamp("run-1"), ["task"]), made.uri, ["task"], "run-1"))
     made.finish_run()
-    return masklake.open_table(made.uri)
+    return reading.open_table(made.uri)
 
 
 def is_mine(picture: NDArray[np.uint8]) -> bool:
@@ -66,12 +68,12 @@ def is_mine(picture: NDArray[np.uint8]) -> bool:
     return bool(blue > 200 and red < 50)
 
 
-def test_overlays_cards_and_photographs_show_the_row_and_nothing_else(table: masklake.Table) -> None:
+def test_overlays_cards_and_photographs_show_the_row_and_nothing_else(table: reading.Table) -> None:
     rows = list(table.newest())
     assert len(rows) == len(KEYS)
     shown = Pictures(1 << 20)
     for row in rows:
-        result = masklake.results.Result(row)
+        result = Result(row)
         assert is_mine(masklake.overlay(row))
         assert is_mine(card_from(result.image, row).image)
         with Image.open(io.BytesIO(shown.photograph(row, 256))) as photograph:
@@ -79,7 +81,7 @@ def test_overlays_cards_and_photographs_show_the_row_and_nothing_else(table: mas
         assert all(piece.shape[2] == 4 for piece in masklake.cutouts(row))
 
 
-def test_learning_reads_the_row_and_nothing_else(table: masklake.Table) -> None:
+def test_learning_reads_the_row_and_nothing_else(table: reading.Table) -> None:
     data, _ = read(SourceConfig(format="table", truth=table.uri, task=Task.PANOPTIC, validation_share=0), False)
     assert len(data.examples) == len(KEYS)
     for example in data.examples:
@@ -87,7 +89,7 @@ def test_learning_reads_the_row_and_nothing_else(table: masklake.Table) -> None:
 
 
 @pytest.mark.parametrize(("form", "more"), [("overlays", {}), ("label-maps", {"task": "panoptic"}), ("yolo-seg", {"copy_images": True})])
-def test_no_export_writes_outside_its_folder(table: masklake.Table, tmp_path: Path, form: str, more: dict[str, Any]) -> None:
+def test_no_export_writes_outside_its_folder(table: reading.Table, tmp_path: Path, form: str, more: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="no file can be named after this image"):
         export(table.uri, tmp_path / "a" / "b" / "out", form, **more)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
