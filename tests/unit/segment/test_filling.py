@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from masklake.segment import run
+from masklake.segment import committing
 from masklake.segment.filling import FILE_BYTES, Fill, Filler, Packet
 from masklake.segment.stages import Written
 from masklake.table.write import FileRecord
@@ -94,9 +94,9 @@ def test_what_waits_is_written_at_once_where_the_run_is_stopped() -> None:
 
 def test_a_stop_takes_what_lies_ready_and_waits_for_writes_under_way() -> None:
     first, second, third = (written([bytes([number])]) for number in range(3))
-    assert list(run._arrived(iter([first, second, None, third]), lambda: False)) == [first, second]
+    assert list(committing._arrived(iter([first, second, None, third]), lambda: False)) == [first, second]
     under_way = iter([True, True, False])
-    assert list(run._arrived(iter([None, first, None, second]), lambda: next(under_way))) == [first]
+    assert list(committing._arrived(iter([None, first, None, second]), lambda: next(under_way))) == [first]
 
 
 @pytest.mark.parametrize("of", ["packets", "write"])
