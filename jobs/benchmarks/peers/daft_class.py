@@ -36,7 +36,7 @@ class Segment:
         self.answer = TransformersAnswer(model)
         self.mark = Path(mark)
 
-    @daft.method.batch(return_dtype=DataType.string(), batch_size=_BATCH)
+    @daft.method.batch(return_dtype=DataType.string(), batch_size=_BATCH)  # type: ignore[untyped-decorator, unused-ignore]
     def segments(self, images: Series) -> list[str]:
         """The segments of some images, as JSON."""
         found = self.answer([Image.fromarray(image) for image in images.to_pylist()])

@@ -105,7 +105,7 @@ def _widest(mask: NDArray[np.bool_]) -> tuple[int, int, float]:
     outside."""
     from scipy.ndimage import distance_transform_edt
 
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     within = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # all that is beside it is outside
     depth = distance_transform_edt(np.pad(within, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(np.argmax(depth)), within.shape)

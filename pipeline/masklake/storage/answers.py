@@ -98,5 +98,5 @@ def _fields(text: str, number: int) -> dict[str, Sequence[str]] | None:
     together = _IN_ORDER.findall(text)
     if len(together) == number:
         return dict(zip(_FIELDS, zip(*together, strict=True), strict=True))
-    found = {name: pattern.findall(text) for name, pattern in _EACH_FIELD.items()}
+    found: dict[str, Sequence[str]] = {name: pattern.findall(text) for name, pattern in _EACH_FIELD.items()}
     return found if all(len(values) == number for values in found.values()) else None

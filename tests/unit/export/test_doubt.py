@@ -62,7 +62,7 @@ def test_on_what_a_model_was_not_asked_it_does_not_disagree(tmp_path: Path) -> N
     names = dict.fromkeys(("grown.jpg", "weak.jpg"), (0.99, 0.99)) | {"weak.jpg": (0.9, 0.9)}
     before = {name: {"panoptic": [labelled(1, HALF, 0, 0.99)]} for name in names}
     other = replace(stamp("run-0", 1), fingerprints={"panoptic": "another"})
-    commit(table, "run-0", before, origin=other)  # type: ignore[arg-type]
+    commit(table, "run-0", before, origin=other)
     commit(table, "run-1", answers(names), minute=2)  # type: ignore[arg-type]
     assert picked(table, tmp_path / "unsaid", 1) == {"grown.jpg"}  # half of it, the sky, is new: doubt 0.5; the weak one has 0.2
     for fingerprint, concepts in (("another", ["person"]), (FINGERPRINTS["panoptic"], ["person", "sky"])):
