@@ -90,7 +90,7 @@ def _folded(module: _Tensors) -> _Tensors:
 
 def _openvino(module: _Tensors, values: torch.Tensor) -> Form:
     with torch.no_grad():
-        traced = torch.jit.trace(copy.deepcopy(module), values, check_trace=False, strict=False)
+        traced = torch.jit.trace(copy.deepcopy(module), values, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
         model = openvino.convert_model(traced, example_input=values)
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"})
     return lambda values: [torch.from_numpy(found) for found in compiled(values.numpy()).values()]
