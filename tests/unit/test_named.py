@@ -115,7 +115,7 @@ def test_a_table_of_some_images_is_read_like_the_whole(table: str) -> None:
         (" OR ".join(f"image_uri = '{uri}'" for uri in NONE[:5000]), "it has 5,000 values and 10,001 other parts"),
         ("NOT " * 900 + "true", "nested more than 200 deep"),
         ("width = " + "1 + " * 900 + "1", "nested more than 200 deep"),
-        ("(" * 100_000 + "true" + ")" * 100_000, "it must be one SQL condition"),
+        ("(" * 5_000 + "true" + ")" * 5_000, "it must be one SQL condition"),
     ],
     ids=["list", "alternatives", "negations", "sum", "parentheses"],
 )
