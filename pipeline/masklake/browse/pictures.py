@@ -100,7 +100,8 @@ class Pictures:
 
     def _start_decoder(self) -> None:
         with self._decoders:
-            decode_apart(as_jpeg(np.zeros((8, 8, 3), np.uint8)), 64)
+            blank, side = as_jpeg(np.zeros((8, 8, 3), np.uint8)), SIDES[0]
+            decode_apart(blank, 64, shrink=partial(_smaller, side=side), reduced_to=_target(side))  # which it must import, too
 
     def photograph(self, row: Row, side: int) -> bytes:
         """A row's image as JPEG, of at most `side` pixels.
