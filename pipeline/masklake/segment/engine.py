@@ -27,6 +27,8 @@ class Resources:
     """Actors for which there is room at the start."""
     load_cpus: float = 0.9
     """What a load task asks for."""
+    load_tasks: int | None = None
+    """Of them at once, at most; None: as many as find room."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from masklake.cluster import Reference, batches, future_of, quiet, references
 from masklake.errors import DeviceLost, Refused, Say
@@ -100,6 +100,7 @@ def choose_resources(config: RunConfig, there: Cluster, group_rows: int, most_ro
     pool = pool_of(config, there)
     # On a GPU: enough to fill batches, less where the run is small; the next call begins its forward beside this one's last segments.
     rows_per_call = max(config.batch_size or 0, min(most_rows, _GPU_ROWS) if pool.gpus else min(group_rows, 64))
+    load_cpus = placement.load_cpus(there.nodes, pool)
     return Resources(
         actors=pool.most,
         cpus_per_actor=pool.cpus,
@@ -108,7 +109,8 @@ def choose_resources(config: RunConfig, there: Cluster, group_rows: int, most_ro
         calls_at_once=2 if pool.gpus else 1,
         least=pool.least,
         first=min(pool.most, max(pool.least, placement.capacity(there.nodes, pool))),
-        load_cpus=placement.load_cpus(there.nodes, pool),
+        load_cpus=load_cpus,
+        load_tasks=placement.load_tasks(_possible(there), load_cpus),
     )
 
 
@@ -190,6 +192,7 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
             load,
             batch_size=1,
             batch_format="pyarrow",
+            compute=TaskPoolStrategy(resources.load_tasks),
             num_cpus=resources.load_cpus,
             ray_remote_args_fn=_task_options,
         )
@@ -205,7 +208,7 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
                 max_concurrent_calls_per_actor=calls_at_once(work, resources),
                 enable_true_multi_threading=True,
             ),
-            num_cpus=resources.cpus_per_actor,
+            num_cpus=placement.ASKED * resources.cpus_per_actor,
             num_gpus=resources.gpus_per_actor,
             ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
         )

@@ -13,6 +13,10 @@ from dataclasses import dataclass, replace
 LOAD_CPUS = (0.9, 0.4, 0.2, 0.1)
 """What a load task asks for: different from an actor's, which keeps the stages apart; fewer where nodes are small."""
 
+ASKED = 0.9
+"""Of an actor's CPUs, what Ray is asked for. When a node is lost, its actors may fill another one to the last CPU: with a little left over
+on each, a load task still has its place, and the run goes on."""
+
 _MOST_SHARES = (1.0, 0.5, 0.1)  # CPUs of an actor that the settings leave open
 _CLOSE = 1e-9  # of sums of numbers such as 0.1
 
@@ -65,6 +69,7 @@ def load_cpus(nodes: Sequence[Node], pool: Pool) -> float:
     Actors are put anywhere, and nothing moves them: on nodes of one CPU, an actor of half a CPU on each would leave no node with 0.9, and
     the run would wait for ever.
     """
+    pool = replace(pool, cpus=ASKED * pool.cpus)
     choices = [cpus if abs(cpus - pool.cpus) > _CLOSE else cpus - 0.01 for cpus in LOAD_CPUS]
 
     def to_block(node: Node, cpus: float) -> float:
@@ -78,6 +83,16 @@ def load_cpus(nodes: Sequence[Node], pool: Pool) -> float:
             if sum(blocked[: len(blocked) - lost]) > pool.most:
                 return cpus
     return choices[-1]
+
+
+def load_tasks(possible: Sequence[Node], cpus: float) -> int | None:
+    """How many load tasks may be at work at once, one for each CPU, where they ask for so little that more would find room; else None.
+
+    Args:
+        possible: the nodes that there can be.
+        cpus: what a load task asks for.
+    """
+    return None if cpus > 0.5 else max(2, int(sum(node.cpus * node.count for node in possible)))
 
 
 def cpus_of_an_actor(nodes: Sequence[Node], gpus: float) -> float:

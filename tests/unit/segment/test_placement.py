@@ -13,6 +13,7 @@ from masklake.segment.placement import (
     capacity,
     cpus_of_an_actor,
     load_cpus,
+    load_tasks,
     missing,
     most_by_default,
     never,
@@ -120,17 +121,25 @@ def test_more_than_an_autoscaler_may_start_is_refused() -> None:
     ("nodes", "actors", "cpus_per_actor", "expected"),
     [
         ([2], 2, 0.5, 0.9),  # one machine
-        ([16] * 8, 64, 1, 0.9),  # of 16 CPUs, 7 nodes hold 64 actors, and 15 on each of them leave one CPU
+        ([16] * 8, 64, 1, 0.89),  # 7 nodes hold 64 actors, of which 16 on one leave 1.6; what an actor asks for would put loading into it
         ([1, 1, 1], 2, 0.5, 0.4),  # one node is lost, and an actor of half a CPU is on each of the others
-        ([1, 1], 2, 0.5, 0.4),  # no node can be spared, but an actor on each must leave room
-        ([4, 4], 4, 0.9, 0.4),  # 4 actors of 0.9 leave 0.4 on the node that stays
-        ([2, 2], 1, 0.9, 0.89),  # an actor's own number would put loading into the actors
+        ([1, 1], 2, 0.5, 0.1),  # both actors on the node that stays leave a tenth: they ask for 0.45 each
+        ([2, 2], 2, 1, 0.2),  # 2 actors that ask for 0.9
+        ([4, 4], 4, 0.9, 0.4),  # 4 actors that ask for 0.81 leave 0.76
+        ([2, 2], 1, 0.9, 0.9),
     ],
 )
 def test_a_load_task_has_room_wherever_actors_go(nodes: list[float], actors: int, cpus_per_actor: float, expected: float) -> None:
     assert load_cpus([Node("", cpus) for cpus in nodes], Pool(1, actors, cpus_per_actor, 0)) == expected
 
 
-def test_actors_with_gpus_take_no_room_where_there_are_none() -> None:
+def test_loading_has_room_beside_a_gpu_when_no_other_node_is_left() -> None:
     nodes = [Node("loading", 1), Node("gpu", 1, 1)]
-    assert load_cpus(nodes, Pool(1, 1, 1, 1)) == 0.9
+    assert load_cpus(nodes, Pool(1, 1, 1, 1)) == 0.1
+    assert load_cpus([Node("loading", 4), Node("gpu", 4, 1)], Pool(1, 1, 1, 1)) == 0.89
+
+
+def test_where_load_tasks_ask_for_little_there_is_one_for_each_cpu() -> None:
+    assert load_tasks([Node("", 16), Node("", 8, count=2)], 0.1) == 32
+    assert load_tasks([Node("", 1)], 0.4) == 2  # or nothing would be read while another is decoded
+    assert load_tasks([Node("", 1), Node("", 1)], 0.89) is None  # as many as find room
