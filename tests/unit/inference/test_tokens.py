@@ -41,7 +41,7 @@ def test_a_tokenizer_that_makes_the_same_of_all_tasks_is_refused(tmp_path: Path)
     words = {f"<filler{index}>": index for index in range(598)} | {"<|startoftext|>": 598, "<|endoftext|>": 599}
     (folder / "vocab.json").write_text(json.dumps(words))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    with pytest.raises(Refused, match="makes the same of panoptic, instance, semantic"):
+    with pytest.raises(Refused, match="gives the same tokens for panoptic, instance, semantic"):
         weights.load(folder, name="team/one")
 
 
