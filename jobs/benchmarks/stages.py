@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from masklake.demo import MODEL as DEMO
 from masklake.errors import ImageFailure, Refused
 from masklake.inference import checkpoint
 from masklake.inference.families import ALL_TASKS
+from masklake.inference.forwards import Forward
 from masklake.inference.limits import default_batch
 from masklake.inference.options import Options
 from masklake.inference.preprocess import Size
@@ -231,7 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, help="images in a round (default: 4 on a CPU, 8 batches on a GPU)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--threads", type=int, help="CPU threads of torch (default: torch's choice)")
-    parser.add_argument("--forward", choices=("eager", "graphs", "compiled"), default="eager", help="as masklake segment has it")
+    parser.add_argument("--forward", choices=get_args(Forward), default="eager", help="as masklake segment has it")
     parser.add_argument("--hf", action=argparse.BooleanOptionalAction, default=True, help="also time transformers' own way")
     parser.add_argument("--sweep-cpu", action="store_true", help="instead: what threads, memory format, bfloat16 and torch.compile do")
     parser.add_argument("--precisions", action="store_true", help="instead: how many masks bfloat16 and float16 change")

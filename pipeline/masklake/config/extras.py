@@ -17,6 +17,7 @@ EXTRAS = {
     "lineage": ("openlineage",),
     "demo": ("weed",),
     "browse": ("scipy", "starlette", "uvicorn"),
+    "openvino": ("openvino",),
 }
 """Extra -> what it brings: packages by the names that are imported, or programs; pyproject.toml says which versions."""
 

@@ -18,29 +18,29 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from masklake.errors import DeviceLost, ErrorCode, ImageFailure, Refused, first_line
-from masklake.inference import checkpoint, constants, preprocess, rle
+from masklake.inference import checkpoint, constants, forwards, preprocess, rle
 from masklake.inference.answers import Answering, Answers, on_host
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.devices import chosen_device
 from masklake.inference.effort import Effort
 from masklake.inference.families import FAMILIES, Answer
+from masklake.inference.forwards import Forward
 from masklake.inference.graphs import Graphs
 from masklake.inference.limits import Limit, OutOfMemory, default_batch, is_lost, is_out_of_memory
 from masklake.inference.model_input import ModelInput, PixelValues
 from masklake.inference.preprocess import Size
 from masklake.inference.segments import Segment
+from masklake.inference.vino import Vino
 from masklake.inference.waiting import Call, Kind, Member, Waiting
 
 __all__ = ["Answers", "ModelInput", "Segment", "Segmenter"]
-
-Forward = Literal["eager", "graphs", "compiled"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ class Segmenter:
             batch_size: images of a forward pass; None: chosen by device and input size.
             threads: of the CPU for this process.
             forward: eager; graphs: replayed from CUDA graphs where a shape of batch comes again; compiled: by torch.compile, anew for
-                each size of the model's input, of which it takes a handful.
+                each size of the model's input, of which it takes a handful; openvino: by OpenVINO, of which each size of a batch is
+                converted once on this machine.
 
         Raises:
             Refused: there is no such device, the weights do not fit the description, or the model cannot run so here.
@@ -107,14 +108,15 @@ class Segmenter:
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
         if dtype == "float32":
             torch.backends.cudnn.allow_tf32 = False  # by default, convolutions round float32 to 10 bits of mantissa
+        forwards.check(forward, device, dtype, FAMILIES[description.family].prompted)
         module = checkpoint.load(description, folder, device, dtype)
-        if forward == "graphs" and not device.startswith("cuda"):
-            raise Refused(f"--forward graphs: CUDA graphs are for NVIDIA's GPUs, and the model runs on {device}: leave it out")
         if forward != "compiled" and device.startswith("cuda"):
             constants.make_once(module)
         segmenter = cls(module, description, torch.device(device), getattr(torch, dtype), batch_size, forward)
         if forward == "compiled":
             segmenter.warm_up_compiled()
+        elif forward == "openvino":
+            segmenter.warm_up_openvino()
         return segmenter
 
     def __post_init__(self) -> None:
@@ -132,11 +134,25 @@ class Segmenter:
         """
         for part in self.family.compiled_parts(self.module):
             part.compile(dynamic=False)
-        pixels = preprocess.resize(np.zeros((480, 640, 3), np.uint8), self.description.resize)
-        padded = self.description.frame.padded((pixels.shape[0], pixels.shape[1]))
-        outcome = self._try([pixels], padded, self.description.concepts or self.description.tasks, self._limit(padded).now)
+        outcome = self._first()
         if isinstance(outcome, Exception):
             raise Refused(f"--forward compiled: torch.compile cannot compile this model here, leave it out: {outcome}")
+
+    def warm_up_openvino(self) -> None:
+        """Open the converted forward, or convert it, and run it once.
+
+        Raises:
+            Refused: OpenVINO cannot do it. Where it cannot for some other size later, that one runs eagerly, with a line in the log.
+        """
+        outcome = self._first()
+        if wrong := [*self.vino.failures, *([outcome] if isinstance(outcome, Exception) else [])]:
+            raise Refused(f"--forward openvino: OpenVINO cannot run this model here, leave it out: {wrong[0]}")
+
+    def _first(self) -> _Logits | Exception:
+        """The forward of a black image of the commonest shape."""
+        pixels = preprocess.resize(np.zeros((480, 640, 3), np.uint8), self.description.resize)
+        padded = self.description.frame.padded((pixels.shape[0], pixels.shape[1]))
+        return self._try([pixels], padded, (self.description.concepts or self.description.tasks)[:1], self._limit(padded).now)
 
     def segment(self, inputs: Sequence[ModelInput]) -> list[Answers]:
         """Answer every image for its tasks, in order. An answer does not depend on the other images, nor on their order.
@@ -272,12 +288,21 @@ class Segmenter:
 
     def run(self, values: torch.Tensor, tasks: Sequence[str]) -> dict[str, Answer]:
         """What the model says of pixel values [N, 3, H, W], run as `forward` says; for one caller at a time."""
-        return self.graphs(values, tasks) if self.forward == "graphs" else self.family.run(self.module, values, tasks)
+        if self.forward == "graphs":
+            return self.graphs(values, tasks)
+        return self.vino(values, tasks) if self.forward == "openvino" else self.family.run(self.module, values, tasks)
 
     @cached_property
     def graphs(self) -> Graphs:
         """Those of `forward` graphs."""
         return Graphs(lambda values, tasks: self.family.run(self.module, values, tasks))
+
+    @cached_property
+    def vino(self) -> Vino:
+        """What runs `forward` openvino."""
+        from masklake.inference import source  # which knows storage, and not every machine has that
+
+        return Vino(self.module, self.family, self.description.digest, source.kept("openvino"))
 
     def _filled(self, count: int, full: int) -> int:
         """How many images a batch of `count` is filled up to with copies of its first, at most `full`.

@@ -60,6 +60,11 @@ class ModelSource:
             raise Refused(f"{self.setting} {self.name}: {error}") from None
 
 
+def kept(name: str) -> Path:
+    """The folder, by this name, of what is made of models on this machine and kept between runs."""
+    return storage.cache_root() / name
+
+
 def resolve(model: str, setting: str = "--model", say: Say = unsaid, weights: bool = True) -> ModelSource:
     """Say what `--model`, or another setting, names; for a hub id, pin its revision to a commit (and download it).
 

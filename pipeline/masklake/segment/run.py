@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -21,7 +21,7 @@ from masklake import stopping, storage
 from masklake.errors import MasklakeError, Refused
 from masklake.images import conditions
 from masklake.images.conditions import Condition
-from masklake.inference import checkpoint
+from masklake.inference import checkpoint, forwards
 from masklake.inference.files import weight_files
 from masklake.schema import TABLE
 from masklake.segment import images, precision, preview
@@ -88,6 +88,7 @@ def _segment(config: Config, listener: Listener) -> Summary:
         on_gpus = ray.has_gpus if ray else partial(has_gpus, config)
         # Settled before the plan, since it is part of the fingerprint.
         config, model = precision.settle(config, RunModel.resolve(config, listener.say), on_gpus, listener.say)
+        _check_forward(config, model, on_gpus)
         run = _Run(config, where, model, listener, opened, ray)
         table = Table.open(config.output, config.partition_by, run.carried.schema)
         if table and not config.dry_run and not run.may_go_on(table):
@@ -118,12 +119,20 @@ def _preview(config: Config, where: Condition | None, listener: Listener, opened
     preview.check(config)
     given, (config, scratch) = config, preview.here(config, opened)
     config, model = precision.settle(config, RunModel.resolve(config, listener.say), partial(has_gpus, config), listener.say)
+    _check_forward(config, model, partial(has_gpus, config))
     run = _Run(config, where, model, listener, opened, None)
     run.folder = scratch
     table = Table.open(config.output, config.partition_by, run.carried.schema)
     planned = run.plan(table)
     ended = run.end_without_work("previewed" if planned.groups else "nothing to do", planned)
     return ended | (run.preview(given, table, planned) if planned.groups else {}) | ({} if given.output else {"table": None})
+
+
+def _check_forward(config: Config, model: RunModel, on_gpus: Callable[[], bool]) -> None:
+    """What the model's process would refuse is refused before anything is listed."""
+    if config.forward != "eager":
+        device = "cuda" if on_gpus() else "mps" if config.device == "mps" else "cpu"
+        forwards.check(config.forward, device, config.precision, bool(model.description.concepts))
 
 
 def _joined(config: Config, opened: ExitStack, listener: Listener) -> OnRay:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from masklake.config import Condition, Counts, Model, Names, Program, Share, Shown, Tasks, Time, Uri
+from masklake.inference.forwards import Forward
 from masklake.tasks import Task
 
 
@@ -203,10 +204,11 @@ class RunConfig(BaseModel):
     batch_size: Annotated[int | None, Shown("IMAGES")] = Field(
         None, ge=1, description="images per forward pass (default: chosen by device and input size)"
     )
-    forward: Literal["eager", "graphs", "compiled"] = Field(
+    forward: Forward = Field(
         "eager",
         description="how the model runs; graphs: from CUDA graphs, where starting a GPU's kernels takes longer than they do (small "
-        "batches); compiled: by torch.compile, a faster forward after a slow start, for long runs at few input sizes",
+        "batches); compiled: by torch.compile, a faster forward after a slow start, for long runs at few input sizes; openvino: on CPUs in "
+        "float32, converted once for each input size and kept on disk (extra openvino)",
     )
     device: Device = Field(
         "auto",

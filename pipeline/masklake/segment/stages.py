@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from masklake.images.fetch import fetch
 from masklake.inference import preprocess, rle
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.effort import Spent
+from masklake.inference.forwards import Forward
 from masklake.inference.source import ModelSource
 from masklake.schema import TABLE
 from masklake.segment import concepts, plan
@@ -74,7 +75,7 @@ class Work:
     max_decode_seconds: float
     precision: str
     batch_size: int | None
-    forward: Literal["eager", "graphs", "compiled"]
+    forward: Forward
     device: str
     fast_decode: bool = False
     of_model: bool = True
