@@ -208,6 +208,8 @@ def test_without_the_package_it_names_the_line_that_installs_it(monkeypatch: pyt
 
 def test_the_job_refuses_it_before_it_lists_images(tmp_path: Path) -> None:
     model = tiny_checkpoints.write("segformer", tmp_path)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.png")
     given: dict[str, Any] = {"model": str(model), "tasks": "semantic", "device": "cpu", "forward": "openvino", "precision": "bfloat16"}
     with pytest.raises(Refused, match="--forward openvino: it answers in float32, and the precision is bfloat16"):
         masklake.segment(input=str(tmp_path / "images"), output=str(tmp_path / "masks"), **given)
@@ -223,6 +225,6 @@ def test_images_get_segments_as_by_torch(tmp_path: Path) -> None:
     for forward in ("eager", "openvino"):
         segmenter = opened(model, forward, batch_size=2)  # type: ignore[arg-type]
         inputs = [ModelInput(preprocess.resize(pixels, segmenter.description.resize), (60, 80), ("semantic",)) for pixels in pictures]
-        answers.append([{s.label_id: s.area for s in answer["semantic"]} for answer in segmenter.segment(inputs)])  # type: ignore[union-attr]
+        answers.append([{s.label_id: s.area for s in answer["semantic"]} for answer in segmenter.segment(inputs)])
     for right, found in zip(*answers, strict=True):
         assert sum(abs(right.get(label, 0) - found.get(label, 0)) for label in {*right, *found}) <= 10  # of 4,800 pixels
