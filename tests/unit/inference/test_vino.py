@@ -223,8 +223,8 @@ def test_images_get_segments_as_by_torch(tmp_path: Path) -> None:
     pictures = [np.asarray(Image.fromarray(each).resize((80, 60), Image.Resampling.BICUBIC)) for each in coarse]
     answers = []
     for forward in ("eager", "openvino"):
-        segmenter = opened(model, forward, batch_size=2)  # type: ignore[arg-type]
+        segmenter = opened(model, forward, batch_size=2)
         inputs = [ModelInput(preprocess.resize(pixels, segmenter.description.resize), (60, 80), ("semantic",)) for pixels in pictures]
-        answers.append([{s.label_id: s.area for s in answer["semantic"]} for answer in segmenter.segment(inputs)])
+        answers.append([{s.label_id: s.area for s in answer["semantic"]} for answer in segmenter.segment(inputs)])  # type: ignore[union-attr]
     for right, found in zip(*answers, strict=True):
         assert sum(abs(right.get(label, 0) - found.get(label, 0)) for label in {*right, *found}) <= 10  # of 4,800 pixels
