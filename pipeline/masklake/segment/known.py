@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from masklake import storage
-from masklake.errors import ImageFailure
-from masklake.table.asked import FACTS, MOST_FACTS
+from masklake.table.asked import FACTS, facts
 
 _SETTINGS = {  # where the facts have another name than the flag
     "answer.checkpoint": "--model (its weights)",
@@ -77,13 +76,7 @@ def remember(table_uri: str, known: Sequence[Known]) -> None:
 
 def remembered(table_uri: str) -> list[Known]:
     """What earlier runs left; what cannot be read is passed over, since nothing is lost by it but advice, and work already done."""
-    names = [name for name in storage.list_names(_folder(table_uri), MOST_FACTS) if name.endswith(".json")]
-    contents = storage.read_many([_folder(table_uri) + name for name in names])
-    return [
-        known
-        for name, content in zip(names, contents, strict=True)
-        if not isinstance(content, ImageFailure) and (known := _parsed(name.removesuffix(".json"), content))
-    ]
+    return [known for fingerprint, content in facts(table_uri) if (known := _parsed(fingerprint, content))]
 
 
 def precision_held(ours: Sequence[Known], others: Sequence[Known], rows_of: RowsOf) -> tuple[str, int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import permutations
 
 import pyarrow as pa
@@ -14,8 +14,7 @@ from masklake.errors import ImageFailure
 FACTS = "_masklake/fingerprints/"
 """The folder beside a table in which each fingerprint's facts lie, as JSON."""
 
-MOST_FACTS = 1000
-"""Files of it that are read."""
+_MOST_FACTS = 1000  # files that are read
 
 UNASKED = pa.schema([("mine", pa.string()), ("theirs", pa.string()), ("label", pa.string())])
 """Pairs of fingerprints, and labels of which one of the two was asked and the other not."""
@@ -23,15 +22,16 @@ UNASKED = pa.schema([("mine", pa.string()), ("theirs", pa.string()), ("label", p
 
 def unasked(table_uri: str) -> pa.Table:
     """`UNASKED`, of all pairs of a table's fingerprints that say concepts; facts that cannot be read say none."""
+    return _pairs({fingerprint: found for fingerprint, content in facts(table_uri) if (found := _concepts(content))})
+
+
+def facts(table_uri: str) -> Iterator[tuple[str, bytes]]:
+    """The fingerprints of a table and the JSON of their facts, as far as it can be read."""
     folder = f"{table_uri}/{FACTS}"
-    names = [name for name in storage.list_names(folder, MOST_FACTS) if name.endswith(".json")]
-    contents = storage.read_many([folder + name for name in names])
-    concepts = {
-        name.removesuffix(".json"): found
-        for name, content in zip(names, contents, strict=True)
-        if not isinstance(content, ImageFailure) and (found := _concepts(content))
-    }
-    return _pairs(concepts)
+    names = [name for name in storage.list_names(folder, _MOST_FACTS) if name.endswith(".json")]
+    for name, content in zip(names, storage.read_many([folder + name for name in names]), strict=True):
+        if not isinstance(content, ImageFailure):
+            yield name.removesuffix(".json"), content
 
 
 def _concepts(content: bytes) -> frozenset[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -14,6 +12,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from masklake import storage
+from masklake.ordered import R, T, in_order
 from masklake.schema import table_schema
 from masklake.table import damage
 
@@ -22,9 +21,6 @@ LABELS = pa.field("labels", pa.list_(pa.string()))
 
 _FILES_AT_ONCE = 4
 _ROWS_AT_ONCE = 16_384
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 def narrow_rows(uri: str, delta: DeltaTable, names: Sequence[str], labels: bool = False) -> pa.RecordBatchReader:
@@ -46,16 +42,10 @@ def narrow_rows(uri: str, delta: DeltaTable, names: Sequence[str], labels: bool 
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def each_in_order(items: Sequence[_T], read: Callable[[_T], _R]) -> Iterator[_R]:
+def each_in_order(items: Sequence[T], read: Callable[[T], R]) -> Iterator[R]:
     """What reading each gives, in order; a few are read at once."""
-    under_way: deque[Future[_R]] = deque()
     with ThreadPoolExecutor(_FILES_AT_ONCE, "narrow") as pool:
-        for item in items:
-            under_way.append(pool.submit(read, item))
-            if len(under_way) > _FILES_AT_ONCE:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+        yield from in_order(read, items, pool, _FILES_AT_ONCE)
 
 
 def read_columns(source: pq.ParquetFile, names: Sequence[str], of_segments: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
