@@ -92,6 +92,24 @@ def _iou(one: Segment, other: Segment, size: Size) -> float:
     return float(coco_mask.iou(encoded[:1], encoded[1:], [0])[0, 0])
 
 
+def graphs(asked: Asked) -> dict[str, Any]:
+    """Answers of the demo model with its forward from CUDA graphs that differ in a byte from the eager one's, in batches that repeat."""
+    if asked.device == "cpu":
+        return {"skipped": "there are no CUDA graphs on a CPU"}
+    description = checkpoint.describe(DEMO, Options(tasks=("panoptic", "instance", "semantic")))
+    pictures = [models.scenes((480, 640), seed)[-1] for seed in range(12)]
+    inputs = [ModelInput(preprocess.resize(one, description.resize), (480, 640), description.tasks) for one in pictures]
+    found: dict[str, Any] = {}
+    for dtype in _DTYPES:
+        eager, replayed = (Segmenter.load(DEMO, description, "cuda", dtype, 4, forward=way) for way in ("eager", "graphs"))
+        for part_of in (inputs, inputs, inputs[:3]):
+            pairs = list(zip(eager.segment(part_of), replayed.segment(part_of), strict=True))
+        pairs += list(zip(eager.segment(inputs), replayed.segment(inputs), strict=True))
+        differ = sum(_counts(one[task]) != _counts(other[task]) for one, other in pairs for task in description.tasks)
+        found[dtype] = {"answers": len(pairs) * len(description.tasks), "whose bytes differ": differ}
+    return found
+
+
 def attention(asked: Asked) -> dict[str, Any]:
     """The largest difference of the deformable attention's kernel from torch in float32, and how much faster it is."""
     if asked.device == "cpu":
@@ -177,6 +195,14 @@ def lost_device(asked: Asked) -> dict[str, Any]:
 if __name__ == "__main__":
     sys.exit(
         part.run(
-            {"kernels": kernels, "attention": attention, "demo": demo, "families": families, "memory": memory, "lost device": lost_device}
+            {
+                "kernels": kernels,
+                "attention": attention,
+                "graphs": graphs,
+                "demo": demo,
+                "families": families,
+                "memory": memory,
+                "lost device": lost_device,
+            }
         )
     )

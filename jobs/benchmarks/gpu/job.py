@@ -30,7 +30,7 @@ _DISTINCT = 64
 
 def small_photographs(asked: Asked) -> Any:
     """JPEGs of 640x480."""
-    return _job(asked, (48, 64) if asked.small else (480, 640), 12 if asked.small else asked.images)
+    return _job(asked, *_small(asked))
 
 
 def large_photographs(asked: Asked) -> Any:
@@ -38,12 +38,33 @@ def large_photographs(asked: Asked) -> Any:
     return _job(asked, (96, 128) if asked.small else (3000, 4000), 4 if asked.small else asked.large_images)
 
 
-def _job(asked: Asked, size: tuple[int, int], count: int) -> dict[str, Any]:
+def graphs(asked: Asked) -> Any:
+    """The small ones, with the forward from CUDA graphs."""
+    return _job(asked, *_small(asked), *(["--forward", "graphs"] if asked.device == "cuda" else []))
+
+
+def two_actors(asked: Asked) -> Any:
+    """The small ones, with two processes that share the device."""
+    return _job(asked, *_small(asked), *(["--gpus-per-actor", "0.5"] if asked.device == "cuda" else ["--actors", "2"]))
+
+
+def all_tasks(asked: Asked) -> Any:
+    """A third of the small ones, with three answers each."""
+    size, count = _small(asked)
+    return _job(asked, size, count, "--tasks", "panoptic,instance,semantic", "--limit", str(max(1, count // 3)))
+
+
+def _small(asked: Asked) -> tuple[tuple[int, int], int]:
+    return (48, 64) if asked.small else (480, 640), 12 if asked.small else asked.images
+
+
+def _job(asked: Asked, size: tuple[int, int], count: int, *more: str) -> dict[str, Any]:
     model, images = _checkpoint(asked), asked.scratch / f"images-{size[1]}"
-    _write(images, size, count)
-    output = asked.scratch / f"table-{size[1]}"
+    if not images.exists():
+        _write(images, size, count)
+    output = asked.scratch / f"table-{len(list(asked.scratch.glob('table-*')))}"
     command = [sys.executable, "-m", "masklake", "segment", "--input", str(images), "--output", str(output), "--model", str(model)]
-    command += ["--tasks", "panoptic"]
+    command += ["--tasks", "panoptic", *more]
     busy = _Busy()
     started = time.monotonic()
     with busy:
@@ -52,9 +73,9 @@ def _job(asked: Asked, size: tuple[int, int], count: int) -> dict[str, Any]:
     lines = done.stdout.strip().splitlines()
     told = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
     return {
-        "images": count,
+        "images": told.get("images"),
         "seconds": round(seconds, 1),
-        "images a second, whole process": round(count / seconds, 1),
+        "images a second, whole process": round(told.get("images", 0) / seconds, 1),
         "device busy, share of seconds with kernels, in tenths of the run": busy.tenths(),
         "exit": done.returncode,
         "told": told,
@@ -135,4 +156,5 @@ class _Busy:
 
 
 if __name__ == "__main__":
-    sys.exit(part.run({"20,000 photographs of 640x480": small_photographs, "2,000 photographs of 4000x3000": large_photographs}))
+    measurements = {"photographs of 640x480": small_photographs, "photographs of 4000x3000": large_photographs, "from CUDA graphs": graphs}
+    sys.exit(part.run({**measurements, "two actors on the device": two_actors, "all three tasks": all_tasks}))
