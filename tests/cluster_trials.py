@@ -131,7 +131,8 @@ def stop_job(cluster: LocalCluster) -> Facts:
 
 def grow(cluster: LocalCluster) -> Facts:
     """A run that starts with one actor gets more as nodes join."""
-    run = join(cluster, "grown", "--actors", "1:3", "--cpus-per-actor", "1")
+    slow = ("--resolution", "480x480")  # so that there is work left when the node has joined and its actor has its model
+    run = join(cluster, "grown", "--actors", "1:3", "--cpus-per-actor", "1", *slow)
     wait_for(lambda: rows("grown"))
     before, at = actors(cluster), rows("grown")
     cluster.add("worker-2")
@@ -183,20 +184,42 @@ def fenced(cluster: LocalCluster) -> Facts:
     return {"ok": right, "seconds_to_no_actor": took, "code": code, "newer": newer_code, "outcome": last["outcome"]}
 
 
+def _pretence(address: str) -> Facts:
+    """The configuration of an autoscaler that starts raylets on this machine, up to two of a CPU each.
+
+    Ray's is started with a file that `ray up` has filled in: one that lacks any of these names ends its monitor, and with it the head.
+    """
+    size = {"CPU": 1, "object_store_memory": 200_000_000}
+    lists = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    return {
+        "cluster_name": "pretence",
+        "max_workers": 2,
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": 0.2,
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": address,
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+        },
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "worker": {"resources": size, "node_config": {}, "min_workers": 0, "max_workers": 2},
+        },
+        "head_node_type": "ray.head.default",  # the pretence knows its head by this name alone
+        **{f"{name}_commands": [] for name in lists},
+        **{name: {} for name in ("auth", "docker", "file_mounts")},
+        **{name: [] for name in ("cluster_synced_files", "rsync_exclude", "rsync_filter")},
+    }
+
+
 def autoscaler(cluster: LocalCluster) -> Facts:
     """A cluster without any node for work gets some from its autoscaler (Ray's own pretence of one), and loses them again."""
     folder = Path(tempfile.mkdtemp(prefix="as-", dir="/tmp"))
     gcs, *ports = free_ports(7)
-    address, worker = f"{HEAD}:{gcs}", {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}
-    settings = {
-        "cluster_name": "pretence",
-        "max_workers": 2,
-        "idle_timeout_minutes": 0.2,
-        "provider": {"type": "fake_multinode", "gcs_address": address},
-        "available_node_types": {"head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}, "worker": worker},
-        "head_node_type": "head",
-    }
-    (folder / "autoscaling.yaml").write_text(json.dumps(settings))
+    address = f"{HEAD}:{gcs}"
+    (folder / "autoscaling.yaml").write_text(json.dumps(_pretence(address)))
     purposes = ("node-manager", "object-manager", "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export")
     options = [f"--{purpose}-port={port}" for purpose, port in zip(purposes, ports, strict=True)]
     options += [f"--port={gcs}", f"--node-ip-address={HEAD}", f"--temp-dir={folder}/ray", f"--autoscaling-config={folder}/autoscaling.yaml"]
@@ -214,7 +237,9 @@ def autoscaler(cluster: LocalCluster) -> Facts:
         return sum("raylet/raylet" in _command(pid) for pid in processes(str(folder)))
 
     try:
-        wait_for(lambda: nodes() == 1 and listens(HEAD, gcs))
+        wait_for(lambda: head.poll() is not None or (nodes() == 1 and listens(HEAD, gcs)))
+        if head.poll() is not None:
+            return {"ok": False, "error": (folder / "log").read_text()[-500:]}
         run = start(cluster, "scaled", "--ray-address", address, "--actors", "1:2", "--cpus-per-actor", "0.5")
         most = 0
         while run.poll() is None:
@@ -225,7 +250,8 @@ def autoscaler(cluster: LocalCluster) -> Facts:
             wait_for(lambda: nodes() == 1)
         right = code == 0 and most > 1 and nodes() == 1 and rows("scaled") == IMAGES
         waited = next((line for line in said.splitlines() if "waiting for room" in line), "")
-        return {"ok": right, "code": code, "nodes_at_most": most, "nodes_later": nodes(), "waited": waited, "images": last.get("images")}
+        seen = {"nodes_at_most": most, "nodes_later": nodes(), "waited": waited}
+        return {"ok": right, "code": code, **seen, "images": last.get("images"), "error": last.get("error")}
     finally:
         for pid in processes(str(folder)) | {head.pid}:
             with suppress(ProcessLookupError):

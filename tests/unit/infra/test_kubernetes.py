@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from masklake.errors import Refused
 from tests.lakes import ROOT
 from tests.unit.infra.manifests import (
+    KUBERNETES,
     OVERLAYS,
     Manifest,
     check_core_kind,
@@ -77,6 +79,15 @@ def test_its_command_is_the_program_with_settings_that_exist(manifests: tuple[Ma
     found = settings(manifests, tmp_path)
     assert re.match("(s3|gs)://", found.input)
     assert re.match("(s3|gs)://", found.output)
+
+
+@pytest.mark.parametrize("overlay", ["aws", "google-cloud", "on-premise"])
+def test_a_copy_of_an_overlay_asks_for_what_its_own_settings_say(overlay: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(KUBERNETES, tmp_path / "kubernetes") / "overlays" / "mine"
+    shutil.copytree(KUBERNETES / "overlays" / overlay, copy)
+    text = (copy / "settings.yaml").read_text(encoding="utf-8")
+    (copy / "settings.yaml").write_text(text.replace("//lake/", "//my-own-lake/"), encoding="utf-8")
+    assert settings(render(str(copy)), tmp_path).input.endswith("://my-own-lake/images/")
 
 
 def test_a_setting_that_does_not_exist_would_be_noticed(tmp_path: Path) -> None:

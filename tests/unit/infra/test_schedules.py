@@ -85,7 +85,7 @@ def test_its_command_is_the_program_with_settings_that_exist(file: str) -> None:
     text = (SCHEDULES / file).read_text(encoding="utf-8")
     (command,) = re.findall(r'"python -m masklake segment ([^"]+)"', text)
     arguments = shlex.split(command.replace("{DAY}", "2026-11-22"))
-    arguments[arguments.index("--config") + 1] = str(KUBERNETES / "base" / "settings.yaml")
+    arguments[arguments.index("--config") + 1] = str(KUBERNETES / "overlays" / "aws" / "settings.yaml")
     found = resolve(arguments, PROGRAM)
     assert (found.on_overlap, found.allow_empty, found.since) == ("wait", True, None)
 
