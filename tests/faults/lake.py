@@ -44,6 +44,8 @@ class Lake:
     """How runs do their work, one of `WAYS`."""
     expected: Expected = field(default_factory=Expected)
     jobs: list[Job] = field(default_factory=list)
+    lease: float = 10
+    """After so many seconds without a beat, of which there is one every three seconds, a compaction or an erasure takes a job for dead."""
 
     @property
     def output(self) -> str:
@@ -135,20 +137,24 @@ class Lake:
 
     @cached_property
     def _fixed(self) -> list[str]:
-        pace = ["--commit-seconds", "0.1", "--rows-per-file", "16", "--gallery-images", "2"]
+        pace = ["--commit-seconds", "0.1", "--rows-per-file", "16", "--gallery-images", "2", "--lease-seconds", "10"]
         return ["segment", "--output", self.output, "--model", str(MODEL), "--tasks", ",".join(TASKS), *pace]
 
     def segment(self, *arguments: str, days: str = "", environment: Mapping[str, str] | None = None) -> Job:
         """Start the real job."""
         return self.start(*self._fixed, "--input", self.source + days, *WAYS[self.way], *arguments, environment=environment)
 
+    @property
+    def _keeping(self) -> tuple[str, ...]:
+        return "--vacuum-hours", "0", "--lease-seconds", str(self.lease)
+
     def compact(self, *arguments: str, environment: Mapping[str, str] | None = None) -> Job:
         """Start the real compaction, a vacuum that keeps no past included."""
-        return self.start("compact", "--table", self.output, *_KEEPING, *arguments, environment=environment)
+        return self.start("compact", "--table", self.output, *self._keeping, *arguments, environment=environment)
 
     def erase(self, uris: Sequence[str], environment: Mapping[str, str] | None = None) -> Job:
         """Start the real erasure, a vacuum that keeps no past included."""
-        return self.start("erase", "--table", self.output, *_KEEPING, *uris, environment=environment)
+        return self.start("erase", "--table", self.output, *self._keeping, *uris, environment=environment)
 
     def train(self, folder: str, environment: Mapping[str, str] | None = None) -> Job:
         """Start a real training on the scenes that lie in the bucket, into a folder of it."""
@@ -180,7 +186,6 @@ _TRAINING = (
     *("--validation-share", "0.3", "--steps", "6", "--batch-size", "4", "--micro-batch-size", "2", "--rate", "1e-3"),
     *("--backbone-rate", "1.0", "--validate-every", "3", "--save-every", "2", "--log-every", "2"),
 )
-_KEEPING = ("--vacuum-hours", "0", "--lease-seconds", "10")
 
 
 def _without_own() -> dict[str, str]:

@@ -8,7 +8,8 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,25 +21,26 @@ from tests import trainings
 from tests.faults.kinds import KINDS, Kind, On
 from tests.faults.kinds.stores import small_disk
 from tests.faults.kinds.training import WEIGHTS
-from tests.faults.lake import TRAINED, WAYS, Lake
+from tests.faults.lake import TRAINED, Lake
 from tests.faults.stored import Expected
-from tests.faults.trial import NotTriedError, Trial
+from tests.faults.trial import NotTriedError, Trial, chosen_way
 from tests.faults.verify import COUNTS, Answers, Findings, held, verify
 
 IMAGES = 40  # two groups of work, a few seconds of it on two cores
 _ATTEMPTS = 3  # of the recovery
 _TRIES = 3  # of a fault that does not strike
 _STORE_MEGABYTES = 400
-_NOTHING_FOUND = {"way": "none", "struck": False, "codes": [], "seconds": 0.0, **asdict(Findings())}
+NOTHING_FOUND = {"way": "none", "struck": False, "codes": [], "seconds": 0.0, **asdict(Findings())}
 
 
 class Harness:
     """What trials share: a server, a table to begin with, answers to compare with, and, for those that need one, a cluster.
 
-    A context manager. Several threads may run trials at once.
+    A context manager. Several threads may run trials at once. `ray`: whether kinds of fault that need no Ray are at times tried on it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ray: bool = True) -> None:
+        self._ray = ray
         self._stack = ExitStack()
         self._answers = Answers()
         self._lock, self._cluster_lock = threading.RLock(), threading.Lock()
@@ -58,19 +60,19 @@ class Harness:
             try:
                 found = self._once(kind, f"{kind} {seed} {attempt}" if attempt else f"{kind} {seed}")
             except NotTriedError as error:
-                found = {**_NOTHING_FOUND, "said": str(error)}
+                found = {**NOTHING_FOUND, "said": str(error)}
             except Exception:  # of the harness: the other trials go on
-                found = {**_NOTHING_FOUND, "problems": [f"the harness failed: {traceback.format_exc()[-1500:]}"]}
+                found = {**NOTHING_FOUND, "problems": [f"the harness failed: {traceback.format_exc()[-1500:]}"]}
             if found["struck"] or found["problems"]:
                 break
         return {"kind": kind, "seed": seed, "missed": attempt + (not found["struck"]), **found}
 
     def _once(self, name: str, seed: str) -> dict[str, Any]:
         started, kind, rng = time.monotonic(), KINDS[name], random.Random(seed)
-        way = "ray" if kind.needs_ray else rng.choices(sorted(WAYS), (4, 1))[0]  # Ray's start takes most of a trial's time
+        way = "ray" if kind.needs_ray else chosen_way(rng, self._ray)
         with self._cluster_lock if kind.needs_cluster else nullcontext(), self._lake(kind) as lake:
             lake.way = way
-            trial = Trial(lake, rng, cluster=self._joined() if kind.needs_cluster else None)
+            trial = Trial(lake, rng, cluster=self._joined() if kind.needs_cluster else None, ray=self._ray)
             kind.strike(trial)
             before = held(lake.stored())
             self._recover(trial)
@@ -165,20 +167,31 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="faults-")
 
 
-def choose(trials: int, seed: int, kinds: Sequence[str]) -> list[tuple[str, int]]:
-    """Kinds in a random order, each as often as the others, and a seed for each trial."""
+def is_trial(found: Mapping[str, Any]) -> bool:
+    """Whether the fault struck, or something went otherwise than promised before it could."""
+    return bool(found["struck"] or found["problems"])
+
+
+def choose(trials: int, seed: int, kinds: Sequence[str], done: Collection[Mapping[str, Any]] = ()) -> list[tuple[str, int]]:
+    """What is to be tried until there are so many trials, those `done` among them: kinds in a random order, the rarest first, and seeds."""
     rng = random.Random(seed)
-    found: list[str] = []
-    while len(found) < trials:
-        found += rng.sample(kinds, len(kinds))
-    return [(kind, rng.randrange(1 << 32)) for kind in found[:trials]]
+    known = {(each["kind"], each["seed"]) for each in done}
+    counted = Counter(each["kind"] for each in done if is_trial(each))
+    found: list[tuple[str, int]] = []
+    while sum(counted.values()) < trials:
+        fewest = min(counted[kind] for kind in kinds)
+        chosen = rng.choice([kind for kind in kinds if counted[kind] == fewest]), rng.randrange(1 << 32)
+        if chosen not in known:
+            found.append(chosen)
+            counted[chosen[0]] += 1
+    return found
 
 
 def summarise(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The report: totals, totals by kind and by way, and every trial; one that never struck counts among those that `missed` alone."""
 
     def total(some: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        real = [trial for trial in some if trial["struck"] or trial["problems"]]
+        real = [trial for trial in some if is_trial(trial)]
         return {
             "trials": len(real),
             "failed": sum(bool(trial["problems"]) for trial in real),

@@ -167,6 +167,7 @@ class _Run:
         self.account = Account(config, self.run_id, self.started_at, self.table_uri, model.revision)
         self._table: Table | None = None
         self._stopped = False
+        self._watch = overlap.Watch(config.lease_seconds)
         listener.begin(self.run_id, self.table_uri)
         for line in (f"run {self.run_id}", *model.say()):
             listener.say(line)
@@ -275,6 +276,11 @@ class _Run:
         dead = overlap.only_dead(table, self.scope, asked.lease_seconds, tell.say, lambda text: tell.update(State(text)))
         if dead and table.begin_run(self.scope, self.run_id, polite=True):
             table.finish_run()
+        self._clear_never_begun(table)
+
+    def _clear_never_begun(self, table: Table) -> None:
+        tell = self.listener
+        overlap.clear_never_begun(table, self.scope, self._watch, tell.say, lambda text: tell.update(State(text)))
 
     def begin(self, table: Table | None, planned: Plan) -> tuple[Table, Plan] | None:
         """Take over the input, or give way (None) as `--on-overlap` says; plan again where somebody committed since the plan was made."""
@@ -284,6 +290,7 @@ class _Run:
         while self.may_go_on(table):
             if table.begin_run(self.scope, self.run_id, polite):
                 precision.remember(table, self.model)
+                self._watch.look(table.never_begun(self.scope), time.monotonic())  # so that nobody has to wait for it at the end
                 return table, planned if table.version == known + table.extensions + 1 else self.plan(table)
         return None
 
@@ -364,6 +371,7 @@ class _Run:
         account, most = self.account, self.config.max_error_rate
         account.write_report_and_gallery(self.folder, self._images.asked.indexes)
         table.finish_run()
+        self._clear_never_begun(table)
         found, totals = account.advice(), account.totals
         if found.change:
             self.listener.say(f"{found.bottleneck} took longest: {found.change}")

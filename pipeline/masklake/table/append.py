@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
 
@@ -106,6 +105,23 @@ class Table(WatchedTable):
         """The runs on overlapping input that began and have not finished, by the log and the markers of now; some may be dead."""
         self._catch_up()
         return [marker for marker in self._begun_runs() if runs.overlap(marker.scope, scope)]
+
+    def never_begun(self, scope: str) -> list[Marker]:
+        """The markers of runs on overlapping input that the log knows nothing of: they are about to begin, or died before they could.
+
+        Also those of runs on a table that was here before, whose commits this one's log does not take. No run takes over from either; a
+        compaction's or an erasure's marker is not among them, because a vacuum needs it to tell whose files lie there.
+        """
+        self._catch_up()
+        of_before = [replace(marker, begun=-1) for marker in self._others() if marker.table != self.table_id]
+        waiting = [marker for marker in self._settled_others() if marker.begun < 0 and marker.scope]
+        return [*of_before, *(marker for marker in waiting if runs.overlap(marker.scope, scope))]
+
+    def forget(self, run_ids: Sequence[str]) -> None:
+        """Take away the markers and work lists of runs that never began, and so have left nothing else."""
+        for run_id in run_ids:
+            runs.delete_work_list(self.uri, run_id)
+        runs.unmark(self.uri, run_ids)
 
     def begin_run(self, scope: str, run_id: str, polite: bool = False, beat: bool = True) -> bool:
         """Take over from unfinished runs on overlapping input, and delete what they left uncommitted.
@@ -309,21 +325,32 @@ class Table(WatchedTable):
 
         Those of a table that was here before are of no concern: they can commit nothing.
         """
-        ours = None if self._run is None else self._run.run_id
-        others = [marker for marker in runs.markers(self.uri) if marker.run_id != ours and marker.table == self.table_id]
-        return [marker for marker in map(self._settled, others) if marker.begun >= 0]
+        return [marker for marker in self._settled_others() if marker.begun >= 0]
 
-    def _settled(self, marker: Marker) -> Marker:
-        """The marker with the version at which its run began, where it does not say so yet and the log does."""
+    def _others(self) -> list[Marker]:
+        ours = None if self._run is None else self._run.run_id
+        return [marker for marker in runs.markers(self.uri) if marker.run_id != ours]
+
+    def _settled_others(self) -> list[Marker]:
+        settled = (self._settled(marker) for marker in self._others() if marker.table == self.table_id)
+        return [marker for marker in settled if marker]
+
+    def _settled(self, marker: Marker) -> Marker | None:
+        """The marker with the version at which its run began, where it does not say so yet and the log does; None where nothing can tell.
+
+        Log entries so old that they are gone are of a run that commits nothing more: it is no overlap, and what it left is the vacuum's.
+        """
         if marker.begun < 0 and marker.scope:
             # A beginning that loses more races than this is not being made.
             last = min(self._seen, marker.seen + log.PAGE)
             versions = range(self._searched.get(marker.run_id, marker.seen) + 1, last + 1)
-            with suppress(MasklakeError):  # log entries so old that they are gone: it never began
+            try:
                 for version, actions in log.entries(self.uri, versions):
                     event = log.event(actions)
                     if event and event["event"] == "begin" and event["run_id"] == marker.run_id:
                         return replace(marker, begun=version)
+            except MasklakeError:
+                return None
             self._searched[marker.run_id] = last
         return marker
 

@@ -50,6 +50,24 @@ def only_dead(table: Table, scope: str, lease_seconds: float, say: Callable[[str
     return False
 
 
+def clear_never_begun(table: Table, scope: str, watch: Watch, say: Callable[[str], None], show: Callable[[str], None]) -> None:
+    """Take away what runs on overlapping input left that died before they could begin; no run takes over from these.
+
+    One that lives is seen by its beat, and left alone. Comes back when none is left of which neither is known: after a lease, where there
+    is one, less the time for which `watch` has looked already.
+    """
+    while markers := table.never_begun(scope):
+        looked = watch.look(markers, time.monotonic())
+        dead = [marker.run_id for marker in markers if marker.run_id not in looked]
+        if dead:
+            say(f"run {', '.join(dead)} ended before it could begin: what it left is deleted")
+            table.forget(dead)
+        if all(looked.values()):
+            return
+        show(f"checking whether run {', '.join(sorted(looked))} is alive")
+        time.sleep(LOOK_SECONDS)
+
+
 def may_go_on(
     table: Table, scope: str, on_overlap: str, lease_seconds: float, say: Callable[[str], None], show: Callable[[str], None]
 ) -> bool:

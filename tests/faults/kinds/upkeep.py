@@ -18,10 +18,12 @@ from tests.faults.trial import Trial
 from tests.faults.verify import TASKS
 
 _NAME = "masklake.masks"
+_SHORT_LEASE = 1.0  # the only job that could be taken for dead was killed: there is nothing to wait for
 
 
 def kill_compaction(trial: Trial) -> None:
     """kill -9 of a compaction, or of its vacuum, at any of its writes; the same command does the rest, and no run has anything to do."""
+    trial.lake.lease = _SHORT_LEASE
     trial.killed_at_request(lambda environment: trial.lake.compact(environment=environment), _writes, 12, lambda: _compacted(trial))
 
 
@@ -34,6 +36,7 @@ def erase(trial: Trial) -> None:
     """kill -9 of an erasure at any of its writes; after the same command again, nothing is left of these images."""
     uris = trial.random.sample([trial.lake.source + name for name in trial.lake.names()], trial.random.randint(1, 5))
     trial.lake.expected.gone = {key for key in trial.lake.expected.keys(TASKS) if key[0] in uris}
+    trial.lake.lease = _SHORT_LEASE
     trial.killed_at_request(lambda environment: trial.lake.erase(uris, environment), _writes, 12, lambda: trial.lake.erase(uris))
 
 
@@ -61,6 +64,7 @@ def publish(trial: Trial) -> None:
 def nested_tables(trial: Trial) -> None:
     """Other tables, pictures and notes below the table's folder: no compaction, vacuum, erasure or run touches them, killed or not."""
     lake = trial.lake
+    lake.lease = _SHORT_LEASE
     _put_others_below(trial)
     what = trial.random.choice(("compact", "compact", "erase", "segment"))
     trial.facts["command"] = what

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from masklake.errors import Fenced
+from masklake.errors import Fenced, MasklakeError
 from masklake.table import overlap, runs
 from masklake.table.append import Table
 from masklake.table.overlap import Watch, may_go_on
@@ -125,7 +125,69 @@ def test_a_marker_of_a_time_whose_log_is_gone_is_of_a_run_that_never_began(tmp_p
     table.finish_run()
     DeltaTable(str(tmp_path)).create_checkpoint()
     (tmp_path / "_delta_log" / f"{1:020d}.json").unlink()
-    assert Table.open_or_create(str(tmp_path), BY).unfinished(LAKE) == []
+    later = Table.open_or_create(str(tmp_path), BY)
+    assert later.unfinished(LAKE) == []
+    assert later.never_begun(LAKE) == [], "whether it left files nobody can tell: its marker is for the vacuum"
+
+
+# What died before it began
+
+
+def clear(folder: Path, scope: str = LAKE, lease: float = 0.2) -> list[str]:
+    said: list[str] = []
+    overlap.clear_never_begun(Table.open_or_create(str(folder), BY), scope, Watch(lease), said.append, lambda text: None)
+    return said
+
+
+def test_a_marker_of_a_run_that_died_before_its_beginning_is_taken_away_with_its_work_list(tmp_path: Path, quick: None) -> None:
+    table = Table.open_or_create(str(tmp_path), BY)
+    runs.mark(table.uri, Marker("dead", DAY, begun=-1, seen=0, table=table.table_id))
+    plan = tmp_path / "_masklake" / "runs" / "dead" / "plan-0.parquet"
+    plan.parent.mkdir(parents=True)
+    plan.touch()
+    assert clear(tmp_path, scope=LAKE + "dt=2026-11-23/") == [], "it is on other input"
+    assert in_folder(tmp_path) == {"dead.json"}
+    assert clear(tmp_path) == ["run dead ended before it could begin: what it left is deleted"]
+    assert in_folder(tmp_path) == set()
+    assert not plan.exists()
+
+
+def test_a_run_that_is_about_to_begin_is_left_alone(tmp_path: Path, quick: None) -> None:
+    table = Table.open_or_create(str(tmp_path), BY)
+    heart = runs.Heartbeat(table.uri, Marker("alive", LAKE, begun=-1, seen=0, table=table.table_id))
+    time.sleep(0.1)
+    assert clear(tmp_path, lease=60) == [], "known at its first beat"
+    heart.stop()
+    assert in_folder(tmp_path) == {"alive.json"}
+
+
+def test_markers_that_somebody_needs_stay(tmp_path: Path, quick: None) -> None:
+    table = begun(tmp_path, "begun")
+    runs.mark(table.uri, Marker("just-now", LAKE, begun=-1, seen=0, table=table.table_id))
+    table._append([], {"event": "begin", "run_id": "just-now", "scope": LAKE})  # it died between that and its marker's second version
+    runs.mark(table.uri, Marker("compaction", "", begun=-1, seen=0, table=table.table_id))
+    assert clear(tmp_path) == []
+    assert in_folder(tmp_path) == {"begun.json", "just-now.json", "compaction.json"}
+
+
+def test_a_marker_of_a_table_that_was_here_before_is_taken_away(tmp_path: Path, quick: None) -> None:
+    runs.mark(str(tmp_path), Marker("of-before", DAY, begun=7, seen=6, table="00000000-0000-0000-0000-000000000000"))
+    assert clear(tmp_path) == ["run of-before ended before it could begin: what it left is deleted"]
+    assert in_folder(tmp_path) == set()
+
+
+def test_a_run_whose_beginning_the_store_refused_leaves_nothing_for_long(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Table.open_or_create(str(tmp_path), BY)
+    with monkeypatch.context() as broken:
+        broken.setattr(Table, "_append", lambda *given: (_ for _ in ()).throw(MasklakeError("no answer")))
+        with pytest.raises(MasklakeError):
+            table.begin_run(LAKE, "refused")
+    table.rest()
+    assert in_folder(tmp_path) == {"refused.json"}
+    clear(tmp_path)
+    assert in_folder(tmp_path) == set()
 
 
 # Giving way
