@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
 
+from masklake.segment import placement
 from masklake.segment.patience import Cluster
 from masklake.segment.placement import Node, Pool
 
@@ -47,13 +48,22 @@ def asked_for(pool: Pool, cluster: Cluster) -> Iterator[None]:
     if not cluster.grows:
         yield
         return
-    bundle = {"CPU": pool.cpus, "GPU": pool.gpus} if pool.gpus else {"CPU": pool.cpus}
-    request_resources(bundles=[bundle] * pool.most)
+    request_resources(bundles=bundles(pool, cluster.kinds))
     try:
         yield
     finally:
         with suppress(RayError, RuntimeError):  # of a cluster that is gone
             request_resources(bundles=[])
+
+
+def bundles(pool: Pool, kinds: Sequence[Node] | None) -> list[dict[str, float]]:
+    """What is asked of an autoscaler: the actors, and a place for loading beside them, without which no run starts.
+
+    Ray's newer autoscaler starts nothing at all where it cannot start everything: it is asked for no more actors than there can be.
+    """
+    actor = {"CPU": pool.cpus, "GPU": pool.gpus} if pool.gpus else {"CPU": pool.cpus}
+    most = pool.most if kinds is None else min(pool.most, placement.capacity(kinds, pool))
+    return [*[actor] * most, {"CPU": placement.LOAD_CPUS[-1]}]
 
 
 def last_death() -> str:
