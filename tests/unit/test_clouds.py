@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from masklake import storage
 from masklake.errors import ErrorCode, Refused
 from masklake.images.locations import check_locations
-from masklake.storage import calls, clouds, faults
+from masklake.storage import calls, clouds, faults, places
 from masklake.storage.faults import CredentialsError
 
 
@@ -55,7 +58,7 @@ def test_a_connection_string_is_told_to_delta_rs(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "DefaultEndpointsProtocol=https;AccountName=a;SharedAccessSignature=sv=1&sig=2")
     assert clouds.delta_options("abfs") == {"azure_storage_account_name": "a", "azure_storage_sas_token": "sv=1&sig=2"}
     monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING")
-    assert clouds.delta_options("abfs") == clouds.delta_options("gs") == clouds.delta_options("sftp") == {}
+    assert clouds.delta_options("abfs") == clouds.delta_options("gs") == clouds.delta_options("file") == {}
 
 
 def test_an_emulator_is_told_to_delta_rs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +118,83 @@ def test_a_driver_that_is_not_installed_is_named_by_its_extra(monkeypatch: pytes
         monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, name, raising=False)
     with pytest.raises(Refused, match=r"gs:// needs a package that is not installed: pip install 'masklake\[gcs\]'"):
         storage.check_scheme("gs://lake/a.jpg")
+
+
+GOOGLE = ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "CLOUDSDK_CONFIG")
+
+
+@pytest.fixture
+def nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No keys and no machine of a cloud; the user's folder, which is empty."""
+    for name in [name for name in os.environ if name.startswith(("AZURE_", "GCE_")) or name in (*GOOGLE, "KUBERNETES_SERVICE_HOST")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    calls._other_store.cache_clear()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("uri", "cure"),
+    [
+        ("gs://lake/images/", "there are no credentials: set GOOGLE_APPLICATION_CREDENTIALS to the file of a key"),
+        ("gcs://lake/images/*.jpg", "there are no credentials: set GOOGLE_APPLICATION_CREDENTIALS"),
+        ("az://lake/images/", "there are no credentials: set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"),
+        ("abfss://lake@account.dfs.core.windows.net/images/", "there are no credentials: set AZURE_STORAGE_ACCOUNT_NAME"),
+    ],
+)
+def test_without_keys_no_address_is_asked_and_the_setting_is_named(nothing_known: Path, uri: str, cure: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(Refused, match=f"^--input {re.escape(uri)}: {cure}"):
+        storage.check_input(uri)
+    with pytest.raises(Refused, match=f"^--output {re.escape(uri)}: {cure}"):
+        storage.check_output(uri)
+    with pytest.raises(Refused, match=cure):
+        storage.delta_options(uri)
+    with pytest.raises(CredentialsError, match=cure):  # on a worker without them: no row of an image
+        storage.read_many([uri, uri])
+    assert time.monotonic() - started < 3
+
+
+def test_a_file_of_keys_that_is_not_there_is_named(nothing_known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(nothing_known / "key.json"))
+    with pytest.raises(Refused, match=r"GOOGLE_APPLICATION_CREDENTIALS=.*key.json: there is no such file: correct it"):
+        storage.check_input("gs://lake/images/")
+
+
+def test_whatever_may_give_keys_is_left_to_the_driver(nothing_known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for scheme, maker, sign in (("gs", "Google Compute Engine", "K_SERVICE"), ("abfs", "Microsoft Corporation", "IDENTITY_ENDPOINT")):
+        with pytest.raises(Refused):
+            clouds.check_keys(scheme, nothing_known)
+        with monkeypatch.context() as environment:
+            environment.setenv(sign, "x")
+            clouds.check_keys(scheme, nothing_known)
+        (nothing_known / clouds._MACHINES[scheme][0]).write_text(maker)
+        clouds.check_keys(scheme, nothing_known)
+    known = nothing_known / ".config" / "gcloud" / "application_default_credentials.json"
+    known.parent.mkdir(parents=True)
+    known.touch()
+    clouds.check_keys("gs", nothing_known / "elsewhere")
+
+
+def test_public_buckets_need_no_keys(nothing_known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(places.VARIABLE, "[]")
+    roots = {uri: storage.bucket_of(uri) for uri in ("gs://lake/a/*.jpg", "abfss://lake@account.dfs.core.windows.net/a/")}
+    assert list(roots.values()) == ["gs://lake/", "abfs://lake@account.dfs.core.windows.net/"]
+    storage.use_places([places.Place(root, anonymous=True) for root in roots.values()])
+    for uri in roots:
+        storage.check_scheme(storage.normalise(uri))
+    assert storage.delta_options("gs://lake/masks") == {"google_skip_signature": "true"}
+    assert storage.delta_options("abfs://lake@account.dfs.core.windows.net/masks") == {"azure_skip_signature": "true"}
+    with pytest.raises(Refused, match="there are no credentials"):
+        storage.check_scheme("gs://other/a.jpg")
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "sftp", "memory", "github", "hf", "hdfs", "oss", "data"])
+def test_schemes_that_are_not_served_are_refused_in_one_sentence(scheme: str, capfd: pytest.CaptureFixture[str]) -> None:
+    for call in (storage.check_input, storage.check_output, storage.delta_options, storage.read_bytes, storage.list_names):
+        with pytest.raises(Refused, match=f"no storage is known by {scheme}://: use s3://"):
+            call(f"{scheme}://host/x")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_absent_keys_of_azure_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

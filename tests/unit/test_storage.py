@@ -24,7 +24,8 @@ from botocore import handlers
 from jobs.benchmarks.listed_store import LAYOUTS, ListedStore
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, Refused
-from masklake.storage import answers, copies, faults
+from masklake.storage import answers, calls, copies, faults
+from masklake.storage.stores import Store
 
 ODD_NAMES = ["plain.jpg", "with space.jpg", "ümläut.jpg", "50%25.jpg", "a#b.jpg", "a?b.jpg", "[x]*.jpg", "new\nline.jpg", "~t.jpg"]
 
@@ -197,7 +198,8 @@ def test_delta_finds_a_local_table_whatever_it_is_called(tmp_path: Path, name: s
     assert storage.list_names(f"{place}/_delta_log") == ["00000000000000000000.json"]
 
 
-def test_any_other_store_of_fsspec_works(tmp_path: Path) -> None:
+def test_a_driver_of_fsspec_is_a_store_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_other_store", lambda *given: Store("memory"))
     memory = fsspec.filesystem("memory")
     memory.pipe({"/lake/in/a.jpg": b"aa", "/lake/in/d/b.jpg": b"bbb"})
     assert uris(storage.list_files("memory://lake/in")) == ["memory:///lake/in/a.jpg", "memory:///lake/in/d/b.jpg"]

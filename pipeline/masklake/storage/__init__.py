@@ -1,7 +1,7 @@
 """Object storage and files behind a few verbs; this package is the only place that knows fsspec and s3fs.
 
-A URI is an identity: `s3://bucket/key` or `file:///absolute/path`, with the key or path written as it is, never percent-encoded. Any other
-scheme that fsspec opens works through fsspec. Credentials and endpoint come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+A URI is an identity: `s3://bucket/key` or `file:///absolute/path`, with the key or path written as it is, never percent-encoded. Google's
+and Azure's stores work through fsspec. Credentials and endpoint come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
 AWS_SESSION_TOKEN, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION) or from where botocore looks otherwise, and appear in no message.
 Transient errors (time-outs, lost connections, 5xx, throttling) are retried with back-off; what then still fails is an exception of a verb
 on one object, and a value among the answers of a verb on many.
@@ -310,18 +310,23 @@ def check_output(uri: str, setting: str = "--output") -> None:
 
 
 def delta_options(uri: str) -> dict[str, str]:
-    """What delta-rs needs to open a table at this URI with the endpoint and credentials used here; contains secrets, never log it."""
+    """What delta-rs needs to open a table at this URI with the endpoint and credentials used here; contains secrets, never log it.
+
+    Raises:
+        Refused: there is no store by this scheme, its driver is not installed, or there are no keys for it.
+    """
     name = normalise(uri)
     if name.startswith("s3://"):
         return connection(place_of(name)).delta_options(split_s3(name)[0])
-    return clouds.delta_options(name.partition("://")[0])
+    store_of(name)
+    return clouds.delta_options(name.partition("://")[0], place_of(name).anonymous)
 
 
 def check_scheme(uri: str) -> None:
     """See that there is a store by the scheme of a URI in canonical form.
 
     Raises:
-        Refused: there is none, or its package is not installed.
+        Refused: there is none, its driver is not installed, or there are no keys for it.
     """
     store_of(uri)
 

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
 
-from fsspec import available_protocols
+from fsspec import get_filesystem_class
 
 from masklake.errors import ImageFailure, Refused
 from masklake.storage import s3
-from masklake.storage.clouds import AzureStore, CloudStore, azure_account
+from masklake.storage.clouds import AzureStore, azure_account, check_keys, google_store
 from masklake.storage.faults import StorageError, failure, with_retries
 from masklake.storage.file_page import FilePage
 from masklake.storage.places import place_of
@@ -31,28 +31,30 @@ def store_of(uri: str) -> Store:
     """The store that holds a URI in canonical form.
 
     Raises:
-        Refused: no installed package knows the scheme.
+        Refused: there is no store by this scheme, its driver is not installed, or there are no keys for it.
     """
     scheme = uri.partition("://")[0]
     if scheme == "s3":
         return s3.s3_store(place_of(uri))
-    return _other_store(os.getpid(), scheme, azure_account(uri) if scheme == "abfs" else "")
+    return _other_store(os.getpid(), scheme, azure_account(uri) if scheme == "abfs" else "", place_of(uri).anonymous)
 
 
 @lru_cache
-def _other_store(_process: int, scheme: str, account: str) -> Store:
+def _other_store(_process: int, scheme: str, account: str, anonymous: bool) -> Store:
     if scheme == "file":
         return LocalStore()
     if scheme in ("http", "https"):
         return WebStore()
-    if scheme not in available_protocols():
-        raise Refused(f"no storage is known by {scheme}://: use s3://, gs://, abfs://, file://, a local path, or another scheme of fsspec")
+    if scheme not in ("gs", "abfs"):
+        raise Refused(f"no storage is known by {scheme}://: use s3://, gs://, abfs://, file:// or a local path, or http(s):// for a list")
     try:
-        return AzureStore(account) if scheme == "abfs" else CloudStore(scheme) if scheme == "gs" else Store(scheme)
-    except ImportError as error:
-        extra = {"gs": "gcs", "abfs": "azure"}.get(scheme)
-        cure = f"pip install 'masklake[{extra}]'" if extra else str(error)
-        raise Refused(f"{scheme}:// needs a package that is not installed: {cure}") from None
+        get_filesystem_class(scheme)
+    except ImportError:
+        extra = {"gs": "gcs", "abfs": "azure"}[scheme]
+        raise Refused(f"{scheme}:// needs a package that is not installed: pip install 'masklake[{extra}]'") from None
+    if not anonymous:
+        check_keys(scheme)
+    return google_store(anonymous) if scheme == "gs" else AzureStore(account, anonymous)
 
 
 def pages(prefix: str) -> Iterator[FilePage]:

@@ -9,6 +9,7 @@ from typing import Any
 import botocore.exceptions as boto
 
 from masklake.errors import Refused
+from masklake.storage.clouds import KEYS
 from masklake.storage.connections import connection
 from masklake.storage.faults import detail, error_code, is_transient, service_error, with_retries
 from masklake.storage.places import place_of
@@ -83,7 +84,7 @@ def _in_words(uri: str, verb: str, error: Exception) -> str:
     """What is wrong, and the cure."""
     answer = service_error(error)
     if not uri.startswith(("s3://", "s3a://", "s3n://")) or (answer is None and isinstance(error, FileNotFoundError)):
-        return _file_in_words(verb, error)
+        return _file_in_words(uri, verb, error)
     bucket = split_s3(uri)[0]
     facts = {"bucket": bucket, "endpoint": connection(place_of(uri)).shown, "detail": detail(error), "verb": verb}
     if answer is not None and error_code(answer) in _CURES:
@@ -98,7 +99,7 @@ def _in_words(uri: str, verb: str, error: Exception) -> str:
     return cure.format(**facts)
 
 
-def _file_in_words(verb: str, error: Exception) -> str:
+def _file_in_words(uri: str, verb: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file or folder: correct the path"
     if isinstance(error, NotADirectoryError):
@@ -106,5 +107,8 @@ def _file_in_words(verb: str, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"this user may not {verb} there ({detail(error)}): change the permissions, or choose another path"
     if "connection_string or account_name" in str(error):  # adlfs
-        return "there are no credentials: set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING"
+        return f"there are no credentials: set {KEYS['abfs']}"
+    scheme = normalise(uri).partition("://")[0]
+    if scheme in KEYS:
+        return f"cannot {verb} there: {detail(error)}: check the name and the network, and set {KEYS[scheme]}"
     return f"cannot {verb} there: {detail(error)}"

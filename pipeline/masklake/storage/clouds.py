@@ -8,7 +8,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
+from pathlib import Path
 
+from fsspec.config import conf
+
+from masklake.storage.faults import MissingKeysError
 from masklake.storage.stores import Store
 
 _ACCOUNT = re.compile(r"abfs://[^/@]+@([^/.]+)\.(?:dfs|blob)\.[^/]+")
@@ -18,6 +23,48 @@ _CONNECTION = {
     "SharedAccessSignature": "azure_storage_sas_token",
     "BlobEndpoint": "azure_storage_endpoint",
 }
+_PODS = "KUBERNETES_SERVICE_HOST"  # where a machine's own keys may be had, though nothing else tells so
+# Where drivers find keys, or a machine of the cloud's own tells that it has some.
+_SIGNS = {
+    "gs": (
+        *("STORAGE_EMULATOR_HOST", "GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT", "K_SERVICE", "CLOUD_RUN_JOB", "GAE_ENV"),
+        _PODS,
+    ),
+    "abfs": (
+        *("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_CLIENT_ID"),
+        *("AZURE_STORAGE_ANON", "AZURE_CLIENT_ID", "AZURE_USERNAME", "AZURE_FEDERATED_TOKEN_FILE", "IDENTITY_ENDPOINT", "MSI_ENDPOINT"),
+        _PODS,
+    ),
+}
+_FILES = {"gs": ("~/.gcs_tokens",), "abfs": ("~/.azure", "~/.IdentityService")}
+_MACHINES = {"gs": ("product_name", "Google"), "abfs": ("sys_vendor", "Microsoft")}
+_ANONYMOUS = {"gs": "google_skip_signature", "abfs": "azure_skip_signature"}
+KEYS = {
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS to the file of a key, or log in with gcloud auth application-default login",
+    "abfs": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_CONNECTION_STRING",
+}
+"""What to set, for each scheme."""
+
+
+def check_keys(scheme: str, machine: Path = Path("/sys/class/dmi/id")) -> None:
+    """See that there may be keys, before a driver asks addresses for them that do not answer outside of its cloud, for minutes.
+
+    Raises:
+        MissingKeysError: nothing in the environment, the user's folder or the machine says so; or a file of keys is named and not there.
+    """
+    named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") if scheme == "gs" else None
+    if named and not Path(named).is_file():
+        raise MissingKeysError(f"GOOGLE_APPLICATION_CREDENTIALS={named}: there is no such file: correct it")
+    gcloud = os.environ.get("CLOUDSDK_CONFIG") or "~/.config/gcloud"
+    files = (*_FILES[scheme], *((f"{gcloud}/application_default_credentials.json",) if scheme == "gs" else ()))
+    told = named or any(os.environ.get(name) for name in _SIGNS[scheme]) or any(conf.get(name) for name in ("gs", "gcs", "abfs", "az"))
+    if told or any(Path(file).expanduser().exists() for file in files):
+        return
+    field, maker = _MACHINES[scheme]
+    with suppress(OSError):
+        if maker in (machine / field).read_text():
+            return
+    raise MissingKeysError(f"there are no credentials: set {KEYS[scheme]}; segment reads a public bucket with --input-anonymous")
 
 
 class CloudStore(Store):
@@ -33,8 +80,8 @@ class CloudStore(Store):
 class AzureStore(CloudStore):
     """Azure's: URIs are `abfs://container/path`, or `abfs://container@account.dfs.core.windows.net/path`, which name their account."""
 
-    def __init__(self, account: str) -> None:
-        super().__init__("abfs", **({"account_name": account} if account else {}))
+    def __init__(self, account: str, anonymous: bool = False) -> None:
+        super().__init__("abfs", **({"account_name": account} if account else {}), **({"anon": True} if anonymous else {}))
         self._host = f"@{account}.dfs.core.windows.net" if account else ""
 
     def _uri(self, name: str) -> str:
@@ -48,8 +95,15 @@ def azure_account(uri: str) -> str:
     return named[1] if named else ""
 
 
-def delta_options(scheme: str) -> dict[str, str]:
+def google_store(anonymous: bool = False) -> CloudStore:
+    """Google's."""
+    return CloudStore("gs", **({"token": "anon"} if anonymous else {}))
+
+
+def delta_options(scheme: str, anonymous: bool = False) -> dict[str, str]:
     """What delta-rs needs beside its own look at the environment; contains secrets."""
+    if anonymous and scheme in _ANONYMOUS:
+        return {_ANONYMOUS[scheme]: "true"}
     if scheme == "abfs" and (text := os.environ.get("AZURE_STORAGE_CONNECTION_STRING")):
         said = dict(part.split("=", 1) for part in text.strip(";").split(";") if "=" in part)
         options = {option: said[name] for name, option in _CONNECTION.items() if name in said}

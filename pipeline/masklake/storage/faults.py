@@ -75,6 +75,10 @@ class CredentialsError(MasklakeError):
     """The store does not take the keys (any more): what is wrong is no image's fault."""
 
 
+class MissingKeysError(Refused, CredentialsError):
+    """There are no keys for a store, as far as this machine tells."""
+
+
 class StatusError(OSError):
     """The HTTP status that a server answered with, where it is no library's exception; 0 where something else is wrong."""
 
@@ -170,6 +174,8 @@ def failure(error: Exception) -> ImageFailure:
     Raises:
         CredentialsError: the keys have expired or are wrong, so that every object would fail.
     """
+    if isinstance(error, CredentialsError):
+        raise error
     answer = service_error(error)
     if isinstance(error, _CREDENTIAL_ERRORS) or (answer and error_code(answer) in _CREDENTIAL_CODES) or _is_about_credentials(error):
         raise CredentialsError(

@@ -173,9 +173,10 @@ def as_folder(uri: str) -> str:
 
 
 def bucket_of(uri: str) -> str:
-    """The bucket that a URI or pattern lies in, as a folder; of a path or another store, the canonical URI itself."""
+    """The bucket that a URI or pattern lies in, as a folder; of a path or an address of the web, the canonical URI itself."""
     name = normalise(uri)
-    return f"s3://{split_s3(name)[0]}/" if name.startswith("s3://") else name
+    scheme, _, rest = name.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/" if scheme in _ONE_SCHEME.values() else name
 
 
 def split_s3(uri: str) -> tuple[str, str]:
