@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from masklake.commands import cli
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError
 from masklake.segment import local, stages
 from masklake.segment.engine import Resources
@@ -19,6 +21,7 @@ from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
 from masklake.storage import StorageError
 from masklake.table.write import FileRecord
+from tests.lakes import MODEL, scene
 from tests.unit.segment.test_stages import work as work  # noqa: PLC0414 - a fixture
 
 CONFIG = RunConfig(input="a", output="b", device="cpu")
@@ -88,3 +91,24 @@ def until_ended() -> None:
     while left := [thread.name for thread in threading.enumerate() if thread.name.startswith(("load-", "segment_", "write_"))]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+def test_a_run_that_stands_still_ends_with_exit_code_5_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(scene(0))
+    opened, over = local.open_segmenter, threading.Event()
+
+    def hang(work: Work, threads: int) -> Any:
+        over.wait(60)
+        return opened(work, threads=threads)
+
+    monkeypatch.setattr(local, "open_segmenter", hang)
+    places = ["--input", str(tmp_path / "a.jpg"), "--output", str(tmp_path / "masks"), "--model", str(MODEL)]
+    began = time.monotonic()
+    code = cli.main(["segment", "--local", *places, "--stall-minutes", "0.02"])
+    over.set()
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (code, last["outcome"], last["exit_code"]) == (5, "stalled", 5)
+    assert last["error"].startswith("nothing has happened for ")
+    assert time.monotonic() - began < 30
