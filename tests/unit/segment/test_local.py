@@ -97,18 +97,19 @@ def test_a_run_that_stands_still_ends_with_exit_code_5_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(scene(0))
-    opened, over = local.open_segmenter, threading.Event()
+    over = threading.Event()
 
     def hang(work: Work, threads: int) -> Any:
-        over.wait(60)
-        return opened(work, threads=threads)
+        over.wait(200)
+        raise RuntimeError("the test is over")
 
     monkeypatch.setattr(local, "open_segmenter", hang)
     places = ["--input", str(tmp_path / "a.jpg"), "--output", str(tmp_path / "masks"), "--model", str(MODEL)]
     began = time.monotonic()
     code = cli.main(["segment", "--local", *places, "--stall-minutes", "0.02"])
     over.set()
+    until_ended()
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (code, last["outcome"], last["exit_code"]) == (5, "stalled", 5)
     assert last["error"].startswith("nothing has happened for ")
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 150  # seconds; a busy machine takes 20, of which the wait is one
