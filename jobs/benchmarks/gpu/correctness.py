@@ -97,7 +97,7 @@ def graphs(asked: Asked) -> dict[str, Any]:
     if asked.device == "cpu":
         return {"skipped": "there are no CUDA graphs on a CPU"}
     description = checkpoint.describe(DEMO, Options(tasks=("panoptic", "instance", "semantic")))
-    pictures = [models.scenes((480, 640), seed)[-1] for seed in range(12)]
+    pictures = [models.scenes((480, 640), seed + 1)[-1] for seed in range(12)]
     inputs = [ModelInput(preprocess.resize(one, description.resize), (480, 640), description.tasks) for one in pictures]
     found: dict[str, Any] = {}
     for dtype in _DTYPES:

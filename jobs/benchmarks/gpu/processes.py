@@ -62,8 +62,9 @@ def _taught(asked: Asked, pictures: list[Patchwork]) -> tuple[Segmenter, int]:
         models.write(models.shrunk(PRESETS[_MODEL]) if asked.small else PRESETS[_MODEL], folder, asked.device)
     batch = 2 if asked.small else 32
     description = checkpoint.describe(folder, Options(tasks=_TASKS))
-    segmenter = Segmenter.load(folder, description, asked.device, "auto", batch)
+    segmenter = Segmenter.load(folder, description, asked.device, "auto", batch, forward="auto")
     models.teach(segmenter, pictures)
+    segmenter.compact = asked.device == "cuda"  # as an actor's is: strings are made where files are written
     return segmenter, batch
 
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,66 +33,100 @@ from masklake.inference.segmenter import ModelInput, Segmenter
 _CALLERS = ThreadPoolExecutor(2)  # kept, as an actor's are: a thread's first kernels take a while
 _KEPT = 25
 _ROUNDS = 3
-_SIZES: dict[str, Size] = {"640x480": (480, 640), "1920x1080": (1080, 1920), "4000x3000": (3000, 4000), "64x48": (48, 64)}
+_SIZES: dict[str, Size] = {"640x480": (480, 640), "1920x1080": (1080, 1920), "4000x3000": (3000, 4000)}
 _ALL = ("panoptic", "instance", "semantic")
 
 
-def swin_tiny(asked: Asked) -> Any:
-    """Mask2Former Swin-T at 384x384."""
-    return _model(asked, "mask2former-swin-tiny-384", 32, (1, 8, 16, 64), ("640x480", "1920x1080", "4000x3000"))
+@dataclass(frozen=True)
+class Case:
+    """A model, how many images it takes at a time, other sizes of batch to try, and the originals."""
+
+    model: str
+    batch: int
+    batches: Sequence[int]
+    sizes: Sequence[str]
 
 
-def swin_large(asked: Asked) -> Any:
-    """Mask2Former Swin-L at 800/1333."""
-    return _model(asked, "mask2former-swin-large-800", 8, (1, 2, 4), ("640x480", "1920x1080"))
+CASES = (
+    Case("mask2former-swin-tiny-384", 32, (1, 8, 16, 64), ("640x480", "1920x1080", "4000x3000")),
+    Case("mask2former-swin-large-800", 8, (1, 2, 4), ("640x480", "1920x1080")),
+    Case("oneformer-swin-large-800", 8, (1, 4), ("640x480",)),
+    Case("eomt-large-640", 16, (1, 4), ("640x480", "1920x1080")),
+)
 
 
-def oneformer(asked: Asked) -> Any:
-    """OneFormer Swin-L at 800/1333."""
-    return _model(asked, "oneformer-swin-large-800", 8, (1, 4), ("640x480",))
+@dataclass(frozen=True)
+class _Loaded:
+    """One model three times: as an actor runs it but eagerly, as transformers alone would, and from CUDA graphs."""
+
+    ours: Segmenter
+    theirs: Segmenter
+    graphs: Segmenter
 
 
-def eomt(asked: Asked) -> Any:
-    """EoMT-L at 640x640."""
-    return _model(asked, "eomt-large-640", 16, (1, 4), ("640x480", "1920x1080"))
+_held: dict[str, _Loaded] = {}
 
 
-def _model(asked: Asked, name: str, batch: int, batches: Sequence[int], sizes: Sequence[str]) -> dict[str, Any]:
-    if asked.small:
-        batch, batches, sizes = 2, (1,), ("64x48",)
+def _loaded(asked: Asked, case: Case) -> tuple[_Loaded, int]:
+    """The model of a case, which replaces the one before it in memory, and how many images it takes."""
+    batch = 2 if asked.small else case.batch
+    if case.model not in _held:
+        _held.clear()
+        gc.collect()
+        torch.cuda.empty_cache()
+        _held[case.model] = _load(asked, case.model, batch)
+    return _held[case.model], batch
+
+
+def _load(asked: Asked, name: str, batch: int) -> _Loaded:
     folder = models.write(models.shrunk(PRESETS[name]) if asked.small else PRESETS[name], asked.scratch / name, asked.device)
     tasks = _ALL if asked.device == "cuda" else ("panoptic",)
     description = checkpoint.describe(folder, Options(tasks=tasks))
     dtype = "bfloat16" if asked.device == "cuda" else "float32"
     ours = Segmenter.load(folder, description, asked.device, dtype, batch)
     models.teach(ours, [models.patchwork((480, 640), _KEPT, seed) for seed in range(2 if asked.small else 8)])
-    graphs = Segmenter.load(folder, description, asked.device, dtype, batch, forward="graphs" if asked.device == "cuda" else "eager")
+    graphs = Segmenter.load(folder, description, asked.device, dtype, batch, forward="auto")
     with _plain():
         theirs = Segmenter.load(folder, description, asked.device, dtype, batch)
     for other in (theirs, graphs):
         other.module.load_state_dict(ours.module.state_dict())
-    found: dict[str, Any] = {}
-    for size in sizes:
-        found[size] = _at(asked, (ours, theirs, graphs), _SIZES[size], batch)
-        found[size]["ms an image by stage"] = _stages(ours, _SIZES[size], batch)
-        print(f"{name} {size}: {found[size]}", file=sys.stderr, flush=True)
-    values = inputs_of(ours, _SIZES["640x480"], max(batches))
-    found["forward alone, ms an image by batch"] = {
-        str(count): [
-            round(timed(lambda count=count, one=one: forward(one, values[:count]), asked.device) * 1000 / count, 2)  # type: ignore[misc]
-            for one in (theirs, ours)
-        ]
-        for count in (*batches, batch)
-        if count <= len(values)
-    }
-    if asked.device == "cuda":
-        found["kernels of a call"] = _kernels(ours, _SIZES["640x480"], batch, ("panoptic",))
-        found["kernels of a call, all tasks"] = _kernels(ours, _SIZES["640x480"], batch, tasks)
-        found["reserved GiB at most"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
-    del ours, theirs, graphs
-    gc.collect()
-    torch.cuda.empty_cache()
-    return found
+    for one in (ours, graphs):
+        one.compact = asked.device == "cuda"  # as an actor's is: strings are made where files are written
+    return _Loaded(ours, theirs, graphs)
+
+
+def _of_size(case: Case, size: str) -> part.Measurement:
+    """Everything of originals of a size, beside the forward alone."""
+
+    def measure(asked: Asked) -> dict[str, Any]:
+        loaded, batch = _loaded(asked, case)
+        pixels = (48, 64) if asked.small else _SIZES[size]
+        found = _at(asked, loaded, pixels, batch)
+        found["ms an image by stage"] = _stages(loaded.ours, pixels, batch)
+        if asked.device == "cuda":
+            found["GiB reserved at most"] = round(torch.cuda.max_memory_reserved() / 2**30, 2)
+        return found
+
+    return measure
+
+
+def _details(case: Case) -> part.Measurement:
+    """The forward alone by size of batch, of transformers and ours; and where a call's time goes."""
+
+    def measure(asked: Asked) -> dict[str, Any]:
+        loaded, batch = _loaded(asked, case)
+        counts = [1, 2] if asked.small else [*case.batches, batch]
+        values = inputs_of(loaded.ours, (480, 640), max(counts))
+        found: dict[str, Any] = {}
+        for count in counts:
+            work = [partial(forward, one, values[:count]) for one in (loaded.theirs, loaded.ours)]
+            found[f"forward alone, ms an image in batches of {count}"] = [round(timed(one, asked.device) * 1000 / count, 2) for one in work]
+        if asked.device == "cuda":
+            found["kernels of a call"] = _kernels(loaded.ours, (480, 640), batch, ("panoptic",))
+            found["kernels of a call, all tasks"] = _kernels(loaded.ours, (480, 640), batch, _ALL)
+        return found
+
+    return measure
 
 
 @contextmanager
@@ -104,17 +140,18 @@ def _plain() -> Iterator[None]:
         half_precision.cast, constants.make_once = own
 
 
-def _at(asked: Asked, segmenters: tuple[Segmenter, Segmenter, Segmenter], size: Size, batch: int) -> dict[str, Any]:
+def _at(asked: Asked, loaded: _Loaded, size: Size, batch: int) -> dict[str, Any]:
     """Milliseconds an image of ours, transformers' and ours by CUDA graphs: medians of rounds in turn, and ratios within the rounds."""
-    ours, theirs, graphs = segmenters
+    ours, theirs, graphs = loaded.ours, loaded.theirs, loaded.graphs
     pictures = [_picture(size, seed) for seed in range(2 if asked.small else 4)]
     resized = [preprocess.resize(one, ours.description.resize) for one in pictures]
     values = inputs_of(ours, size, batch)
-    calls, tasks = (1 if asked.small else 4), ours.description.tasks
+    calls, tasks = (1 if asked.small else 2 if size[0] > 2000 else 4), ours.description.tasks
     rounds: dict[str, list[float]] = {}
     contestants: dict[str, tuple[Callable[[], object], int]] = {
         "transformers' forward": (lambda: forward(theirs, values, calls), calls * batch),
         "our forward": (lambda: forward(ours, values, calls), calls * batch),
+        "our forward, graphs": (lambda: forward(graphs, values, calls), calls * batch),
     }
     for wanted in [("panoptic",), tasks] if len(tasks) > 1 else [tasks]:
         inputs = [[ModelInput(resized[index % len(resized)], size, wanted) for index in range(batch)] for _ in range(calls)]
@@ -165,7 +202,7 @@ def forward(segmenter: Segmenter, values: torch.Tensor, times: int = 1) -> None:
     """The model alone."""
     with torch.inference_mode():
         for _ in range(times):
-            segmenter.family.run(segmenter.module, values, segmenter.description.tasks[:1])
+            segmenter.run(values, segmenter.description.tasks[:1])
 
 
 def _everything(segmenter: Segmenter, calls: Sequence[Sequence[ModelInput]], callers: int) -> None:
@@ -255,6 +292,16 @@ def _longest(host: cProfile.Profile) -> dict[str, float]:
     return {f"{one.file_name.rsplit('/', 1)[-1]}:{one.line_number} {name}": round(one.tottime * 1000, 2) for name, one in longest}
 
 
+def measurements() -> dict[str, part.Measurement]:
+    """Every model at its commonest size first: the time may be over before the last."""
+    found: dict[str, part.Measurement] = {}
+    for case in CASES:
+        found[f"{case.model}, {case.sizes[0]}"] = _of_size(case, case.sizes[0])
+        found[f"{case.model}, details"] = _details(case)
+    for case in CASES:
+        found |= {f"{case.model}, {size}": _of_size(case, size) for size in case.sizes[1:]}
+    return found
+
+
 if __name__ == "__main__":
-    measurements = {"mask2former-swin-tiny-384": swin_tiny, "mask2former-swin-large-800": swin_large}
-    sys.exit(part.run({**measurements, "oneformer-swin-large-800": oneformer, "eomt-large-640": eomt}))
+    sys.exit(part.run(measurements()))

@@ -7,12 +7,19 @@ from typing import Literal
 
 from masklake.errors import Refused
 
-Forward = Literal["eager", "graphs", "compiled", "openvino"]
-"""As torch runs it; from CUDA graphs; by torch.compile; by OpenVINO.
+Forward = Literal["auto", "eager", "graphs", "compiled", "openvino"]
+"""As is fastest without a slow start; as torch runs it; from CUDA graphs; by torch.compile; by OpenVINO.
 
 None of them is in a fingerprint: as by threads and batch sizes, which are not either, the last bits of a logit move, and with them a pixel
 now and then.
 """
+
+
+def chosen(asked: Forward, device: str, prompted: bool) -> Forward:
+    """What `auto` means on a device: CUDA graphs on NVIDIA's GPUs but for a model that is asked concepts, of which none can be made."""
+    if asked != "auto":
+        return asked
+    return "graphs" if device.startswith("cuda") and not prompted else "eager"
 
 
 def check(forward: Forward, device: str, precision: str, prompted: bool) -> None:

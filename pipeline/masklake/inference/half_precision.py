@@ -45,7 +45,10 @@ def cast(module: Any, dtype: torch.dtype) -> None:
 
 def _attend(self: Any, hidden_states: torch.Tensor, **given: Any) -> tuple[torch.Tensor, None]:
     """Of `*PixelDecoderEncoderMultiscaleDeformableAttention`: no pixel is padding there, and every token is its own reference point."""
-    shapes = [(int(height), int(width)) for height, width in given["spatial_shapes_list"]]
+    listed = given.get("spatial_shapes_list")
+    if listed is None:  # OneFormer's until transformers 5.17: on the device alone, which must be waited for
+        listed = given["spatial_shapes"].tolist()
+    shapes = [(int(height), int(width)) for height, width in listed]
     values = self.value_proj(given["encoder_hidden_states"])
     if given.get("position_embeddings") is not None:
         hidden_states = hidden_states + given["position_embeddings"]

@@ -94,9 +94,9 @@ class Segmenter:
             dtype: auto (bfloat16 on cuda, else float32), float32, bfloat16, float16.
             batch_size: images of a forward pass; None: chosen by device and input size.
             threads: of the CPU for this process.
-            forward: eager; graphs: replayed from CUDA graphs where a shape of batch comes again; compiled: by torch.compile, anew for
-                each size of the model's input, of which it takes a handful; openvino: by OpenVINO, of which each size of a batch is
-                converted once on this machine.
+            forward: auto: graphs on cuda where the model can, else eager; eager; graphs: replayed from CUDA graphs where a shape of
+                batch comes again; compiled: by torch.compile, anew for each size of the model's input, of which it takes a handful;
+                openvino: by OpenVINO, of which each size of a batch is converted once on this machine.
 
         Raises:
             Refused: there is no such device, the weights do not fit the description, or the model cannot run so here.
@@ -108,7 +108,9 @@ class Segmenter:
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
         if dtype == "float32":
             torch.backends.cudnn.allow_tf32 = False  # by default, convolutions round float32 to 10 bits of mantissa
-        forwards.check(forward, device, dtype, FAMILIES[description.family].prompted)
+        prompted = FAMILIES[description.family].prompted
+        forward = forwards.chosen(forward, device, prompted)
+        forwards.check(forward, device, dtype, prompted)
         module = checkpoint.load(description, folder, device, dtype)
         if forward != "compiled" and device.startswith("cuda"):
             constants.make_once(module)

@@ -130,7 +130,7 @@ def _preview(config: Config, where: Condition | None, listener: Listener, opened
 
 def _check_forward(config: Config, model: RunModel, on_gpus: Callable[[], bool]) -> None:
     """What the model's process would refuse is refused before anything is listed."""
-    if config.forward != "eager":
+    if config.forward not in {"auto", "eager"}:
         device = "cuda" if on_gpus() else "mps" if config.device == "mps" else "cpu"
         forwards.check(config.forward, device, config.precision, bool(model.description.concepts))
 

@@ -205,10 +205,10 @@ class RunConfig(BaseModel):
         None, ge=1, description="images per forward pass (default: chosen by device and input size)"
     )
     forward: Forward = Field(
-        "eager",
-        description="how the model runs; graphs: from CUDA graphs, where starting a GPU's kernels takes longer than they do (small "
-        "batches); compiled: by torch.compile, a faster forward after a slow start, for long runs at few input sizes; openvino: on CPUs in "
-        "float32, converted once for each input size and kept on disk (extra openvino)",
+        "auto",
+        description="how the model runs; auto: graphs on GPUs, else eager; graphs: from CUDA graphs, since a GPU's kernels often take "
+        "longer to start than to run; compiled: by torch.compile, a faster forward after a slow start, for long runs at few input sizes; "
+        "openvino: on CPUs in float32, converted once for each input size and kept on disk (extra openvino)",
     )
     device: Device = Field(
         "auto",

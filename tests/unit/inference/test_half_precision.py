@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ import torch
 from masklake.demo import MODEL
 from masklake.demo.scenes import render, sample_scene
 from masklake.inference import deformable, half_precision, weights
-from masklake.inference.families import FAMILIES
+from masklake.inference.families import FAMILIES, Queries
 from tests.unit.inference import tiny_checkpoints, tiny_sam3
 
 _SHAPES = [(2, 3), (5, 4), (9, 7)]
@@ -124,6 +126,26 @@ def test_positions_are_rounded_once_in_every_family_that_computes_them(family: s
     for name, values in found.items():
         whole, rounded = values[: len(values) // 2], values[len(values) // 2 :]
         assert all(torch.equal(one.to(other.dtype), other) for one, other in zip(whole, rounded, strict=True)), name
+
+
+def test_shapes_that_come_on_the_device_alone_are_read_from_there(tmp_path: Path) -> None:
+    """As transformers 5.17 gives them to OneFormer's attention; later versions add a list."""
+    module = weights.load(tiny_checkpoints.write("oneformer", tmp_path), "cpu", "bfloat16")
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).to(module.dtype)
+    with torch.inference_mode():
+        expected = FAMILIES["oneformer"].run(module, pixels, ("panoptic",))["panoptic"]
+        parts = [part for part in module.modules() if type(part).__name__.endswith("PixelDecoderEncoderMultiscaleDeformableAttention")]
+        for part in parts:
+            part.forward = functools.partial(_without_list, part.forward)
+        found = FAMILIES["oneformer"].run(module, pixels, ("panoptic",))["panoptic"]
+    assert parts
+    assert isinstance(expected, Queries)
+    assert isinstance(found, Queries)
+    assert torch.equal(found.mask_logits, expected.mask_logits)
+
+
+def _without_list(forward: Callable[..., Any], *given: Any, spatial_shapes_list: object = None, **named: Any) -> Any:
+    return forward(*given, **named)
 
 
 def _tensors(given: torch.Tensor | tuple[torch.Tensor, ...]) -> Sequence[torch.Tensor]:
