@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure
-from masklake.images.pages import PAGE_SCHEMA, are_hidden, is_hidden
+from masklake.images.pages import PAGE_SCHEMA, are_hidden, is_hidden, mention
 from masklake.storage import FilePage, StorageError, StoredFile
 
 _LOG = "/_delta_log/"
@@ -53,7 +53,7 @@ class Tables:
 
     def note(self, page: FilePage, root: str) -> None:
         """Look at some files below a root, hidden ones among them. The root itself was asked for, whatever it is."""
-        logs = page.uris.filter(pc.match_substring(page.uris, _LOG)).to_pylist()
+        logs = page.uris.filter(pc.match_substring(page.uris, _LOG)).to_pylist() if mention(page.uris, _LOG) else []
         if logs or page.odd:
             self.note_names([*logs, *(file.uri for file in page.odd)], root)
 

@@ -40,6 +40,9 @@ class Tally:
         """Count a page of what is left, and give it on."""
         self.images += page.num_rows
         # Few names end in as many ways: where all are images', which is so in most lakes, nothing more is looked at.
+        first = page["image_uri"][0].as_py() if page.num_rows else ""
+        if first.endswith(SUFFIXES) and pc.all(pc.ends_with(page["image_uri"], first[first.rindex(".") :])).as_py():
+            return page
         tails = pc.dictionary_encode(pc.utf8_slice_codeunits(page["image_uri"], -_LONGEST)).combine_chunks()
         odd = [not tail.lower().endswith(SUFFIXES) for tail in tails.dictionary.to_pylist()]
         if any(odd):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -74,23 +75,50 @@ def _columns(entries: bytes, *, url_encoded: bool) -> pa.Table | None:
         return None
     try:
         text = entries.decode()
-        number = text.count("<Contents>")
-        found = _fields(text, number)
+        found = _fields_alike(text) or _fields(text, text.count("<Contents>"))
         if found is None:
             return None
         keys = _BETWEEN.join(found["key"])
         if "&" in keys or "\r" in keys:  # which an XML parser reads as something else
             return None
-        # Decoded together: one by one, that takes longer than all the rest.
-        found["key"] = (unquote_plus(keys) if url_encoded else keys).split(_BETWEEN)
-        if len(found["key"]) != number:
+        if url_encoded and ("%" in keys or "+" in keys):
+            # Decoded together: one by one, that takes longer than all the rest. What most keys of lakes hold is quicker replaced.
+            keys = keys.replace("%3D", "=").replace("%2F", "/")
+            found["key"] = (unquote_plus(keys) if "%" in keys or "+" in keys else keys).split(_BETWEEN)
+        if len(found["key"]) != len(found["etag"]):
             return None
-        columns = {name: pa.array(values) for name, values in found.items()}
+        columns = {name: pa.array(values, pa.string()) for name, values in found.items()}
         if "" in found["etag"]:
             columns["etag"] = pa.array([etag or None for etag in found["etag"]], pa.string())
         return pa.table([columns[field.name].cast(field.type) for field in _LISTED], schema=_LISTED)
     except (UnicodeDecodeError, pa.ArrowInvalid):
         return None
+
+
+def _fields_alike(text: str) -> dict[str, Sequence[str]] | None:
+    """The fields of entries that are written alike but for these fields, in whatever order; None where one differs.
+
+    What stands between two fields of the first entry is looked for in all, which is several times as fast as matching each.
+    """
+    end = text.find("</Contents>")
+    places = {name: pattern.search(text, 0, end) for name, pattern in _EACH_FIELD.items()}
+    found = sorted((place.span(1), name) for name, place in places.items() if place)
+    if len(found) < len(_FIELDS) or _BETWEEN in text:
+        return None
+    spans = [span for span, _ in found]
+    head, tail = text[: spans[0][0]], text[spans[-1][1] : end] + "</Contents>"
+    if not text.endswith(tail) or text.count("<Contents>", 0, end) != 1:
+        return None
+    rest = text[len(head) : len(text) - len(tail)]
+    for between in (tail + head, *(text[before[1] : after[0]] for before, after in pairwise(spans))):
+        rest = rest.replace(between, _BETWEEN)
+    values = rest.split(_BETWEEN)
+    # Where a tag is left, an entry differs; and where none is, fields follow each other as in the first one.
+    if "<" in rest or len(values) % len(found):
+        return None
+    columns: dict[str, Sequence[str]] = {name: values[number :: len(found)] for number, (_, name) in enumerate(found)}
+    etags = _BETWEEN.join(columns["etag"])
+    return None if "&" in etags or '"' in etags else columns
 
 
 def _fields(text: str, number: int) -> dict[str, Sequence[str]] | None:
