@@ -292,6 +292,7 @@ def test_a_glob_whose_last_part_is_a_pattern_can_be_checked(tmp_path: Path) -> N
 
 ENTRY = "<Contents><Key>{key}</Key><LastModified>2026-11-22T10:00:00.001Z</LastModified>{more}<Size>7</Size></Contents>"
 ETAG = "<ETag>&#34;d41d8cd98f00b204e9800998ecf8427e-3&#34;</ETag>"
+IN_ANOTHER_ORDER = f"<Contents><Size>7</Size>{ETAG}<Key>{{key}}</Key><LastModified>2026-11-22T10:00:00Z</LastModified></Contents>"
 LISTS = botocore.session.Session().get_service_model("s3").operation_model("ListObjectsV2")
 
 
@@ -308,6 +309,16 @@ LISTS = botocore.session.Session().get_service_model("s3").operation_model("List
             True,
         ),
         (ENTRY.format(key="a.jpg", more=ETAG) + ENTRY.format(key="b.jpg", more=f"<Owner><ID>1</ID></Owner>{ETAG}"), True),
+        ("".join(ENTRY.format(key=key, more=ETAG) for key in ("%2B%252B", "a+b%20c", "%3d%253D%25", "%2%3D5", "ü..//", "x>y'\"")), True),
+        ("".join(ENTRY.format(key=key, more=ETAG) for key in ("a", "", "<b/>")), False),
+        ("".join(ENTRY.format(key="a", more=ETAG.replace("d41", etag)) for etag in ("d41", "", "ü")), True),
+        (ENTRY.format(key="a", more=ETAG) + ENTRY.format(key="b", more=ETAG.replace("d41", "d&quot;1")), False),
+        (ENTRY.format(key="a", more=ETAG) + ENTRY.format(key="b", more=ETAG.replace("&#34;", "")), True),
+        (ENTRY.format(key="a", more="<ETag></ETag>") + ENTRY.format(key="b", more="<ETag></ETag>"), True),
+        (ENTRY.format(key="a", more=f"{ETAG}<Owner></Owner>") + ENTRY.format(key="b", more=f"<Owner></Owner>{ETAG}"), True),
+        (ENTRY.format(key="a", more=f"{ETAG}<Owner></Owner>") + ENTRY.format(key="b<!-- -->", more=ETAG), False),
+        ("".join(ENTRY.format(key=key, more=ETAG).replace("2026", year) for key, year in (("a", "2026"), ("longer", "02027"))), False),
+        ("".join(IN_ANOTHER_ORDER.format(key=key) for key in ("a", "longer%3Dthan", "")), True),
         (ENTRY.format(key="a.jpg", more=ETAG) + ENTRY.format(key="b.jpg", more=""), False),
         (ENTRY.format(key="a.jpg", more="<ETag/>"), False),
         (ENTRY.format(key="a.jpg&amp;", more=ETAG), False),

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote_plus
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from aiobotocore.hooks import AioHierarchicalEmitter
 from aiobotocore.session import AioSession
 from botocore.model import OperationModel
+from numpy.typing import NDArray
 
 _ANSWERS = "before-parse.s3.*"
 _COLUMNS = "Columns"
@@ -30,6 +32,7 @@ _EACH_FIELD = {name: re.compile(pattern) for name, pattern in _FIELDS.items()}
 # As AWS and most others order them; found together, they take half as long.
 _IN_ORDER = re.compile("{key}{modified}{etag}(?:<Checksum[A-Za-z]*>[^<]*</Checksum[A-Za-z]*>)*{size}".format(**_FIELDS))
 _LISTED = pa.schema([("key", pa.string()), ("etag", pa.string()), ("size", pa.int64()), ("modified", pa.timestamp("us", "UTC"))])
+_END = b"</Contents>"
 _FOLDERS = b"<CommonPrefixes>"
 _BETWEEN = "\0"  # no XML holds it; a key that does in its encoded form is left to botocore
 
@@ -74,51 +77,85 @@ def _columns(entries: bytes, *, url_encoded: bool) -> pa.Table | None:
     if _FOLDERS in entries:
         return None
     try:
-        text = entries.decode()
-        found = _fields_alike(text) or _fields(text, text.count("<Contents>"))
+        found = _fields_alike(entries)
         if found is None:
+            text = entries.decode()
+            each = _fields(text, text.count("<Contents>"))
+            if each is None:
+                return None
+            found = {name: pa.array(values, pa.string()) for name, values in each.items()}
+        keys = _decoded(found["key"].to_pylist(), url_encoded=url_encoded)
+        if keys is None:
             return None
-        keys = _BETWEEN.join(found["key"])
-        if "&" in keys or "\r" in keys:  # which an XML parser reads as something else
-            return None
-        if url_encoded and ("%" in keys or "+" in keys):
-            # Decoded together: one by one, that takes longer than all the rest. What most keys of lakes hold is quicker replaced.
-            keys = keys.replace("%3D", "=").replace("%2F", "/")
-            found["key"] = (unquote_plus(keys) if "%" in keys or "+" in keys else keys).split(_BETWEEN)
-        if len(found["key"]) != len(found["etag"]):
-            return None
-        columns = {name: pa.array(values, pa.string()) for name, values in found.items()}
-        if "" in found["etag"]:
-            columns["etag"] = pa.array([etag or None for etag in found["etag"]], pa.string())
-        return pa.table([columns[field.name].cast(field.type) for field in _LISTED], schema=_LISTED)
+        found["key"] = pa.array(keys, pa.string())
+        if pc.any(pc.equal(found["etag"], "")).as_py():
+            found["etag"] = pc.if_else(pc.equal(found["etag"], ""), None, found["etag"])
+        return pa.table([found[field.name].cast(field.type) for field in _LISTED], schema=_LISTED)
     except (UnicodeDecodeError, pa.ArrowInvalid):
         return None
 
 
-def _fields_alike(text: str) -> dict[str, Sequence[str]] | None:
+def _decoded(encoded: list[str], *, url_encoded: bool) -> list[str] | None:
+    """Keys as they are; None where an XML parser reads them as something else. One by one, that takes longer than all the rest."""
+    keys = _BETWEEN.join(encoded)
+    if "&" in keys or "\r" in keys:
+        return None
+    if url_encoded and ("%" in keys or "+" in keys):
+        keys = keys.replace("%3D", "=")  # as in day folders: no digit of another escape comes of it
+        keys = unquote_plus(keys) if "%" in keys or "+" in keys else keys
+    found = keys.split(_BETWEEN)
+    return found if len(found) == len(encoded) else None
+
+
+def _fields_alike(entries: bytes) -> dict[str, pa.Array] | None:
     """The fields of entries that are written alike but for these fields, in whatever order; None where one differs.
 
-    What stands between two fields of the first entry is looked for in all, which is several times as fast as matching each.
+    What stands between two fields of the first entry must stand there in all: several times as fast as to match each. It is looked for
+    from tag to tag, so that nothing but text can be in a field.
     """
-    end = text.find("</Contents>")
-    places = {name: pattern.search(text, 0, end) for name, pattern in _EACH_FIELD.items()}
+    end = entries.find(_END) + len(_END)
+    places = {name: re.search(pattern.encode(), entries[:end]) for name, pattern in _FIELDS.items()}
     found = sorted((place.span(1), name) for name, place in places.items() if place)
-    if len(found) < len(_FIELDS) or _BETWEEN in text:
+    starts, ends = [start for (start, _), _ in found], [end for (_, end), _ in found]
+    tags = np.flatnonzero(np.frombuffer(entries, np.uint8) == ord("<"))
+    tags_each = entries.count(b"<", 0, end)
+    if len(found) < len(_FIELDS) or entries.count(b"<Contents>", 0, end) != 1 or len(tags) % tags_each:
         return None
-    spans = [span for span, _ in found]
-    head, tail = text[: spans[0][0]], text[spans[-1][1] : end] + "</Contents>"
-    if not text.endswith(tail) or text.count("<Contents>", 0, end) != 1:
+    head, tail = entries[: starts[0]], entries[ends[-1] : end]
+    following = [*(entries[end:start] for end, start in zip(ends[:-1], starts[1:], strict=True)), tail + head]
+    # Of each entry and field, where it ends and the next one begins.
+    until_tag = np.array([text.index(b"<") for text in following], np.int64)
+    edges = tags.reshape(-1, tags_each)[:, [entries.count(b"<", 0, end) for end in ends]] - until_tag
+    begins = edges + np.array([len(text) for text in following], np.int64)
+    firsts = np.column_stack([np.append(len(head), begins[:-1, -1]), begins[:, :-1]])
+    alike = all(_all_are(entries, edges[:, number], text) for number, text in enumerate(following[:-1]))
+    if not (alike and _all_are(entries, edges[:-1, -1], following[-1]) and entries[edges[-1, -1] :] == tail and (firsts <= edges).all()):
         return None
-    rest = text[len(head) : len(text) - len(tail)]
-    for between in (tail + head, *(text[before[1] : after[0]] for before, after in pairwise(spans))):
-        rest = rest.replace(between, _BETWEEN)
-    values = rest.split(_BETWEEN)
-    # Where a tag is left, an entry differs; and where none is, fields follow each other as in the first one.
-    if "<" in rest or len(values) % len(found):
-        return None
-    columns: dict[str, Sequence[str]] = {name: values[number :: len(found)] for number, (_, name) in enumerate(found)}
-    etags = _BETWEEN.join(columns["etag"])
-    return None if "&" in etags or '"' in etags else columns
+    columns = {name: _texts(entries, firsts[:, number], edges[:, number]) for number, (_, name) in enumerate(found)}
+    etags = columns["etag"].buffers()[2].to_pybytes()
+    return None if b"&" in etags or b'"' in etags else columns
+
+
+def _all_are(data: bytes, starts: NDArray[np.int64], text: bytes) -> bool:
+    """Whether a text is at all of these places."""
+    if len(starts) and not 0 <= starts.min() <= starts.max() <= len(data) - len(text):
+        return False
+    return _windows(data, len(text))[starts].tobytes() == text * len(starts)
+
+
+def _windows(data: bytes, width: int) -> NDArray[np.void]:
+    """All parts of so many bytes, by where they start."""
+    return np.ndarray(len(data) - width + 1, f"V{width}", data, strides=1)
+
+
+def _texts(data: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> pa.Array:
+    """Parts as text; raises `ArrowInvalid` where one is not."""
+    width = int(ends[0] - starts[0])
+    if width and (ends - starts == width).all():
+        joined = _windows(data, width)[starts].tobytes()
+        return pa.Array.from_buffers(pa.binary(width), len(starts), [None, pa.py_buffer(joined)]).cast(pa.binary()).cast(pa.string())
+    parts = [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    return pa.array(parts, pa.binary()).cast(pa.string())
 
 
 def _fields(text: str, number: int) -> dict[str, Sequence[str]] | None:

@@ -70,6 +70,7 @@ class S3Store(Store):
                 "read_timeout": _READ_SECONDS,
                 "max_pool_connections": _CONNECTIONS,
                 "retries": {"total_max_attempts": 1},
+                "user_agent": "masklake",  # botocore makes its own anew for each request, out of a dozen parts
                 "s3": {"addressing_style": "virtual"} if way.virtual else {},
                 **checksums,
             },

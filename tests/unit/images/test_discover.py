@@ -15,7 +15,7 @@ from masklake import storage
 from masklake.images.discover import discover
 from masklake.images.keys import hive_keys
 from masklake.images.listing import Tables
-from masklake.images.pages import PAGE_SCHEMA, page
+from masklake.images.pages import PAGE_SCHEMA, are_hidden, is_hidden, page
 from masklake.images.source import Input
 from masklake.images.sources.inventories import Inventory, read
 from masklake.segment.plan import Filter, WorkList, make_plan, read_group
@@ -49,6 +49,18 @@ def test_a_prefix_has_what_lies_below_it_except_hidden_names(tmp_path: Path) -> 
     files(tmp_path, "in/_delta_log/0.json", "in/.part", "in/dt=1/_SUCCESS", "in/dt=1/.tmp/c.jpg", "in/dt_$folder$", "other/d.jpg")
     assert names(tmp_path, tmp_path / "in") == ["in/a.jpg", "in/dt=1/b.png", "in/readme.txt"]
     assert names(tmp_path, f"file://{tmp_path}/in/") == ["in/a.jpg", "in/dt=1/b.png", "in/readme.txt"]
+
+
+@pytest.mark.parametrize("folder", ["s3://lake/in/", "s3://_lake/.in/_a/", "s3://lake/i"])
+def test_names_are_hidden_together_as_they_are_one_by_one(folder: str) -> None:
+    seen = ["a.jpg", "a_b/c.d/e_", "ü/a..b", "a$folder$b"]
+    for hidden in ("", "_a", ".a", "b/_c", "b/.c/d", "b/", "/", "//_", "b_$folder$", "_", "."):
+        for names in ([*seen, hidden], [hidden, *seen], seen):
+            uris = pa.chunked_array([[folder + name for name in names]])
+            # a part of a column has the others' text in its memory as well
+            for some in (uris, uris.slice(1), uris.slice(0, 3)):
+                one_by_one = [is_hidden(uri.removeprefix(folder)) for uri in some.to_pylist()]
+                assert are_hidden(some, folder).to_pylist() == one_by_one
 
 
 def test_a_hidden_name_above_the_prefix_hides_nothing(tmp_path: Path) -> None:

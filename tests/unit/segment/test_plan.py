@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from masklake.segment import plan as plan_module
 from masklake.segment.digests import DIGESTS, digest
 from masklake.segment.plan import GROUPS_PER_FILE, Filter, Plan, WorkList, make_plan, read_group
 
@@ -102,6 +103,25 @@ def test_a_failure_of_the_listing_travels_with_the_image(tmp_path: Path) -> None
     first = read_group(str(tmp_path), 0).to_pylist()[0]
     assert (first["image_bytes"], first["error_code"], first["error_message"]) == (None, "not_found", "no")
     assert plan.bytes == 10
+
+
+def test_what_only_some_pages_tell_is_kept_of_these(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "_BATCH_ROWS", 1)  # each page is put in by itself
+    pages = [
+        page("a", image_etag=pa.nulls(1, pa.string()), image_bytes=pa.nulls(1, pa.int64())),
+        page("b", image_start=pa.array([5], pa.int64()), image_container=pa.array([11], pa.int32()), image_source=["shards"]),
+        page("c", error_code=["unsupported"], error_message=["why"], image_keys=['{"k": "v"}']),
+    ]
+    assert make_plan(pages, None, WANTED, work_list=WorkList(str(tmp_path))).bytes == 20
+    rows = {
+        row.pop("image_uri")[-1]: {name: value for name, value in row.items() if value} for row in read_group(str(tmp_path), 0).to_pylist()
+    }
+    tasks = {"tasks": ["panoptic", "semantic"]}
+    assert rows == {
+        "a": tasks,
+        "b": {"image_etag": "B", "image_bytes": 10, "image_container": 11, "image_start": 5, "image_source": "shards", **tasks},
+        "c": {"image_etag": "C", "image_bytes": 10, "error_code": "unsupported", "error_message": "why", **tasks},
+    }
 
 
 def test_hive_style_keys_of_the_path_become_columns(tmp_path: Path) -> None:
