@@ -75,10 +75,10 @@ def resolve(model: str, setting: str = "--model", say: Say = unsaid, weights: bo
         weights: False for a tokenizer alone.
 
     Raises:
-        Refused: nothing that could be a model is named, or the hub does not have it.
+        Refused: nothing that could be a model is named, the hub does not have it, or its store cannot be reached or gives no access.
     """
     if "://" in model:
-        storage.normalise(model)  # refuses one with a password, which no message may repeat
+        storage.check_input(model, setting)
         return ModelSource("storage", model, "", setting, model, weights)
     if Path(model).is_dir():
         return ModelSource("folder", model, "", setting, model, weights)

@@ -29,6 +29,11 @@ def test_a_prefix_without_config_is_refused_and_nothing_is_copied(tmp_path: Path
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_store_that_gives_no_access_is_refused_with_the_setting() -> None:
+    with pytest.raises(Refused, match=r"^--label-model ftp://host/model: no storage is known by ftp://"):
+        source.resolve("ftp://host/model", "--label-model")
+
+
 def test_of_a_folder_in_a_store_only_what_the_model_needs_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKLAKE_CACHE", str(tmp_path / "cache"))
     folder = layouts.write("segformer", tmp_path / "store" / "model")
