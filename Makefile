@@ -5,8 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# More than half of the tests' time is waiting for servers and clusters, so three files at once keep two cores busy. Files with the longest
-# waits (faults, flow, integration) come first, as they are collected: at the end, all would wait for one of them.
+# Some of the tests' time is waiting for servers and clusters, so three files at once keep two cores busy; tests/order.py says which.
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo check test suite faults lint style types contracts cluster cluster-down benchmark constraints

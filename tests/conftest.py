@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,17 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from masklake.demo.seaweedfs import SeaweedFS
+
+if TYPE_CHECKING:
+    from tests.order import LongFirst
+
+
+@pytest.hookimpl(optionalhook=True)  # xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config) -> LongFirst | None:
+    """Whole files, the long ones first, where `--dist loadfile` is asked for."""
+    from tests.order import LongFirst
+
+    return LongFirst(config) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The wiring: stages that Ray Data must not fuse, and resources that are refused when the cluster cannot hold them."""
+"""The wiring: resources as the cluster has them; on one real Ray, stages that are not fused, its sockets and errors, what tasks read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -32,8 +33,22 @@ from masklake.segment.placement import Node
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
 from masklake.storage import StorageError
+from masklake.table.keys import Wanted
 from masklake.table.rows import RunStamp
+from tests.evaluations import evaluate
+from tests.exports import build, export
 from tests.lakes import MODEL
+from tests.planning import FINGERPRINTS, LAKE, planned, random_case, reference, write_table
+
+
+@pytest.fixture(scope="module")
+def on_ray() -> Iterator[dict[str, float]]:
+    """One Ray for all that asks for one, and what it has: its start costs more than they do. Afterwards, nothing tells of it."""
+    before = os.environ.get("RAY_AUTH_MODE")
+    with cluster.cluster("local") as resources, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "cluster", lambda address: nullcontext(resources))
+        yield resources
+    assert os.environ.get("RAY_AUTH_MODE") == before
 
 
 def there(cpus: float, gpus: float = 0) -> Cluster:
@@ -153,11 +168,10 @@ def test_one_actor_per_cpu_beside_the_loading_where_there_are_none() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_path: Path) -> None:
+def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_path: Path, on_ray: dict[str, float]) -> None:
     work = a_work(tmp_path)
-    with cluster.cluster("local") as resources:
-        dataset = flow.build(work, flow.choose_resources(RunConfig(input="a", output="b"), there(resources["CPU"]), 32, 64))
-        dag = get_execution_plan(dataset._logical_plan)[0].dag
+    dataset = flow.build(work, flow.choose_resources(RunConfig(input="a", output="b"), there(on_ray["CPU"]), 32, 64))
+    dag = get_execution_plan(dataset._logical_plan)[0].dag
     stages: list[str] = []
     retries: list[int] = []
     while dag.input_dependencies:
@@ -171,21 +185,19 @@ def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_pa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+@pytest.mark.usefixtures("on_ray")
 def test_a_local_ray_listens_on_loopback_only_and_wants_a_token() -> None:
-    before = os.environ.get("RAY_AUTH_MODE")
-    with cluster.cluster("local"):
-        assert list(cluster.batches(ray.data.range(3)))  # workers listen as well
-        heard = _listening(_descendants(os.getpid()))
-        assert len(heard) >= 4  # gcs, raylet and workers among them
-        assert set(heard) == {"127.0.0.1"}
-        ask = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1]).internal_kv_keys(b'', None, 5)"
-        address = ray.get_runtime_context().gcs_address
-        stranger = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        command = [sys.executable, "-c", ask, address]
-        refused = subprocess.run(command, env=stranger, capture_output=True, text=True, timeout=100, check=False)
-        assert "Authentication token is missing" in refused.stderr
-        subprocess.run(command, capture_output=True, timeout=100, check=True)
-    assert os.environ.get("RAY_AUTH_MODE") == before
+    assert list(cluster.batches(ray.data.range(3)))  # workers listen as well
+    heard = _listening(_descendants(os.getpid()))
+    assert len(heard) >= 4  # gcs, raylet and workers among them
+    assert set(heard) == {"127.0.0.1"}
+    ask = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1]).internal_kv_keys(b'', None, 5)"
+    address = ray.get_runtime_context().gcs_address
+    stranger = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", ask, address]
+    refused = subprocess.run(command, env=stranger, capture_output=True, text=True, timeout=100, check=False)
+    assert "Authentication token is missing" in refused.stderr
+    subprocess.run(command, capture_output=True, timeout=100, check=True)
 
 
 def _descendants(process: int) -> set[int]:
@@ -205,15 +217,15 @@ def _listening(processes: set[int]) -> list[str]:
     return [socket.inet_ntoa(bytes.fromhex(word)[::-1]) for word in last_words]  # of an address of IPv6 that is one of IPv4
 
 
+@pytest.mark.usefixtures("on_ray")
 def test_an_error_of_a_worker_reaches_the_driver_in_its_own_words_and_no_others(capfd: pytest.CaptureFixture[str]) -> None:
     def fail(batch: pa.Table) -> pa.Table:
         raise StorageError("s3://lake/a.parquet", ImageFailure(ErrorCode.UNREACHABLE, "the store failed"))
 
-    with cluster.cluster("local"):
-        cluster.quiet()
-        dataset = ray.data.from_arrow(pa.table({"a": [1]})).map_batches(fail, batch_format="pyarrow")
-        with pytest.raises(MasklakeError, match=r"^s3://lake/a\.parquet: the store failed$"):
-            list(flow.packets(dataset, 1))
+    cluster.quiet()
+    dataset = ray.data.from_arrow(pa.table({"a": [1]})).map_batches(fail, batch_format="pyarrow")
+    with pytest.raises(MasklakeError, match=r"^s3://lake/a\.parquet: the store failed$"):
+        list(flow.packets(dataset, 1))
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -227,6 +239,7 @@ def test_every_group_is_in_exactly_one_share_however_many_there_are() -> None:
         assert all(end > first for first, end in shares)
 
 
+@pytest.mark.usefixtures("on_ray")
 def test_a_full_disk_of_rays_ends_a_run_that_would_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_PULSE_SECONDS", 0.1)
     monkeypatch.setattr(cluster, "_LOST_SECONDS", 5.0)
@@ -237,9 +250,50 @@ def test_a_full_disk_of_rays_ends_a_run_that_would_wait_for_ever(monkeypatch: py
             pulse.check()
             time.sleep(0.1)
 
-    with (
-        cluster.cluster("local"),
-        cluster.Pulse() as pulse,
-        pytest.raises(MasklakeError, match=r"^no space is left in .*, where Ray's files go"),
-    ):
+    with cluster.Pulse() as pulse, pytest.raises(MasklakeError, match=r"^no space is left in .*, where Ray's files go"):
         watch(pulse)
+
+
+@pytest.mark.usefixtures("on_ray")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("seed", [20, 21])
+def test_a_plan_is_what_its_definition_says_when_the_cluster_reads_the_table(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "_SHARE_ROWS", 200)  # several tasks
+    case = random_case(seed, images=400)
+    table, wanted = write_table(case, tmp_path / "masks"), Wanted(case.fingerprints, LAKE)
+    files = table.key_files(wanted)
+    assert files
+    found = planned(case, flow.done_digests(table.uri, wanted, files), tmp_path / "work")
+    assert found == reference(case)
+    assert found.plan.done_images + found.plan.retried_errors > 10
+
+
+@pytest.mark.usefixtures("on_ray")
+def test_a_file_that_cannot_be_read_ends_planning(tmp_path: Path) -> None:
+    case = random_case(1)
+    table, wanted = write_table(case, tmp_path), Wanted(FINGERPRINTS)
+    files = table.key_files(wanted)
+    assert files
+    (tmp_path / files[-1].path).unlink()
+    with pytest.raises(MasklakeError, match="the cluster ended the work"):
+        planned(case, flow.done_digests(table.uri, wanted, files), tmp_path / "work")
+
+
+@pytest.mark.usefixtures("on_ray")
+def test_nothing_to_read_is_nothing(tmp_path: Path) -> None:
+    assert list(flow.done_digests(str(tmp_path), Wanted(FINGERPRINTS), [])) == []
+
+
+@pytest.mark.usefixtures("on_ray")
+def test_figures_do_not_depend_on_ray_or_the_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = build(str(tmp_path / "masks"))
+    export(table, tmp_path / "instances", "coco-instances", where="run_id = 'run-1'")
+    export(table, tmp_path / "panoptic", "coco-panoptic", where="run_id = 'run-1'")
+    kinds = ("instances", "panoptic")
+    whole = {kind: evaluate(table, tmp_path / kind) for kind in kinds}
+    monkeypatch.setattr("masklake.evaluation.pairs._ROWS_AT_ONCE", 1)
+    assert {kind: evaluate(table, tmp_path / kind) for kind in kinds} == whole
+    assert evaluate(table, tmp_path / "instances", ray_address="local") == whole["instances"]
+    assert 0.2 < whole["panoptic"]["scores"]["pq"] < 1
