@@ -46,6 +46,7 @@ class Harness:
         self._lock, self._cluster_lock = threading.RLock(), threading.Lock()
         self._store: SeaweedFS | None = None
         self._cluster: LocalCluster | None = None
+        self._workers: list[str] = []
         self._whole: Lake | None = None
 
     def __enter__(self) -> Harness:
@@ -160,6 +161,10 @@ class Harness:
         with self._lock:
             if self._cluster is None:
                 self._cluster = self._stack.enter_context(LocalCluster(workers=2, store=self._shared_store()))
+                self._workers = self._cluster.workers()
+            for name in self._workers:
+                if name not in self._cluster.workers():  # the trial before has lost it
+                    self._cluster.add(name)
             return self._cluster
 
 

@@ -66,12 +66,11 @@ def lose_node(trial: Trial) -> None:
     trial.cluster.lose(name)
     trial.facts["killed"] = name
     trial.ends(job, 0)
-    trial.cluster.add(name)
 
 
 def kill_cluster(trial: Trial) -> None:
     """kill -9 of the whole local Ray (its control store, raylet, workers) under a driver that lives: code 1, and a sentence."""
-    job = trial.lake.segment()
+    job = trial.lake.segment("--actors", "1")
     trial.moment(job, begun=True)
     kill(job.below())
     trial.fails_clearly(job)
