@@ -135,13 +135,13 @@ class LocalCluster:
         os.killpg(process.pid, signal.SIGKILL)  # the raylet's workers die with it: the kernel tells them
         process.wait()
 
-    def add(self, name: str) -> None:
-        """Start a worker that was lost anew, and wait until it has joined.
+    def add(self, name: str, *more: str) -> None:
+        """Start a worker that was lost anew, with more options of `ray start`, and wait until it has joined.
 
         Raises:
             RuntimeError: it does not come up in time.
         """
-        worker = (f"--address={self.address}", "--resources", '{"accelerator": 1}')
+        worker = (f"--address={self.address}", "--resources", '{"accelerator": 1}', *more)
         self._start_node(name, worker, free_ports(len(_NODE_PORTS)))
         self._wait(name, "has not joined", lambda: self._alive_nodes() == len(self._nodes))
 

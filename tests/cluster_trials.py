@@ -152,6 +152,32 @@ def grow(cluster: LocalCluster) -> Facts:
     }
 
 
+def late_node(cluster: LocalCluster) -> Facts:
+    """Two actors of a CPU each, on two nodes of one, wait for a third node that comes after a minute; what is missing is said meanwhile."""
+    run = join(cluster, "late", "--actors", "2", "--cpus-per-actor", "1")
+    time.sleep(60)
+    waiting = run.poll() is None and not rows("late")
+    cluster.add("worker-2")
+    code, last, said = ended(run)
+    lines = [line for line in said.splitlines() if "waiting for room" in line]
+    right = waiting and code == 0 and last["images"] == IMAGES and len(lines) >= 2
+    return {"ok": right, "waited": waiting, "code": code, "images": last.get("images"), "said": lines[-1:], "times": len(lines)}
+
+
+def gpus_come(cluster: LocalCluster) -> Facts:
+    """What a cluster of CPUs has done is nothing to do for the same command when there is a GPU, and when there is none again."""
+    table = ("gpus", "--include", "scene-00*")
+    done, _, _ = ended(join(cluster, *table))
+    plans = [ended(join(cluster, *table, "--dry-run"))[1]["plan"]["todo_images"]]
+    cluster.add("worker-2", "--num-gpus=1")
+    with_gpus = ended(join(cluster, *table, "--dry-run"))
+    plans.append(with_gpus[1]["plan"]["todo_images"])
+    other = ended(join(cluster, *table, "--dry-run", "--precision", "bfloat16"))
+    plans.append(other[1]["plan"]["todo_images"])
+    loud = "ATTENTION" in other[2]
+    return {"ok": done == 0 and plans == [0, 0, 10] and loud and "ATTENTION" not in with_gpus[2], "to_do": plans, "loud": loud}
+
+
 def raylet_ends(cluster: LocalCluster) -> Facts:
     """SIGTERM to the raylet of a node, as of one on spot capacity that goes: its work in flight is done by the others."""
     run = join(cluster, "spot", "--actors", "1:2")
@@ -283,6 +309,8 @@ TRIALS: dict[str, Callable[[LocalCluster], Facts]] = {
     "no-room": no_room,
     "stop-job": stop_job,
     "fenced": fenced,
+    "late-node": late_node,
+    "gpus-come": gpus_come,
     "grow": grow,
     "raylet-ends": raylet_ends,
     "autoscaler": autoscaler,
@@ -306,6 +334,8 @@ def main(argv: list[str] | None = None) -> int:
         upload_model(MODEL)
         for name in wanted:
             began = time.monotonic()
+            if "worker-2" in cluster.workers():  # of the trial before
+                cluster.lose("worker-2")
             try:
                 facts = TRIALS[name](cluster)
             except Exception as error:
