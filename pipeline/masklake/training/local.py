@@ -8,11 +8,12 @@ for bit where it has as many threads. Loading is in processes, since it would ta
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -53,9 +54,16 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
         last.update(line)
         tell(line)
 
-    with _Loaders(prepared, loaders) as loading, _torch_threads(threads, device), stopping.held():
+    with _Loaders(prepared, loaders) as loading, _torch_threads(threads, device), ExitStack() as held:
+
+        def feed(first: int) -> Iterator[MicroBatch]:
+            made = loading.feed(first)
+            begun = [*itertools.islice(made, 1)]
+            held.enter_context(stopping.held())  # until now, a stop finds nothing to save, and ends the process at once
+            yield from itertools.chain(begun, made)
+
         try:
-            finetune.work(prepared, list(prepared.held_out.examples), loading.feed, Team(), keep, stopping.requested, device)
+            finetune.work(prepared, list(prepared.held_out.examples), feed, Team(), keep, stopping.requested, device)
         except RuntimeError as error:
             if not is_lost(error):
                 raise

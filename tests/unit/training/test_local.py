@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from masklake import stopping
 from masklake.errors import MasklakeError, Refused
 from masklake.training import batches, finetune, local
+from masklake.training.batches import MicroBatch
 from masklake.training.examples import BadExample, Example, Reader, Sample
 from masklake.training.finetune import Prepared
+from masklake.training.team import Team
 from tests import trainings
 
 
@@ -91,3 +95,22 @@ def test_what_a_gpu_cannot_is_a_sentence(error: RuntimeError, sentence: str, pre
     with pytest.raises(MasklakeError) as raised:
         local.run(prepared, lambda line: None)
     assert str(raised.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(("micro_batch", "steps"), [(0, 0), (1, 1), (2, 2)], ids=["before the first step", "in it", "in the second"])
+def test_a_stop_ends_at_once_where_nothing_is_learned_yet_and_else_after_its_step(
+    micro_batch: int, steps: int, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = prepared.settings.model_copy(update={"output": str(tmp_path / "out"), "steps": 3, "save_every": 3, "validate_every": 3})
+    run = replace(prepared, settings=given)
+
+    def feed(loaders: local._Loaders, first: int) -> Iterator[MicroBatch]:
+        for number, made in enumerate(trainings.feed(run, Team(), first)):
+            if number == micro_batch:
+                stopping._take(signal.SIGTERM, None)  # as Python would: another test's Ray may take a signal itself
+            yield made
+
+    monkeypatch.setattr(local._Loaders, "feed", feed)
+    with pytest.raises(stopping.Stopped) as stopped:
+        local.run(run, lambda line: None)
+    assert (stopped.value.exit_code, finetune.step_of(run)) == (143, steps)
