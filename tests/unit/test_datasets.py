@@ -75,6 +75,7 @@ def test_a_data_set_gives_each_image_by_its_place_in_any_process(table: masklake
     assert not file.exists()
 
 
+@pytest.mark.slow
 def test_a_stream_gives_each_image_to_one_worker_of_one_trainer(table: masklake.Table) -> None:
     stream = table.stream("instance", transform=grey)
     assert sorted(stream) == list(range(7))

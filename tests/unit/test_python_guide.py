@@ -48,6 +48,7 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_programs_run_and_give_what_their_comments_say(lake: Path) -> None:
     names: dict[str, Any] = {}
     for program in PROGRAMS:
@@ -84,6 +85,7 @@ PUBLIC: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 def test_every_function_has_an_example_and_it_runs(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after another, as somebody would who reads them, with what the words around them stand for."""
     (lake / "photos").mkdir()

@@ -60,6 +60,7 @@ def test_compact_merges_and_vacuums(lake: Path, capsys: pytest.CaptureFixture[st
     assert (images_in(lake / "masks"), data_files(lake / "masks")) == ("abcde", 1)
 
 
+@pytest.mark.slow
 def test_erase_takes_uris_from_the_command_line_and_from_files(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (lake / "some.txt").write_text(f"{lake}/images/b.jpg\n\nfile://{lake}/images/z.jpg\n")
     pq.write_table(pa.table({"uri": [f"file://{lake}/images/c.jpg"]}), lake / "some.parquet")

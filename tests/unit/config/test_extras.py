@@ -54,13 +54,8 @@ def test_an_extra_brings_what_pyproject_says(extra: str) -> None:
     assert not base & brought
 
 
-@pytest.mark.parametrize(
-    "needs",
-    [
-        pytest.param(needs, marks=[pytest.mark.slow] if "run" in needs else [])
-        for needs in sorted({cli.program(name).needs for name in cli.COMMANDS})
-    ],
-)
+@pytest.mark.parametrize("needs", sorted({cli.program(name).needs for name in cli.COMMANDS}))
+@pytest.mark.slow
 def test_a_command_works_without_the_extras_that_it_does_not_need(needs: tuple[str, ...]) -> None:
     there = {name for extra in needs for name in EXTRAS[extra]}
     hidden = sorted({name for names in EXTRAS.values() for name in names} - there)

@@ -121,6 +121,7 @@ for name, key in json.loads(sys.argv[1]):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's /proc")
+@pytest.mark.slow
 def test_images_and_keys_are_read_within_eight_times_the_bound(tmp_path: Path) -> None:
     """With a bound of 64 MiB for an image: what is below it is read, and of what is above it, nothing."""
     large = [b"a" * 100, b"b" * (200 * MB), b"c" * 200]

@@ -48,6 +48,7 @@ def _run(program: str, interpret: str) -> dict[str, object]:
     return answer
 
 
+@pytest.mark.slow
 def test_the_kernels_give_the_bytes_of_torch() -> None:
     found = _run(_COMPARE, "1")
     for task in ("panoptic", "instance", "semantic"):

@@ -86,6 +86,7 @@ def of_some(row: dict[str, Any], concepts: Sequence[str]) -> dict[str, Any]:
     return {**row, "segments": [{**each, "segment_id": n, "label_id": ids[each["label"]]} for n, each in enumerate(kept, 1)]}
 
 
+@pytest.mark.slow
 def test_an_added_concept_is_asked_alone_and_one_that_is_taken_away_not_at_all(
     folder: Path, tmp_path: Path, calls: Counter[str], caplog: pytest.LogCaptureFixture
 ) -> None:

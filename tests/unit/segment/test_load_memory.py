@@ -31,6 +31,7 @@ def read(listed: pa.Table, folder: Path) -> tuple[list[int], int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count peaks in other units")
+@pytest.mark.slow
 def test_large_images_are_read_a_few_at_a_time(tmp_path: Path) -> None:
     """20 of 30 MB and some small ones: 64 MB are read ahead, and of images whose size is not known before it is asked for."""
     sizes = [30_000_000] * 20 + [1_000] * 100

@@ -57,6 +57,7 @@ def test_micro_batches_are_those_of_this_process_and_an_example_that_cannot_be_r
     assert all((one == two).all() for one, two in zip(made.masks, expected.masks, strict=True))
 
 
+@pytest.mark.slow
 def test_a_loading_process_that_dies_twice_ends_the_run_with_the_images_at_which(prepared: Prepared) -> None:
     reader = prepared.training.reader
     changed = replace(prepared, training=replace(prepared.training, reader=Dying(reader.coding, reader.meaning, reader.by_class)))
