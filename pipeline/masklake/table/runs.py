@@ -11,9 +11,8 @@ import json
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from itertools import product
-from typing import Any
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError
@@ -91,25 +90,24 @@ def markers(table_uri: str) -> list[Marker]:
     found = []
     for uri, content in zip(uris, storage.read_many(uris), strict=True):
         if not isinstance(content, ImageFailure):
-            known = _known(uri, content)
-            found.append(Marker(**{field.name: known[field.name] for field in fields(Marker) if field.name in known}))
+            found.append(_known(uri, content))
         elif content.code != ErrorCode.NOT_FOUND:  # that one finished just now; of any other, nobody can say whether it lives
             raise StorageError(uri, content)
     return found
 
 
-def _known(uri: str, content: bytes) -> dict[str, Any]:
+def _known(uri: str, content: bytes) -> Marker:
     """What a marker says.
 
     Raises:
         MasklakeError: it is none.
     """
-    try:
+    with suppress(ValueError, KeyError, TypeError):
         known = json.loads(content)
-        if isinstance(known["run_id"], str) and isinstance(known["scope"], str) and isinstance(known["begun"], int):
-            return dict(known)
-    except (ValueError, KeyError, TypeError):
-        pass
+        marker = Marker(**{each.name: known[each.name] for each in fields(Marker)})
+        typed = all(type(value).__name__ == each.type for each, value in zip(fields(Marker), astuple(marker), strict=True))
+        if typed and uri.endswith(f"/{marker.run_id}.json") and "/" not in marker.run_id:  # a name, and no path to what is not the run's
+            return marker
     raise MasklakeError(f"{uri}: this is not the marker of a run, so whether a run is alive cannot be told: see what it is, and delete it")
 
 

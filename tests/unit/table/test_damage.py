@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from masklake import reading
 from masklake.errors import MasklakeError
 from masklake.table import runs
 from masklake.table.append import Table
+from masklake.table.runs import Marker
 from masklake.upkeep.upkeep import UpkeepTable
 from tests.tables import compacted, content, data_files, some_commits
 
@@ -31,6 +34,18 @@ def refused(call: Callable[[], object], named: str) -> None:
 @pytest.mark.parametrize("junk", [b"", b"not json", b"[]", b'{"run_id": 1}', b"\xff\xfe"])
 def test_junk_among_the_signs_of_life_is_named(table: Path, junk: bytes) -> None:
     (table / "_masklake" / "live" / "x.json").write_bytes(junk)
+    refused(lambda: runs.markers(f"file://{table}"), f"file://{table}/_masklake/live/x.json: this is not the marker of a run")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"run_id": "../../../y"}, {"run_id": "y"}, {"seen": "0"}, {"begun": True}, {"stopped": 0}, {"beat": 1.5}, {"table": None}]
+)
+def test_a_marker_that_names_another_or_has_other_kinds_of_values_is_junk(table: Path, changed: dict[str, object]) -> None:
+    """Whoever cleans up deletes by the name that it says."""
+    marker = Marker("x", "s3://lake/", begun=-1, seen=0, table="t")
+    (table / "_masklake" / "live" / "x.json").write_text(json.dumps(asdict(marker)))
+    assert marker in runs.markers(str(table))
+    (table / "_masklake" / "live" / "x.json").write_text(json.dumps({**asdict(marker), **changed}))
     refused(lambda: runs.markers(f"file://{table}"), f"file://{table}/_masklake/live/x.json: this is not the marker of a run")
 
 
