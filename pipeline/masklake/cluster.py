@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
@@ -30,6 +30,7 @@ import pyarrow as pa
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 import ray
 from ray._private import ray_constants
+from ray._private.node import psutil  # type: ignore[attr-defined]  # a copy of Ray's own
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.data import DataContext, Dataset
 from ray.exceptions import RayError
@@ -174,14 +175,34 @@ def _among_ourselves() -> Iterator[None]:
 
 def _end(at_once: bool) -> None:
     """Leave the cluster; `at_once`, where it is our own and whoever stops us will not wait for its good end."""
-    if not (_gone.is_set() or at_once):
+    if at_once:
+        end_at_once()
+    elif _gone.is_set():
+        atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way
+    else:
         ray.shutdown()
-        return
-    atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way
+
+
+def end_at_once() -> None:
+    """Kill a Ray of our own, its workers included; this process must end soon."""
+    atexit.unregister(ray.shutdown)
     node = ray._private.worker.global_worker.node
-    if at_once and node:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - to the end: a thread of Ray's would print that it ends
-        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    if not node:
+        return
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - to the end: a thread of Ray's would print that it ends
+    started = [process for _, process in node.live_processes()]
+    below = [child for process in started for child in _children(process.pid)]
+    node.kill_all_processes(check_alive=False, allow_graceful=False)
+    for child in below:  # workers, which would notice by themselves, in their own time
+        with suppress(psutil.Error):
+            child.kill()
+
+
+def _children(pid: int) -> list[Any]:
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.Error:  # it is over
+        return []
 
 
 def _why_not_started(error: Exception) -> str:
@@ -197,13 +218,6 @@ def _is_full(folder: str) -> bool:
 
 def _no_space(folder: str) -> str:
     return f"no space is left in {folder}, where Ray's files go: free some, or name another folder in RAY_TMPDIR"
-
-
-@contextmanager
-def cluster_when_asked(address: str | None) -> Iterator[Callable[[], dict[str, float]]]:
-    """`cluster`, as a function that opens it the first time it is called: starting Ray takes longer than finding nothing to do."""
-    with ExitStack() as opened:
-        yield functools.cache(lambda: opened.enter_context(cluster(address)))
 
 
 def target_of(address: str | None) -> str:
@@ -381,14 +395,18 @@ def _cause(error: BaseException) -> MasklakeError:
 
 @contextmanager
 def _muffled() -> Iterator[None]:
-    """Keep what C++ writes straight to stderr from the user; failures come as exceptions."""
+    """Keep what C++ writes straight to stderr from the user; failures come as exceptions. What other threads say meanwhile is shown."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    ours = sys.stderr
+    if ours is sys.__stderr__ and ours:  # never closed: another thread may be in the middle of a line
+        sys.stderr = open(os.dup(2), "w", buffering=1, encoding=ours.encoding, errors="replace")  # noqa: SIM115, PTH123 - a descriptor
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
         os.dup2(kept, 2)
+        sys.stderr = ours
         os.close(kept)
         os.close(nowhere)
 

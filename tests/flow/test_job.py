@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from masklake import cluster, reading
+from masklake import cluster, leaving, reading
 from masklake.commands import cli
 from masklake.demo.lake import broken_files
+from masklake.errors import MasklakeError
 from masklake.images import decoder
 from masklake.segment import flow
 from masklake.segment.engine import Resources
@@ -107,7 +109,7 @@ def test_nothing_to_do_starts_no_ray_unless_the_table_is_too_large_to_read_here(
         return start(address)
 
     monkeypatch.setattr(cluster, "cluster", watched)
-    small = run(lake, capsys, "--tasks", "panoptic,semantic")
+    small = run(lake, capsys, "--no-local", "--tasks", "panoptic,semantic")
     assert not started
     monkeypatch.setattr("masklake.segment.run.CLUSTER_ROWS", 2 * (8 + len(BROKEN)))
     large = run(lake, capsys, "--tasks", "panoptic,semantic")
@@ -168,6 +170,41 @@ def test_a_lost_device_ends_its_process_and_another_does_the_work(
     processes = [int(path.name) for path in (tmp_path / "lost").iterdir()]
     assert len(processes) == 1
     assert not any(Path(f"/proc/{process}").exists() for process in processes)
+
+
+def test_a_plan_that_is_refused_waits_for_no_ray_that_is_starting(
+    lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    @contextmanager
+    def never_there(address: str | None) -> Iterator[dict[str, float]]:
+        begun.set()
+        over.wait(60)
+        yield {}
+
+    monkeypatch.setattr(cluster, "cluster", never_there)
+    monkeypatch.setattr(leaving._Memory, "ends", True)  # as in a process of its own
+    code, summary, errors = run(lake, capsys, "--no-local", "--output", str(tmp_path / "masks"), "--partition-by", "absent")
+    assert begun.wait(30), "the first page begins it"
+    over.set()
+    assert (code, summary["outcome"]) == (2, "refused")
+    assert "absent" in errors
+
+
+def test_a_ray_that_cannot_start_ends_the_run_in_a_sentence(
+    lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = "Ray could not start on this machine: out of ports"
+
+    def fails(address: str | None) -> AbstractContextManager[dict[str, float]]:
+        raise MasklakeError(failure)
+
+    monkeypatch.setattr(cluster, "cluster", fails)
+    code, summary, errors = run(lake, capsys, "--no-local", "--output", str(tmp_path / "masks"))
+    assert (code, summary["error"]) == (1, failure)
+    assert "Traceback" not in errors
+    assert not (tmp_path / "masks" / "_delta_log").exists()
 
 
 def test_the_partitions_mirror_the_lake(lake: Path) -> None:

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
 
+from jobs.benchmarks.process_tree import _tree, watched
 from tests.lakes import MODEL, rows_by_image, scene
 
 IMAGES = 600  # more than four runs come to before they are stopped
@@ -48,16 +51,38 @@ def left_over(lake: Path) -> list[str]:
     return sorted(lying | {path.name for path in (lake / "masks" / "_masklake" / "live").glob("*")})
 
 
+def titles(pids: Iterable[int]) -> dict[int, str]:
+    """What those of some processes that live are."""
+    found = {}
+    for pid in pids:
+        with suppress(OSError):
+            if "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return found
+
+
+def all_end(pids: Iterable[int]) -> bool:
+    """Whether all of these processes end within seconds."""
+    until = time.monotonic() + 5
+    while (left := titles(pids)) and time.monotonic() < until:
+        time.sleep(0.1)
+    print("left:", left)
+    return not left
+
+
 def stop_after_a_commit(lake: Path, engine: tuple[str, ...], number: signal.Signals) -> tuple[int, dict[str, object], float]:
     """Start the run, send the signal at its first commit; its exit code, its last line, and the seconds that the end took."""
     before = rows(lake) if (lake / "masks" / "_delta_log").exists() else 0
     process = start(lake, *engine)
     while process.poll() is None and not ((lake / "masks" / "_delta_log").exists() and rows(lake) > before):
         time.sleep(0.05)
+    processes = titles(_tree(process.pid))
     process.send_signal(number)
     sent = time.monotonic()
     output, _ = process.communicate(timeout=120)
-    return process.returncode, json.loads(output.splitlines()[-1]), time.monotonic() - sent
+    seconds = time.monotonic() - sent
+    assert all_end(processes)
+    return process.returncode, json.loads(output.splitlines()[-1]), seconds
 
 
 def test_a_stopped_run_commits_what_is_written_and_the_next_goes_on_at_once(lake: Path) -> None:
@@ -76,10 +101,13 @@ def test_a_stopped_run_commits_what_is_written_and_the_next_goes_on_at_once(lake
     rest = sorted(path for path in (lake / "images").iterdir() if f"file://{path}" not in done)
     for path in rest[REST:]:
         path.unlink()
-    process = start(lake, "--local")
-    output, _ = process.communicate(timeout=300)
+    process = start(lake, *ENGINES[0])
+    with watched(process.pid) as watch:
+        output, _ = process.communicate(timeout=300)
     assert (process.returncode, json.loads(output.splitlines()[-1])["images"]) == (0, len(rest[:REST]))
     counted = rows_by_image(str(lake / "masks"))
     assert set(counted.values()) == {1}
     assert set(counted) == done | {f"file://{path}" for path in rest[:REST]}
     assert left_over(lake) == []
+    assert {"actor", "load", "write", "raylet", "gcs_server"} <= {sample.role for sample in watch.samples}
+    assert all_end({sample.pid for sample in watch.samples}), "a run that is done waits for no good end of Ray's, and leaves none of it"

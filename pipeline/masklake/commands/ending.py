@@ -32,7 +32,8 @@ def end_with(
         interrupted: what to say where the user, or the cluster, stops the job (exit code 130 after Ctrl-C, 143 after SIGTERM).
     """
     stopping.listen()
-    told = partial(_fail, sys.stdout)  # which is another one after a stop, for a thread of Ray's goes on printing
+    stdout = sys.stdout  # which is another one later, for threads of Ray's go on printing
+    told = partial(_fail, stdout)
     try:
         summary = {"exit_code": 0, **work()}
     except MasklakeError as error:
@@ -50,7 +51,7 @@ def end_with(
         for line in traceback.format_exc().splitlines():
             print(visible(line), file=sys.stderr)
         return told([f"{type(error).__name__}: {one_line(error)}"], 1)
-    print(json.dumps(summary), flush=True)
+    print(json.dumps(summary), file=stdout, flush=True)
     return int(summary["exit_code"])
 
 

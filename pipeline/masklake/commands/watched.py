@@ -15,7 +15,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
-from masklake import stopping
+from masklake import leaving, stopping
 from masklake.commands.ending import end_with, leave
 from masklake.errors import MasklakeError
 
@@ -44,7 +44,9 @@ def run_watched(work: Callable[[], int]) -> NoReturn:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the work listens: no stack trace
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [*_ASKING, *_PAUSING])
         threading.Thread(target=_end_with_parent, args=(ours,), name="parent", daemon=True).start()
+        leaving.with_job()
         code = _end_of(work)
+        leaving.now()
         os.write(say, b".")
         leave(code)
     os.close(ours)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import pyarrow as pa
 
-from masklake.cluster import Pulse, cluster_when_asked, target_of
+from masklake.cluster import Pulse, target_of
 from masklake.errors import Say
 from masklake.segment import flow, nodes, patience
 from masklake.segment.engine import Flowing, Meter, Resources
@@ -15,23 +15,23 @@ from masklake.segment.filling import Fill
 from masklake.segment.machine import Machine, machine
 from masklake.segment.metrics import RunMeter
 from masklake.segment.placement import Pool
+from masklake.segment.session import Session
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
 from masklake.table.keys import KeyFile, Wanted
 
 
 class OnRay:
-    """Ray, started or joined when it is first needed, until `opened` is closed."""
+    """Ray, started or joined when it is first needed, unless the session has begun to before, until that is left."""
 
     starting = "starting Ray"
 
-    def __init__(self, config: RunConfig, opened: ExitStack, say: Say) -> None:
-        self._config, self._opened, self._say = config, opened, say
-        self._cluster = opened.enter_context(cluster_when_asked(config.ray_address))
+    def __init__(self, config: RunConfig, session: Session, say: Say) -> None:
+        self._config, self._session, self._say = config, session, say
 
     def start(self) -> None:
         """Start Ray, or join the cluster."""
-        self._cluster()
+        self._session.resources()
 
     def refuse_at_once(self) -> None:
         """Before anything is listed: see `flow.refuse_at_once`."""
@@ -52,12 +52,12 @@ class OnRay:
 
     def resources(self, group_rows: int, most_rows: int) -> Resources:
         """What the cluster has for the models, once it is there; see `flow.room_for_actors`."""
-        return self._opened.enter_context(flow.room_for_actors(self._config, self._look, self._say, group_rows, most_rows))
+        return self._session.enter(flow.room_for_actors(self._config, self._look, self._say, group_rows, most_rows))
 
     def machine(self, work: Work, resources: Resources) -> Machine:
         """The cluster."""
         actors = flow.actors_of(work, resources)
-        return machine(self._cluster(), work.device, actors, resources.cpus_per_actor, resources.gpus_per_actor)
+        return machine(self._session.resources(), work.device, actors, resources.cpus_per_actor, resources.gpus_per_actor)
 
     def meter(self, table: str, run_id: str) -> Meter:
         """Metrics of Ray's; see `metrics`."""

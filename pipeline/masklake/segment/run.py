@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
@@ -24,9 +24,9 @@ from masklake.images.conditions import Condition
 from masklake.inference import checkpoint, forwards
 from masklake.inference.files import weight_files
 from masklake.schema import TABLE
-from masklake.segment import images, precision, preview
+from masklake.segment import ahead, images, precision, preview
 from masklake.segment.account import Account, Summary
-from masklake.segment.choice import choose, seconds_here
+from masklake.segment.choice import Choice, choose, seconds_here
 from masklake.segment.committing import Committing
 from masklake.segment.digests import digest
 from masklake.segment.engine import Engine, Resources
@@ -41,12 +41,13 @@ from masklake.segment.picks import Some
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
 from masklake.segment.precision import held_by
 from masklake.segment.progress import Listener, State
+from masklake.segment.session import Session
 from masklake.segment.settings import Config
 from masklake.segment.stages import Work
 from masklake.table import overlap, runs, write
 from masklake.table.append import Table
 from masklake.table.definition import check_log
-from masklake.table.keys import KEYS, Wanted
+from masklake.table.keys import KEYS, KeyFile, Wanted
 from masklake.table.place import check_table_place
 from masklake.table.reports import last_reports
 from masklake.table.rows import RunStamp
@@ -84,12 +85,13 @@ def _segment(config: Config, listener: Listener) -> Summary:
     with ExitStack() as afterwards, ExitStack() as opened:
         if config.preview:
             return _preview(config, where, listener, opened)
-        ray = _joined(config, opened, listener) if cluster_address(config) else None
+        session = opened.enter_context(Session(config.ray_address))
+        ray = _joined(config, session, listener) if cluster_address(config) else None
         on_gpus = ray.has_gpus if ray else partial(has_gpus, config)
         # Settled before the plan, since it is part of the fingerprint.
         config, model = precision.settle(config, RunModel.resolve(config, listener.say), on_gpus, listener.say)
         _check_forward(config, model, on_gpus)
-        run = _Run(config, where, model, listener, opened, ray)
+        run = _Run(config, where, model, listener, session, ray)
         table = Table.open(config.output, config.partition_by, run.carried.schema)
         if table and not config.dry_run and not run.may_go_on(table):
             return run.end_without_work("skipped")
@@ -120,7 +122,7 @@ def _preview(config: Config, where: Condition | None, listener: Listener, opened
     given, (config, scratch) = config, preview.here(config, opened)
     config, model = precision.settle(config, RunModel.resolve(config, listener.say), partial(has_gpus, config), listener.say)
     _check_forward(config, model, partial(has_gpus, config))
-    run = _Run(config, where, model, listener, opened, None)
+    run = _Run(config, where, model, listener, Session(None), None)
     run.folder = scratch
     table = Table.open(config.output, config.partition_by, run.carried.schema)
     planned = run.plan(table)
@@ -135,11 +137,11 @@ def _check_forward(config: Config, model: RunModel, on_gpus: Callable[[], bool])
         forwards.check(config.forward, device, config.precision, bool(model.description.concepts))
 
 
-def _joined(config: Config, opened: ExitStack, listener: Listener) -> OnRay:
+def _joined(config: Config, session: Session, listener: Listener) -> OnRay:
     """The cluster that is named; what it can never hold is refused before anything is listed."""
     from masklake.segment.on_ray import OnRay  # which takes seconds to be imported
 
-    ray = OnRay(config, opened, listener.say)
+    ray = OnRay(config, session, listener.say)
     listener.update(State(ray.starting))
     ray.refuse_at_once()
     return ray
@@ -149,9 +151,9 @@ class _Run:
     """One run's identity, and its steps in order."""
 
     def __init__(
-        self, config: Config, where: Condition | None, model: RunModel, listener: Listener, opened: ExitStack, ray: OnRay | None
+        self, config: Config, where: Condition | None, model: RunModel, listener: Listener, session: Session, ray: OnRay | None
     ) -> None:
-        self.config, self.model, self.listener, self._opened = config, model, listener, opened
+        self.config, self.model, self.listener, self._session = config, model, listener, session
         self._ray = ray
         self.started_at = datetime.now(UTC)
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
@@ -179,9 +181,12 @@ class _Run:
         fingerprints = self.model.fingerprints
         where_keys = self._where.keys if self._where else ()
         hive_columns = tuple(name for name in self.config.partition_by if name not in TABLE.names)
+        wanted = Wanted(fingerprints, self._images.may_hold())
+        files = table.key_files(wanted) if table else []
+        pages = self._images.pages((*hive_columns, *where_keys), () if table else hive_columns)
         planned = make_plan(
-            self._images.pages((*hive_columns, *where_keys), () if table else hive_columns),
-            self._done(table, Wanted(fingerprints, self._images.may_hold())) if table else None,
+            self._watched(pages, files),
+            self._done(table, wanted, files) if table else None,
             fingerprints,
             Filter(self._where, self.config.retry_errors, self.config.limit, self._images.asked.tables.found),
             None if self.config.dry_run else self._work_list(hive_columns),
@@ -196,6 +201,15 @@ class _Run:
             for near in precision.nearest(table, self.model):
                 self.listener.say(str(near))
         return planned
+
+    def _watched(self, pages: Iterator[pa.Table], files: Sequence[KeyFile] | None) -> Iterator[pa.Table]:
+        """The pages, while Ray begins to start as soon as what is listed is certain to be work for it."""
+        asked = self.config
+        if asked.dry_run or asked.preview is not None or self._where or self.model.description.concepts or files is None:
+            return pages
+        return ahead.watched(
+            pages, sum(file.rows for file in files), asked.limit, lambda least: not self._choose(least).local, self._session.begin
+        )
 
     def _work_list(self, hive_columns: tuple[str, ...]) -> WorkList:
         if self.config.preview is None:
@@ -213,9 +227,8 @@ class _Run:
         looked = preview.look(work, engine, resources, self.account.started, self.listener.update)
         return preview.told(given, self.model, planned, looked, self.estimated(table, planned), self.listener.say)
 
-    def _done(self, table: Table, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+    def _done(self, table: Table, wanted: Wanted, files: Sequence[KeyFile] | None) -> Iterator[pa.RecordBatch]:
         """What the table holds, read here or, where that is much, on the cluster."""
-        files = table.key_files(wanted)
         rows = sum(file.rows for file in files or ())
         if files is None or rows < CLUSTER_ROWS or self.config.local:
             return digest(table.done_keys(wanted), KEYS, wanted.fingerprints)
@@ -224,18 +237,20 @@ class _Run:
 
     def engine(self, planned: Plan) -> Engine:
         """What will do the work, which is said."""
-        weights = sum(file.stat().st_size for file in weight_files(self.model.folder, self.config.model))
-        gpu = not cluster_address(self.config) and has_gpus(self.config)
-        seconds = seconds_here(planned, self.model.description, weights, cores(), gpu)
-        choice = choose(self.config, seconds)
+        choice = self._choose(planned)
         if planned.todo_images:
             self.listener.say(choice.words)
         return Local(self.config) if choice.local else self._on_ray()
 
+    def _choose(self, planned: Plan) -> Choice:
+        weights = sum(file.stat().st_size for file in weight_files(self.model.folder, self.config.model))
+        gpu = not cluster_address(self.config) and has_gpus(self.config)
+        return choose(self.config, seconds_here(planned, self.model.description, weights, cores(), gpu))
+
     def _on_ray(self) -> OnRay:
         from masklake.segment.on_ray import OnRay  # which takes seconds to be imported
 
-        self._ray = self._ray or OnRay(self.config, self._opened, self.listener.say)
+        self._ray = self._ray or OnRay(self.config, self._session, self.listener.say)
         return self._ray
 
     def end_without_work(self, outcome: str, planned: Plan | None = None) -> Summary:
