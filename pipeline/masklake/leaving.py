@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class _Memory:
@@ -26,6 +27,7 @@ def finally_do(task: Callable[[], None]) -> None:
 
 
 def now() -> None:
-    """Do what was left."""
+    """Do what was left; what fails then changes no outcome."""
     while _Memory.last:
-        _Memory.last.pop()()
+        with suppress(Exception):
+            _Memory.last.pop()()

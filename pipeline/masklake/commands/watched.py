@@ -46,6 +46,8 @@ def run_watched(work: Callable[[], int]) -> NoReturn:
         threading.Thread(target=_end_with_parent, args=(ours,), name="parent", daemon=True).start()
         leaving.with_job()
         code = _end_of(work)
+        for number in _ASKING:
+            signal.signal(number, signal.SIG_IGN)  # it has ended, and said how
         leaving.now()
         os.write(say, b".")
         leave(code)

@@ -8,6 +8,7 @@ private to Ray, whose version pyproject.toml bounds; where one is not there, all
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
@@ -16,13 +17,20 @@ from typing import Any
 import ray
 from ray._private.node import Node
 
+_PRELOAD = "RAY_preload_python_modules"
 _STATS, _SCALING = "ray.data._internal.stats", "ray.data._internal.cluster_autoscaler.rate_based_cluster_autoscaler"
 
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """Within, `ray.init` starts a control store and a raylet, which has agents of its own."""
+    """Within, `ray.init` starts a control store and a raylet, which has agents of its own.
+
+    Its first workers import what every stage needs while the run still plans.
+    """
     with ExitStack() as afterwards:
+        if _PRELOAD not in os.environ:
+            os.environ[_PRELOAD] = "masklake.segment.flow"
+            afterwards.callback(os.environ.pop, _PRELOAD)
         _replace(afterwards, Node, "start_api_server", _no_server)
         for name in ("start_monitor", "start_log_monitor"):
             _replace(afterwards, Node, name, _nothing)
