@@ -109,5 +109,5 @@ def test_a_stopped_run_commits_what_is_written_and_the_next_goes_on_at_once(lake
     assert set(counted.values()) == {1}
     assert set(counted) == done | {f"file://{path}" for path in rest[:REST]}
     assert left_over(lake) == []
-    assert {"actor", "load", "write", "raylet", "gcs_server"} <= {sample.role for sample in watch.samples}
+    assert {"actor", "raylet", "gcs_server"} <= {sample.role for sample in watch.samples}
     assert all_end({sample.pid for sample in watch.samples}), "a run that is done waits for no good end of Ray's, and leaves none of it"
