@@ -213,7 +213,9 @@ def _why_not_started(error: Exception) -> str:
 
 
 def _is_full(folder: str) -> bool:
-    return shutil.disk_usage(folder).free < _LEAST_BYTES
+    with suppress(OSError):  # what is not there is not full
+        return shutil.disk_usage(folder).free < _LEAST_BYTES
+    return False
 
 
 def _no_space(folder: str) -> str:

@@ -146,7 +146,7 @@ def done_digests(table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> It
     shares = [pa.table({"files": [pickle.dumps(share)]}) for share in _by_rows(files)]
     if not shares:
         return
-    dataset = ray.data.from_arrow(shares).map_batches(
+    dataset = ray.data.from_blocks(shares).map_batches(
         read, batch_size=1, batch_format="pyarrow", num_cpus=1, ray_remote_args_fn=_task_options
     )
     for batch in batches(dataset):
@@ -186,8 +186,9 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
                 yield from load_group(work, index)
 
     return (
-        # Blocks of our own: a read operator would ask for whole CPUs beside the stages', and starve the writing.
-        ray.data.from_arrow([pa.table({"first": [first], "end": [end]}) for first, end in _shares(work.groups)])
+        # Blocks of our own: a read operator would ask for whole CPUs beside the stages', and starve the writing. Each of `from_arrow`'s
+        # would be looked at by a task, for which a worker must start first.
+        ray.data.from_blocks([pa.table({"first": [first], "end": [end]}) for first, end in _shares(work.groups)])
         .map_batches(
             load,
             batch_size=1,

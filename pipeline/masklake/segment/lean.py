@@ -17,20 +17,21 @@ from typing import Any
 import ray
 from ray._private.node import Node
 
-_PRELOAD = "RAY_preload_python_modules"
+_WORKERS = {  # begin when there is work for them: of those that Ray starts before, actors take none
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+}
 _STATS, _SCALING = "ray.data._internal.stats", "ray.data._internal.cluster_autoscaler.rate_based_cluster_autoscaler"
 
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """Within, `ray.init` starts a control store and a raylet, which has agents of its own.
-
-    Its first workers import what every stage needs while the run still plans.
-    """
+    """Within, `ray.init` starts a control store and a raylet, which has agents of its own."""
     with ExitStack() as afterwards:
-        if _PRELOAD not in os.environ:
-            os.environ[_PRELOAD] = "masklake.segment.flow"
-            afterwards.callback(os.environ.pop, _PRELOAD)
+        for name, value in _WORKERS.items():
+            if name not in os.environ:
+                os.environ[name] = value
+                afterwards.callback(os.environ.pop, name)
         _replace(afterwards, Node, "start_api_server", _no_server)
         for name in ("start_monitor", "start_log_monitor"):
             _replace(afterwards, Node, name, _nothing)
