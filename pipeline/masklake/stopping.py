@@ -31,11 +31,13 @@ class _Memory:
 
     held = False
     number: int | None = None
+    raised: Stopped | None = None
 
 
 def listen() -> None:
     """Take the signals from here on; to be said again after a library has put handlers of its own in place."""
     if threading.current_thread() is threading.main_thread():
+        _Memory.raised = None
         for number in _SIGNALS:
             signal.signal(number, _take)
 
@@ -44,7 +46,13 @@ def _take(number: int, frame: FrameType | None) -> None:
     if _Memory.held and _Memory.number is None:  # a second signal is for somebody who has no patience left
         _Memory.number = number
         return
-    raise Stopped(number)
+    _Memory.raised = Stopped(number)
+    raise _Memory.raised
+
+
+def swallowed() -> Stopped | None:
+    """The stop that was raised, where some library made an error of its own of it, as DuckDB does of one in a query."""
+    return _Memory.raised
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,3 +142,25 @@ def test_readers_of_a_mirror_see_it_as_it_was(
     assert len(by_pyiceberg(tmp_path / "catalog.db")) == 5
     assert run(capsys, *command)[0] == 0
     assert len(by_pyiceberg(tmp_path / "catalog.db")) == 6
+
+
+_QUERY = """
+import sys, duckdb
+from masklake.commands.ending import end_with
+def work():
+    print("begun", flush=True)
+    return {"found": duckdb.execute("select count(*) from range(10_000_000_000) where sin(range) > 2").fetchall()}
+sys.exit(end_with(work))
+"""
+
+
+@STOPS
+def test_a_stop_that_a_library_makes_an_error_of_its_own_of_is_still_one(number: signal.Signals, code: int) -> None:
+    job = subprocess.Popen([sys.executable, "-c", _QUERY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert job.stdout
+    assert job.stdout.readline() == "begun\n"
+    time.sleep(0.3)  # until DuckDB is at it
+    job.send_signal(number)
+    out, said = job.communicate(timeout=60)
+    assert (job.returncode, json.loads(out)["outcome"]) == (code, "stopped")
+    assert said == "masklake: interrupted; what was committed stays, run the same command to go on\n"
