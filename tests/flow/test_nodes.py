@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+import ray
 from ray.autoscaler.v2.event_logger import AutoscalerEventLogger
 from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
@@ -92,5 +93,5 @@ def test_an_autoscaler_is_known_by_what_it_said(
     status: Any = SimpleNamespace(stats=SimpleNamespace(autoscaler_version=version))
     monkeypatch.setattr(nodes, "_internal_kv_get", lambda key: report)
     monkeypatch.setattr(nodes, "get_cluster_status", lambda address: status)
-    monkeypatch.setattr(nodes.ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="10.0.0.1:6379"))
     assert nodes._autoscales() == grows
