@@ -36,7 +36,6 @@ _THREADS = 2  # each needs its own buffers
 _BATCH_ROWS = 32_768  # inserted together: smaller ones take twice as long
 
 _LISTING = pa.schema([field.with_nullable(True) for field in PAGE_SCHEMA])
-_TYPES = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER", pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ"}
 # Neighbours in a folder share a partition; neighbours in a tar file or a table are worth reading together. Sorting so takes more memory.
 _ORDER = "image_uri"
 _ORDER_IN_CONTAINERS = "coalesce(left(image_uri, image_container), image_uri), image_start, image_uri"
@@ -183,8 +182,13 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
     Raises:
         Refused: the condition names a key that no path has, or does not suit some value.
     """
-    database.execute("CREATE TABLE listing (listing_order BIGINT)")
-    held = {"listing_order"}
+    database.execute(
+        "CREATE TABLE listing (listing_order BIGINT, image_uri VARCHAR, image_etag VARCHAR, image_bytes BIGINT, "
+        "image_modified TIMESTAMPTZ, error_code VARCHAR, error_message VARCHAR, image_container INTEGER, image_start BIGINT, "
+        "image_source VARCHAR, image_keys VARCHAR)"
+    )
+    names = ", ".join(["listing_order", *_LISTING.names])
+    query = f"INSERT INTO listing SELECT {names} FROM incoming" + (f" WHERE {where.sql}" if where else "")  # noqa: S608 - the user's own SQL
     unseen = set(where.keys if where else ())
     seen = 0
     for page in _gathered(pages):
@@ -196,10 +200,6 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
         if where:
             rows = with_keys(rows, where.keys)
             unseen -= {name for name in unseen if rows[name].null_count < len(rows)}
-        told = [name for name, column in columns.items() if name in held or column.null_count < len(page)]
-        _add_columns(database, held, told)
-        names = ", ".join(told)
-        query = f"INSERT INTO listing ({names}) SELECT {names} FROM incoming" + (f" WHERE {where.sql}" if where else "")  # noqa: S608 - the user's own SQL
         try:
             _insert(database, query, rows)
         except duckdb.DataError as error:
@@ -209,16 +209,7 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
         known = ", ".join(COLUMNS)
         absent = ", ".join(sorted(unseen))
         raise Refused(f"--where {where.text}: no image has {absent} in its path, as a key=value folder; beside such keys there are {known}")
-    _add_columns(database, held, _LISTING.names)
     return seen - _numbers(database, "SELECT count(*) FROM listing")[0]
-
-
-def _add_columns(database: duckdb.DuckDBPyConnection, held: set[str], names: Iterable[str]) -> None:
-    """Give the listing these columns as well, null where there are rows: put in with the rows, nulls take longer than all the rest."""
-    for name in names:
-        if name not in held:
-            database.execute(f"ALTER TABLE listing ADD COLUMN {name} {_TYPES[_LISTING.field(name).type]}")
-            held.add(name)
 
 
 def _leave_out(database: duckdb.DuckDBPyConnection, folders: Collection[str]) -> int:
@@ -252,15 +243,6 @@ def _compare(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch]
 
     The listing's digests are what a join keeps, in memory or on disk; those of the table only pass by.
     """
-    if done is None:
-        database.execute(
-            f"""
-            CREATE TABLE work AS
-            SELECT min(listing_order) AS listing_order, {everything}::BIGINT AS todo, 0::BIGINT AS failed
-            FROM (SELECT listing_order, {OF_URI} AS name FROM listing) GROUP BY name
-            """  # noqa: S608 - constants
-        )
-        return
     database.execute(
         f"""
         CREATE TABLE mentioned AS
@@ -268,7 +250,7 @@ def _compare(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch]
         FROM (SELECT listing_order, {OF_URI} AS name, {OF_IMAGE} AS image FROM listing) GROUP BY name
         """  # noqa: S608 - constants
     )
-    with streamed(database, "done", DIGESTS, done):
+    with streamed(database, "done", DIGESTS, done if done is not None else ()):
         database.execute(
             """
             CREATE TABLE held AS
