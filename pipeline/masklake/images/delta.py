@@ -11,7 +11,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from masklake import storage
 from masklake.errors import ImageFailure, Refused
 from masklake.images.listing import one_file
-from masklake.images.locations import check_locations
+from masklake.images.locations import check_locations, named_by
 from masklake.storage import StoredFile
 
 _UNKNOWN_TO_US = {"deletionVectors", "columnMapping"}  # features that change what a file's rows mean
@@ -57,7 +57,7 @@ def files_at(uri: str, allowed: Sequence[str] = ()) -> Iterator[list[StoredFile]
     paths = paths_at(uri)
     if paths is None:
         return None
-    uris = [storage.normalise(path if "://" in path else f"{uri.rstrip('/')}/{path}") for path in paths]
+    uris = named_by(uri, (path if "://" in path else f"{uri.rstrip('/')}/{path}" for path in paths))
     check_locations(uris, f"{uri.rstrip('/')}/", allowed)
     return _stored(uris)
 

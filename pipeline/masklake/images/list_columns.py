@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from masklake import storage
 from masklake.errors import Refused
 from masklake.images.keys import Asked
+from masklake.images.locations import named_by
 from masklake.images.pages import page
 from masklake.images.source import Unreadable
 from masklake.images.times import instants
@@ -100,6 +100,7 @@ def page_of_rows(uri: str, rows: pa.Table, columns: Columns, asked: Asked, path_
 
     Raises:
         Unreadable: a row names no image, or a value is none of its kind.
+        Refused: a name carries a secret.
     """
     names = rows[columns.uri].cast(pa.string()).to_pylist()
     if unnamed := sum(not name for name in names):
@@ -113,11 +114,8 @@ def page_of_rows(uri: str, rows: pa.Table, columns: Columns, asked: Asked, path_
         "image_bytes": None if columns.size is None else _sizes(rows[columns.size], columns.size),
         "image_modified": None if columns.modified is None else instants(rows[columns.modified], columns.modified),
     }
-    return page([_absolute(name, folder) for name in names], image_keys=asked.tell(rows), **known)
-
-
-def _absolute(name: str, folder: str) -> str:
-    return storage.normalise(name if "://" in name or name.startswith("/") else folder + name)
+    absolute = (name if "://" in name or name.startswith("/") else folder + name for name in names)
+    return page(named_by(uri, absolute), image_keys=asked.tell(rows), **known)
 
 
 def _etags(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -21,6 +21,18 @@ def own_location(uri: str) -> str:
     return root[: root.rindex("/") + 1]
 
 
+def named_by(owner: str, names: Iterable[str]) -> list[str]:
+    """The canonical forms of URIs or local paths that `owner`, an input, names.
+
+    Raises:
+        Refused: one carries a password, a signature or a token; the message does not repeat it.
+    """
+    try:
+        return [storage.normalise(name) for name in names]
+    except Refused as refused:
+        raise Refused(f"--input {owner}: it names {refused}") from None
+
+
 def check_locations(named: Iterable[str], owner: str, allowed: Iterable[str]) -> None:
     """See that URIs in canonical form lie where `owner`, the input that names them, does, or below one of the `allowed` prefixes.
 

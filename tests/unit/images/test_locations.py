@@ -51,6 +51,14 @@ def test_a_list_names_nothing_elsewhere(tmp_path: Path, name: str) -> None:
     assert "secret\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("secret", ["https://host/a.jpg?X-Amz-Signature=hush", "s3://key:hush@lake/a.jpg"])
+def test_a_list_that_holds_a_secret_is_named_and_the_secret_is_not(tmp_path: Path, secret: str) -> None:
+    (tmp_path / "list.txt").write_text(f"a.jpg\n{secret}\n")
+    with pytest.raises(Refused, match=r"^--input file://.*/list.txt: it names \w+://...: a URI must not carry a ") as refusal:
+        list(discover(Input(str(tmp_path / "list.txt"))))
+    assert "hush" not in str(refusal.value)
+
+
 def test_what_is_allowed_is_listed(tmp_path: Path) -> None:
     for folder in ("lists", "images"):
         (tmp_path / folder).mkdir()
