@@ -8,18 +8,30 @@ from tests.faults.job import Job
 from tests.faults.lake import DAYS
 from tests.faults.log import data_commits
 from tests.faults.processes import kill
-from tests.faults.trial import Trial
+from tests.faults.proxy import Faults, Request, broken
+from tests.faults.trial import Trial, through
 from tests.faults.verify import TASKS
 
 
 def second_run(trial: Trial) -> None:
     """The same command again while the first is at work: the first ends with 4, the second with 0."""
-    first = trial.lake.segment()
-    trial.moment(first, begun=True)
-    trial.other_way()
-    second = trial.lake.segment()
-    trial.ends(second, 0)
-    trial.struck = _was_fenced(trial, first, second)
+    with broken(trial.lake.store.endpoint, _SlowWrites(0)) as endpoint:  # a run in one process is over before a second one has started
+        first = trial.lake.segment(environment=through(endpoint))
+        trial.moment(first, begun=True)
+        trial.other_way()
+        second = trial.lake.segment()
+        trial.ends(second, 0)
+        trial.struck = _was_fenced(trial, first, second)
+
+
+class _SlowWrites(Faults):
+    def choose(self, request: Request) -> str:
+        """Each write waits."""
+        return "slow" if request.writes else ""
+
+    def seconds(self) -> float:
+        """As long as a second run takes to start, divided by the number of files that the first writes."""
+        return 2.0
 
 
 def pause_run(trial: Trial) -> None:
