@@ -51,6 +51,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     thread.join(10)
 
 
+@pytest.mark.slow
 def test_an_image_is_answered_alike_whatever_it_is_given_as(
     model: masklake.Model, turned: bytes, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

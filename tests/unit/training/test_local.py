@@ -37,6 +37,7 @@ class Dying(Reader):
         raise AssertionError
 
 
+@pytest.mark.slow
 def test_micro_batches_are_those_of_this_process_and_an_example_that_cannot_be_read_arrives_as_what_it_is(
     prepared: Prepared, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ def weights(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_every_family_trains_and_its_checkpoint_answers(scenes: Path, tmp_path: Path, family: str) -> None:
     given = trainings.settings(scenes, tmp_path / "out", trainings.model(family, tmp_path), steps=3, rate=5e-4)
     told = trainings.train(given)
