@@ -20,6 +20,8 @@ from tests.lakes import MODEL, rows_by_image, scene
 IMAGES = 600  # more than four runs come to before they are stopped
 REST = 40  # of those that no run came to, for the last one
 ENGINES = (("--no-local", "--actors", "1"), ("--local",))
+NEEDLESS = ("dashboard.py", "monitor.py", "_StatsActor", "_AutoscalingCoordinator")
+"""Processes that Ray starts for many users, and a Ray of our own goes without."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -77,6 +79,7 @@ def stop_after_a_commit(lake: Path, engine: tuple[str, ...], number: signal.Sign
     while process.poll() is None and not ((lake / "masks" / "_delta_log").exists() and rows(lake) > before):
         time.sleep(0.05)
     processes = titles(_tree(process.pid))
+    assert not [title for title in processes.values() if any(name in title for name in NEEDLESS)]
     process.send_signal(number)
     sent = time.monotonic()
     output, _ = process.communicate(timeout=120)

@@ -28,6 +28,7 @@ class Session:
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
         self._end_at_once: Callable[[], None] | None = None  # where it is our own
+        self._end_start: Callable[[], None] = lambda: None
 
     def begin(self) -> None:
         """Begin to start Ray, or to join the cluster; may be said again."""
@@ -53,7 +54,10 @@ class Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._thread is None or (leaving.is_with_job() and not self._resources.done()):
+        if self._thread is None:
+            return
+        if leaving.is_with_job() and not self._resources.done():
+            leaving.finally_do(self._end_start)
             return
         wait([self._resources])
         if leaving.is_with_job() and self._end_at_once:
@@ -72,6 +76,7 @@ class Session:
             from masklake import cluster  # which takes seconds to be imported
             from masklake.segment import lean
 
+            self._end_start = cluster.end_children
             ours = cluster.target_of(self._address) == "local"
             with lean.starting() if ours else nullcontext():
                 resources = self._opened.enter_context(cluster.cluster(self._address))

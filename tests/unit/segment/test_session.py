@@ -43,6 +43,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ray]:
     ray = Ray()
     monkeypatch.setattr(cluster, "cluster", ray.cluster)
     monkeypatch.setattr(cluster, "end_at_once", ray.kill)
+    monkeypatch.setattr(cluster, "end_children", lambda: ray.events.append("is no more"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(leaving._Memory, "last", list[Callable[[], None]]())
     yield ray
@@ -101,6 +102,8 @@ def test_a_process_that_ends_with_its_job_waits_for_no_start_that_is_under_way(r
         run(None, Session.begin, refuse)
     assert time.monotonic() - started < 5  # Ray never starts here
     assert "is there" not in ray.events
+    leaving.now()
+    assert ray.events[-1] == "is no more"
 
 
 def test_any_other_process_waits_so_that_nothing_starts_behind_its_back(ray: Ray) -> None:
