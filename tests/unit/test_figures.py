@@ -21,10 +21,9 @@ def test_what_the_program_knows_of_speed_is_the_files() -> None:
     text = tables.MEASURED.read_text(encoding="utf-8")
     assert text == tables.measured(tables.RESULTS)
     (tiny,) = (each for each in json.loads(text) if each["variant"] == "Swin-T")
-    milliseconds = json.loads((tables.RESULTS / "gpu-h100.json").read_text())["parts"]["speed"]["mask2former-swin-tiny-384"]["result"][
-        "640x480"
-    ]
-    assert tiny["images_per_second"] == round(1000 / milliseconds["everything, panoptic, 1 caller"])
+    speed = json.loads((tables.RESULTS / "gpu-h200.json").read_text())["parts"]["speed"]
+    milliseconds = speed["mask2former-swin-tiny-384, 640x480"]["result"]["everything, panoptic, graphs"]
+    assert tiny["images_per_second"] == round(1000 / milliseconds)
 
 
 def test_every_file_is_of_some_figure() -> None:
@@ -50,7 +49,7 @@ def test_a_figure_that_is_not_its_files_is_found(
     shown = "**1,000.0**<!-- a.json#/rates/0/a~1b --> in 3.1 %<!-- a.json#/rates/1/share x100 -->, +4 MB<!-- a.json#/rates/1/grown -->."
     page.write_text(shown)
     speed = {"parts": {"speed": {}}, "environment": {"gpu": "none"}}
-    (results / "gpu-h100.json").write_text(json.dumps(speed))
+    (results / "gpu-h200.json").write_text(json.dumps(speed))
     (tmp_path / "measured.json").write_text(tables.measured(results))
     for name, changed in (("ROOT", tmp_path), ("RESULTS", results), ("DOCUMENTS", (page,)), ("MEASURED", tmp_path / "measured.json")):
         monkeypatch.setattr(tables, name, changed)

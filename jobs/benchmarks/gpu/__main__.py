@@ -19,11 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
-import transformers
 
 from jobs.benchmarks.gpu.part import UNENDED
 
@@ -35,30 +34,37 @@ _LONGEST = {"correctness": 60.0, "speed": 150.0, "job": 300.0, "training": 60.0,
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure the parts, one after the other; returns 1 where a measurement failed."""
+    """Measure the parts, one after the other; returns 1 where a measurement failed. What is measured is in the file at once."""
     arguments = _parser().parse_args(argv)
     ends = time.monotonic() + arguments.minutes * 60
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parts = [part for part in _SHARES if part in arguments.parts.split(",")]
     result: dict[str, Any] = {"environment": _environment(arguments.device), "parts": {}}
+
+    def keep(part: str, found: dict[str, Any]) -> None:
+        result["parts"][part] = found
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+
     with tempfile.TemporaryDirectory(prefix="masklake-gpu-") as scratch:
         for index, part in enumerate(parts):
             share = _SHARES[part] / sum(_SHARES[later] for later in parts[index:])
-            result["parts"][part] = _measured(part, arguments, Path(scratch), (ends - time.monotonic()) * share)
-            arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+            keep(part, _measured(part, arguments, Path(scratch), (ends - time.monotonic()) * share, partial(keep, part)))
         for part in parts:  # what others left of the time is for what was cut off
             if "end" in result["parts"][part] and (left := ends - time.monotonic()) > _WORTH_ANOTHER_TRY:
-                result["parts"][part] = _measured(part, arguments, Path(scratch), left, again=True)
-                arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+                keep(part, _measured(part, arguments, Path(scratch), left, partial(keep, part), again=True))
     failed = [f"{part}/{name}" for part, found in result["parts"].items() for name, one in found.items() if "result" not in one]
     print(_table(result))
     print(json.dumps({"output": str(arguments.output), "failed": failed}))
     return int(bool(failed))
 
 
-def _measured(part: str, arguments: argparse.Namespace, scratch: Path, seconds: float, again: bool = False) -> dict[str, Any]:
+Keep = Callable[[dict[str, Any]], None]
+
+
+def _measured(part: str, arguments: argparse.Namespace, scratch: Path, seconds: float, keep: Keep, again: bool = False) -> dict[str, Any]:
     """What a part's processes wrote until its time was over. One that dies, or is ended for what takes too long, is followed by another.
 
-    `again`: what was cut off is measured once more.
+    `keep` is told what there is whenever more is. `again`: what was cut off is measured once more.
     """
     output, ends = scratch / f"{part}.json", time.monotonic() + seconds
     if again:
@@ -67,7 +73,7 @@ def _measured(part: str, arguments: argparse.Namespace, scratch: Path, seconds: 
     print(f"{part}: at most {seconds:.0f} s", file=sys.stderr, flush=True)
     while True:
         known = len(_written(output))
-        code = _process(part, arguments, scratch, output, ends)
+        code = _process(part, arguments, scratch, output, ends, keep)
         found = _written(output)
         if code == 0 or time.monotonic() >= ends or len(found) == known:
             return (
@@ -75,22 +81,26 @@ def _measured(part: str, arguments: argparse.Namespace, scratch: Path, seconds: 
             )
 
 
-def _process(part: str, arguments: argparse.Namespace, scratch: Path, output: Path, ends: float) -> int | None:
+def _process(part: str, arguments: argparse.Namespace, scratch: Path, output: Path, ends: float, keep: Keep) -> int | None:
     """Run a process for a part; returns its exit code, None where it was ended since nothing came of it for too long."""
     command = [*_program(part), "--device", arguments.device, "--scratch", str(scratch)]
     command += ["--images", str(arguments.images), "--large-images", str(arguments.large_images)]
     command += ["--output", str(output), *(["--small"] if arguments.small else [])]
     process = subprocess.Popen(command, start_new_session=True)
     written, last = output.stat().st_mtime if output.exists() else 0.0, time.monotonic()
-    while process.poll() is None:
-        time.sleep(0.1)
-        now = output.stat().st_mtime if output.exists() else 0.0
-        if now != written:
-            written, last = now, time.monotonic()
-        if time.monotonic() > min(ends, last + _LONGEST[part]):
+    try:
+        while process.poll() is None:
+            time.sleep(0.1)
+            now = output.stat().st_mtime if output.exists() else 0.0
+            if now != written:
+                written, last = now, time.monotonic()
+                keep(_written(output))
+            if time.monotonic() > min(ends, last + _LONGEST[part]):
+                return None
+    finally:
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return None
     return process.returncode
 
 
@@ -104,6 +114,9 @@ def _written(output: Path) -> dict[str, Any]:
 
 
 def _environment(device: str) -> dict[str, Any]:
+    import torch  # takes up to a fifth of a minute, which counts
+    import transformers
+
     return {
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "torch": torch.__version__,

@@ -55,10 +55,11 @@ def advice(totals: RunTotals, machine: Machine | None, price_per_hour: float | N
 
 
 def _busy_share(totals: RunTotals, machine: Machine) -> float | None:
-    if totals.first_commit_seconds is None or totals.last_commit_seconds is None or totals.commits < 2:
+    """From the first answers on; what the models did for these is left out by their share of the images."""
+    if totals.steady_seconds is None:
         return None
-    seconds = totals.last_commit_seconds - totals.first_commit_seconds
-    return min(1.0, (totals.busy_seconds - totals.first_busy_seconds) / (seconds * machine.actors)) if seconds > 0 else None
+    busy = totals.busy_seconds * (1 - totals.first_answer_images / totals.images)
+    return min(1.0, busy / (totals.steady_seconds * machine.actors))
 
 
 def loaders(machine: Machine) -> float:

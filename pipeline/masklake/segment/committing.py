@@ -73,6 +73,8 @@ class Committing:
         for part in pending:
             totals = totals.count_images(part.images, part.failed)
             totals = totals.worked(part.busy_seconds, part.halvings, part.read_bytes)
+            if part.began is not None:
+                totals = totals.began(part.began.at - self._account.started, part.began.images)
             for record in part.records:
                 totals = totals.merge(record)
         totals = totals.spend("commit", time.monotonic() - started)

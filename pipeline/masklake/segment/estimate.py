@@ -44,7 +44,7 @@ class Estimate:
 def estimate(images: int, model: str, reports: Sequence[Mapping[str, Any]], price_per_hour: float | None) -> Estimate | None:
     """So many images, by the largest of these runs of the same model; None where there is none.
 
-    The time to its first commit, in which Ray and the model start, counts once, and what came after it for each image; where there was
+    The time to its first answers, in which Ray and the model start, counts once, and what came after it for each image; where there was
     one commit only, all of its time counts for each image.
     """
     alike = [report for report in reports if report["model"]["name"] == model and report["images"]["done"]] if images else []
@@ -52,10 +52,10 @@ def estimate(images: int, model: str, reports: Sequence[Mapping[str, Any]], pric
         return None
     like = max(alike, key=lambda report: int(report["images"]["done"]))
     done, rate = int(like["images"]["done"]), like.get("steady_images_per_second")
-    first = int(like.get("images_at_first_commit", 0))
+    start = like.get("seconds_to_first_answer")
     seconds = images * float(like["seconds"]) / done
-    if rate:
-        seconds = float(like["seconds_to_first_commit"]) + max(0, images - first) / float(rate)
+    if rate and start:
+        seconds = float(start) + max(0, images - int(like["images_in_first_answer"])) / float(rate)
     return Estimate(
         seconds=seconds,
         table_bytes=round(images * like["bytes"]["written"] / done),

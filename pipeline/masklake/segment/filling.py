@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from masklake.segment.patience import StageSign
-from masklake.segment.stages import Written
+from masklake.segment.stages import Began, Written
 
 FILE_BYTES = 64 * 1024 * 1024
 """Of a file that is large enough, as it is stored."""
@@ -95,8 +95,8 @@ class Filler(Generic[P]):
     def __init__(self, fill: Fill, write: Callable[[list[P]], Future[Written]], at_once: int) -> None:
         self._fill, self._write, self._at_once = fill, write, at_once
         self._gathered: list[P] = []
-        self._images, self._size, self._since = 0, 0, 0.0
-        self._under_way: deque[tuple[int, Future[Written]]] = deque()
+        self._images, self._size, self._began = 0, 0, Began(0.0, 0)
+        self._under_way: deque[tuple[int, Began, Future[Written]]] = deque()
         self._finished = 0
         self._flush = threading.Event()
 
@@ -122,7 +122,7 @@ class Filler(Generic[P]):
                 yield from self._done()
             self._start()
             while self._under_way:
-                wait([future for _, future in self._under_way], _TICK_SECONDS, FIRST_COMPLETED)
+                wait([future for *_, future in self._under_way], _TICK_SECONDS, FIRST_COMPLETED)
                 yield from self._done()
         finally:
             over.set()
@@ -130,7 +130,7 @@ class Filler(Generic[P]):
     def _take(self, arrived: queue.Queue[Packet[P] | BaseException | None]) -> bool:
         """Wait a moment for a packet, or for room; False when there are no more."""
         if len(self._under_way) >= self._at_once:
-            wait([future for _, future in self._under_way], _TICK_SECONDS, FIRST_COMPLETED)
+            wait([future for *_, future in self._under_way], _TICK_SECONDS, FIRST_COMPLETED)
             return True
         try:
             packet = arrived.get(timeout=_TICK_SECONDS)
@@ -141,25 +141,25 @@ class Filler(Generic[P]):
                 return False
             if isinstance(packet, BaseException):
                 raise packet
-            self._since = self._since if self._gathered else time.monotonic()
+            self._began = self._began if self._gathered else Began(time.monotonic(), packet.images)
             self._gathered.append(packet.content)
             self._images, self._size = self._images + packet.images, self._size + packet.size
-        if self._flush.is_set() or (self._gathered and self._fill.enough(self._images, self._size, self._since, time.monotonic())):
+        if self._flush.is_set() or (self._gathered and self._fill.enough(self._images, self._size, self._began.at, time.monotonic())):
             self._start()
         return True
 
     def _start(self) -> None:
         if self._gathered:
-            self._under_way.append((self._size, self._write(self._gathered)))
+            self._under_way.append((self._size, self._began, self._write(self._gathered)))
             self._gathered, self._images, self._size = [], 0, 0
 
     def _done(self) -> Iterator[Written]:
-        for packed, future in [each for each in self._under_way if each[1].done()]:
-            self._under_way.remove((packed, future))
+        for packed, began, future in [each for each in self._under_way if each[-1].done()]:
+            self._under_way.remove((packed, began, future))
             self._finished += 1
             written = future.result()
             self._fill.learn(packed, [record.size for record in written.records])
-            yield written
+            yield replace(written, began=began)
 
 
 def _pump(packets: Iterator[Packet[P]], arrived: queue.Queue[Packet[P] | BaseException | None], over: threading.Event) -> None:

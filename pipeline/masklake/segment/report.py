@@ -75,10 +75,10 @@ class RunTotals:
     wall_seconds: float = 0.0
     first_commit_seconds: float | None = None
     """From the start to the first commit of rows: Ray's start and the model's are in it; None before."""
-    first_commit_images: int = 0
-    """That were committed by then."""
-    first_busy_seconds: float = 0.0
-    """`busy_seconds` by then."""
+    first_answer_seconds: float | None = None
+    """From the start to the first answers; None before they are committed."""
+    first_answer_images: int = 0
+    """Of how many images they were."""
     last_commit_seconds: float | None = None
     """From the start to the last commit of rows."""
 
@@ -121,9 +121,22 @@ class RunTotals:
     def committed(self, seconds: float) -> RunTotals:
         """These totals after a commit of rows, so long after the start."""
         later = replace(self, commits=self.commits + 1, last_commit_seconds=seconds)
-        if self.first_commit_seconds is not None:
-            return later
-        return replace(later, first_commit_seconds=seconds, first_commit_images=self.images, first_busy_seconds=self.busy_seconds)
+        return later if self.first_commit_seconds is not None else replace(later, first_commit_seconds=seconds)
+
+    def began(self, seconds: float, images: int) -> RunTotals:
+        """These totals and when the first answers of a write came, of so many images."""
+        if self.first_answer_seconds is not None and self.first_answer_seconds <= seconds:
+            return self
+        return replace(self, first_answer_seconds=seconds, first_answer_images=images)
+
+    @property
+    def steady_seconds(self) -> float | None:
+        """From the first answers to the last commit, so without the start; None where there was one commit only.
+
+        Not from the first commit: what was answered before it is in later commits, too, which made a short run look twice as fast.
+        """
+        first, last = self.first_answer_seconds, self.last_commit_seconds
+        return last - first if first is not None and last is not None and self.commits > 1 and last > first else None
 
     @property
     def failed_rows(self) -> int:
@@ -142,11 +155,9 @@ class RunTotals:
 
     @property
     def steady_images_per_second(self) -> float | None:
-        """From the first commit to the last, so without the start; None where there was one commit only."""
-        first, last = self.first_commit_seconds, self.last_commit_seconds
-        if first is None or last is None or last <= first:
-            return None
-        return (self.images - self.first_commit_images) / (last - first)
+        """Images after the first answers, over `steady_seconds`."""
+        seconds = self.steady_seconds
+        return None if seconds is None else (self.images - self.first_answer_images) / seconds
 
     @property
     def images_per_second(self) -> float:
@@ -197,7 +208,8 @@ def report_dict(
         "segments": dict(by_count(totals.label_counts)),
         "seconds": round(totals.wall_seconds, 3),
         "seconds_to_first_commit": None if totals.first_commit_seconds is None else round(totals.first_commit_seconds, 3),
-        "images_at_first_commit": totals.first_commit_images,
+        "seconds_to_first_answer": None if totals.first_answer_seconds is None else round(totals.first_answer_seconds, 3),
+        "images_in_first_answer": totals.first_answer_images,
         "images_per_second": round(totals.images_per_second, 3),
         "steady_images_per_second": None if totals.steady_images_per_second is None else round(totals.steady_images_per_second, 3),
         "memory_halvings": totals.halvings,

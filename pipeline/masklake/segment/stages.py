@@ -315,6 +315,15 @@ class Written:
     busy_seconds: float = 0.0
     halvings: int = 0
     read_bytes: int = 0
+    began: Began | None = None
+
+
+@dataclass(frozen=True)
+class Began:
+    """When the first answers of a write came, in the driver's monotonic seconds, and of how many images they were."""
+
+    at: float
+    images: int
 
 
 def write_packets(work: Work, packets: Sequence[bytes | pa.Buffer]) -> Written:
@@ -323,8 +332,8 @@ def write_packets(work: Work, packets: Sequence[bytes | pa.Buffer]) -> Written:
     seconds = {name: _total(tables, name) for name in _SECONDS}
     rows = pa.concat_tables([table.replace_schema_metadata() for table in tables])
     records = write_rows(rows, work.table_uri, work.partition_by, work.stamp.run_id, seconds)
-    counted = {name: round(_total(tables, name)) for name in ("images", "failed", "halvings")}
-    return Written(tuple(records), **counted, busy_seconds=_total(tables, "busy"), read_bytes=round(_total(tables, "bytes")))
+    images, failed, halvings, read = (round(_total(tables, name)) for name in ("images", "failed", "halvings", "bytes"))
+    return Written(tuple(records), images, failed, _total(tables, "busy"), halvings, read)
 
 
 def packet_rows(packet: bytes | pa.Buffer) -> pa.Table:

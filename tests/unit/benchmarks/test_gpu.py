@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.benchmarks.gpu import __main__ as benchmark
-from jobs.benchmarks.gpu import part
+from jobs.benchmarks.gpu import part, speed
 
 ROOT = Path(__file__).parents[3]
 
@@ -34,12 +34,12 @@ def test_every_family_and_model_is_measured_on_a_cpu(tmp_path: Path, monkeypatch
         same = answers["float32"]
         assert same["segments"] == same["found"] > 0
         assert same["moved"] == 0
-    assert found["speed"].keys() == {
-        "mask2former-swin-tiny-384", "mask2former-swin-large-800", "oneformer-swin-large-800", "eomt-large-640"
-    }  # fmt: skip
-    for one in found["speed"].values():
-        assert one["result"]["64x48"]["everything, panoptic, 1 caller"] > 0
-        assert one["result"]["64x48"]["ms an image by stage"].keys() == {"to the device", "forward", "segments and run lengths"}
+    assert found["speed"].keys() == speed.measurements().keys()
+    sized = [one["result"] for name, one in found["speed"].items() if not name.endswith("details")]
+    assert len(sized) == len({case.model for case in speed.CASES}) + 4
+    for one in sized:
+        assert one["everything, panoptic, 1 caller"] > 0
+        assert one["ms an image by stage"].keys() == {"to the device", "forward", "segments and run lengths"}
     assert found["processes"]["processes that share the device"]["result"]["2 processes, images a second"] > 0
     assert found["training"]["demo"]["result"]["2"]["backward, ms"] > 0
 
@@ -47,15 +47,16 @@ def test_every_family_and_model_is_measured_on_a_cpu(tmp_path: Path, monkeypatch
 @pytest.mark.slow
 def test_the_real_job_is_measured_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = measured("job", tmp_path, monkeypatch=monkeypatch)["job"]
-    assert len(found) == 2
-    for one in found.values():
+    assert len(found) == 5
+    assert {name for name, one in found.items() if "skipped" in one["result"]} == {"without CUDA graphs", "two actors on the device"}
+    for one in (each for each in found.values() if "skipped" not in each["result"]):
         assert one["result"]["exit"] == 0, one
         assert one["result"]["told"]["images"] == one["result"]["images"]
 
 
 DYING = """
 import os, sys, time
-from jobs.benchmarks.gpu import part
+from jobs.benchmarks.gpu import part, speed
 def dies(asked): os._exit(7)
 def raises(asked): raise ValueError("no")
 def sleeps(asked): time.sleep(0 if os.path.exists(asked.scratch / "awake") else 600)
@@ -71,15 +72,17 @@ def test_what_dies_fails_or_takes_too_long_costs_nothing_else(tmp_path: Path, mo
     monkeypatch.setitem(benchmark._LONGEST, "dying", 8.0)
     arguments = benchmark._parser().parse_args(["--device", "cpu", "--images", "5"])
     began = time.monotonic()
-    found = benchmark._measured("dying", arguments, tmp_path, 100)
+    kept: list[set[str]] = []
+    found = benchmark._measured("dying", arguments, tmp_path, 100, lambda there: kept.append(set(there)))
     assert time.monotonic() - began < 90
     assert found["first"]["result"] == 1
     assert found["dies"]["failed"] == part.UNENDED
     assert found["raises"]["failed"] == "ValueError: no"
     assert found["sleeps"]["failed"] == part.UNENDED
     assert found["last"]["result"] == 5
+    assert any("last" not in there for there in kept)  # while it goes on
     (tmp_path / "awake").touch()
-    found = benchmark._measured("dying", arguments, tmp_path, 100, again=True)
+    found = benchmark._measured("dying", arguments, tmp_path, 100, lambda _: None, again=True)
     assert found["first"]["result"] == 1
     assert "result" in found["sleeps"]
     assert found["raises"]["failed"] == "ValueError: no"
