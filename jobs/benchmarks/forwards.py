@@ -1,14 +1,17 @@
-"""Measure the bare forward on a CPU in other forms than torch's eager one: batch norms folded into convolutions, and OpenVINO.
+"""Measure the bare forward on a CPU in other forms than torch's eager one: batch norms folded into convolutions, OpenVINO, ONNX Runtime.
 
     python -m jobs.benchmarks.forwards --models pipeline/masklake/demo/model FOLDER
 
-OpenVINO is in the extra `openvino`. One thread, one image; CPU time, each form in turn.
+OpenVINO is in the extra `openvino`. ONNX Runtime is measured where onnxruntime and onnxscript are installed, which nothing else here needs.
+One thread, one image; CPU time, each form in turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import importlib.util
 import itertools
 import json
 import sys
@@ -54,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     package()
     importing = round(time.process_time() - started, 1)
     models = {folder.name: _measured(folder, arguments.rounds) for folder in arguments.models}
-    result = {"openvino": version("openvino"), "torch": torch.__version__, "importing_cpu_seconds": importing, "models": models}
+    packages = {name: version(name) for name in ("openvino", "torch", "onnxruntime") if importlib.util.find_spec(name)}
+    result = {**packages, "importing_cpu_seconds": importing, "models": models}
     arguments.result.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
     return 0
@@ -69,6 +73,8 @@ def _measured(folder: Path, rounds: int) -> dict[str, Any]:
         opened = [_opened(module, description, values, Path(kept)) for _ in ("converts", "takes what is kept")]
         forms: dict[str, Form] = {"eager": eager, "folded": _folded(eager), "openvino": opened[1][0]}
         seconds = {"compiling_cpu_seconds": opened[0][1], "opening_cpu_seconds": opened[1][1]}
+        if importlib.util.find_spec("onnxruntime") is not None:
+            forms["onnxruntime"], seconds["exporting_cpu_seconds"] = _exported(eager, values, Path(kept, "model.onnx"))
         return {"input": list(values.shape[2:]), **seconds, **_compared(forms, values, rounds)}
 
 
@@ -79,6 +85,21 @@ def _opened(module: Any, description: ModelDescription, values: torch.Tensor, ke
     run(values, _TASKS)
     assert not run.failures, run.failures
     return lambda values: tensors(run(values, _TASKS)), round(time.process_time() - started, 1)
+
+
+def _exported(module: _Tensors, values: torch.Tensor, file: Path) -> tuple[Form, float]:
+    """The forward by ONNX Runtime, and the seconds of CPU to export it and to open what was exported."""
+    import onnxruntime  # not among the project's packages
+
+    started = time.process_time()
+    with torch.inference_mode(False), torch.no_grad(), contextlib.redirect_stdout(sys.stderr):
+        torch.onnx.export(module, (values.clone(),), str(file), dynamo=True)
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
+    (name,) = (each.name for each in session.get_inputs())
+    seconds = round(time.process_time() - started, 1)
+    return lambda values: tuple(map(torch.from_numpy, session.run(None, {name: values.numpy()}))), seconds
 
 
 def _compared(forms: dict[str, Form], values: torch.Tensor, rounds: int) -> dict[str, Any]:

@@ -47,7 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     if table is None:
         _show(f"writing {arguments.rows + arguments.older:,} rows", time.monotonic())
         table = simulated_table.write_table(arguments.table, arguments.rows, arguments.older)
-    print(json.dumps({**vars(arguments), **_measure(table, arguments)}))
+    asked = {name: value for name, value in vars(arguments).items() if name not in ("table", "result")}
+    told = json.dumps({**asked, **_measure(table, arguments), "load_of_the_machine": round(os.getloadavg()[1], 1)})
+    if arguments.result:
+        arguments.result.write_text(told + "\n")
+    print(told)
     return 0
 
 
@@ -162,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--listed", type=int, default=100_000, help="images listed, spread over all days (default: %(default)s)")
     parser.add_argument("--day", action="store_true", help="list all images of one day instead")
     parser.add_argument("--ray", action="store_true", help="have tasks of a local Ray read the table")
+    parser.add_argument("--result", type=Path, help="write what is printed last here as well")
     return parser
 
 

@@ -257,6 +257,20 @@ def measured(results: Path) -> str:
     return "[\n " + ",\n ".join(lines) + "\n]\n"
 
 
+def _conversions(results: Path) -> list[str]:
+    """Which families OpenVINO takes, and what that costs at the start."""
+    cells: list[Sequence[object]] = [("family", "largest difference from torch's logits", "CPU s to the first answer", "from the cache")]
+    for name, found in value(results, "conversions.json", "/families").items():
+        if found["converts"]:
+            seconds = found["seconds"]
+            cells.append((name, f"{found['largest_relative_difference']:.0e}", f"{seconds['converted']:.1f}", f"{seconds['kept']:.2f}"))
+        else:
+            cells.append(
+                (name, "not converted: it is told concepts" if "--concepts" in found["why"] else f"not converted: {found['why']}", "", "")
+            )
+    return rows(*cells)
+
+
 def _fleet(results: Path) -> list[str]:
     """What a simulated fleet's commits cost the driver."""
     cells = [("a minute of it", "files", "commits", "CPU ms of 1,000 images", "CPU s of a commit", "MB at most")]
@@ -309,6 +323,7 @@ TABLES: dict[str, Callable[[Path], list[str]]] = {
     "on_a_gpu": _on_a_gpu,
     "gpu_targets": _gpu_targets,
     "decoding": _decoding,
+    "conversions": _conversions,
     "postprocess_counts": _postprocess_counts,
     "fleet": _fleet,
     "at_scale": _at_scale,
