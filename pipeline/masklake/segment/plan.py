@@ -36,6 +36,9 @@ _THREADS = 2  # each needs its own buffers
 _BATCH_ROWS = 32_768  # inserted together: smaller ones take twice as long
 
 _LISTING = pa.schema([field.with_nullable(True) for field in PAGE_SCHEMA])
+# Columns that are null take as long to put in as others, so pages that tell no more than this have a table of their own.
+_USUAL = ["image_uri", "image_etag", "image_bytes", "image_modified"]
+_TYPES = {pa.string(): "VARCHAR", pa.int64(): "BIGINT", pa.int32(): "INTEGER", pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ"}
 # Neighbours in a folder share a partition; neighbours in a tar file or a table are worth reading together. Sorting so takes more memory.
 _ORDER = "image_uri"
 _ORDER_IN_CONTAINERS = "coalesce(left(image_uri, image_container), image_uri), image_start, image_uri"
@@ -182,13 +185,10 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
     Raises:
         Refused: the condition names a key that no path has, or does not suit some value.
     """
-    database.execute(
-        "CREATE TABLE listing (listing_order BIGINT, image_uri VARCHAR, image_etag VARCHAR, image_bytes BIGINT, "
-        "image_modified TIMESTAMPTZ, error_code VARCHAR, error_message VARCHAR, image_container INTEGER, image_start BIGINT, "
-        "image_source VARCHAR, image_keys VARCHAR)"
-    )
-    names = ", ".join(["listing_order", *_LISTING.names])
-    query = f"INSERT INTO listing SELECT {names} FROM incoming" + (f" WHERE {where.sql}" if where else "")  # noqa: S608 - the user's own SQL
+    for table, names in (("usual", _USUAL), ("rest", _LISTING.names)):
+        columns = ", ".join(f"{name} {_TYPES[_LISTING.field(name).type]}" for name in names)
+        database.execute(f"CREATE TABLE {table} (listing_order BIGINT, {columns})")
+    database.execute("CREATE VIEW listing AS FROM rest UNION ALL BY NAME FROM usual")
     unseen = set(where.keys if where else ())
     seen = 0
     for page in _gathered(pages):
@@ -200,6 +200,11 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
         if where:
             rows = with_keys(rows, where.keys)
             unseen -= {name for name in unseen if rows[name].null_count < len(rows)}
+        is_usual = all(rows[name].null_count == len(rows) for name in _LISTING.names if name not in _USUAL)
+        table, names = ("usual", _USUAL) if is_usual else ("rest", _LISTING.names)
+        query = f"INSERT INTO {table} SELECT {', '.join(['listing_order', *names])} FROM incoming"  # noqa: S608 - constants
+        if where:
+            query += f" WHERE {where.sql}"  # the user's own SQL
         try:
             _insert(database, query, rows)
         except duckdb.DataError as error:
@@ -216,7 +221,8 @@ def _leave_out(database: duckdb.DuckDBPyConnection, folders: Collection[str]) ->
     """Take what lies in some folders out of the listing; returns how much that is."""
     before = _numbers(database, "SELECT count(*) FROM listing")[0]
     for folder in folders:
-        database.execute("DELETE FROM listing WHERE starts_with(image_uri, ?)", [folder])
+        for table in ("usual", "rest"):
+            database.execute(f"DELETE FROM {table} WHERE starts_with(image_uri, ?)", [folder])  # noqa: S608 - constants
     return before - _numbers(database, "SELECT count(*) FROM listing")[0]
 
 
@@ -243,6 +249,15 @@ def _compare(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch]
 
     The listing's digests are what a join keeps, in memory or on disk; those of the table only pass by.
     """
+    if done is None:
+        database.execute(
+            f"""
+            CREATE TABLE work AS
+            SELECT min(listing_order) AS listing_order, {everything}::BIGINT AS todo, 0::BIGINT AS failed
+            FROM (SELECT listing_order, {OF_URI} AS name FROM listing) GROUP BY name
+            """  # noqa: S608 - constants
+        )
+        return
     database.execute(
         f"""
         CREATE TABLE mentioned AS
@@ -250,7 +265,7 @@ def _compare(database: duckdb.DuckDBPyConnection, done: Iterable[pa.RecordBatch]
         FROM (SELECT listing_order, {OF_URI} AS name, {OF_IMAGE} AS image FROM listing) GROUP BY name
         """  # noqa: S608 - constants
     )
-    with streamed(database, "done", DIGESTS, done if done is not None else ()):
+    with streamed(database, "done", DIGESTS, done):
         database.execute(
             """
             CREATE TABLE held AS
