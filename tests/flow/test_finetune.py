@@ -31,7 +31,7 @@ from tests import trainings
 from tests.faults import processes
 from tests.lakes import ROOT, rows_by_image
 
-STEPS = 40
+STEPS = 28
 
 pytestmark = pytest.mark.timeout(600)
 
