@@ -289,9 +289,9 @@ def _at_scale(results: Path) -> list[str]:
         ("", "in one run", f"as {parts} runs of a prefix each"),
         ("the work, at 5,000 images/s", f"{found['hours']:.0f} h", f"{60 * found['hours'] / parts:.0f} min each"),
         (
-            "listing, on one core",
-            f"{listing['hours']:.1f} h, {listing['requests']:,} requests",
-            f"{listing['minutes_of_a_part']:.0f} min each",
+            "listing",
+            f"{listing['cpu_hours']:.1f} h of CPU, {listing['requests']:,} requests",
+            f"{60 * listing['cpu_hours'] / parts:.0f} min each",
         ),
         ("planning from an inventory", f"{listing['inventory_cpu_hours']:.1f} h of CPU", ""),
         ("digests on the driver's disk", f"{listing['digests_gb']:.0f} GB", f"{1000 * listing['digests_gb'] / parts:.0f} MB"),
