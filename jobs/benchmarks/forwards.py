@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import importlib
 import importlib.util
 import itertools
 import json
@@ -89,8 +90,7 @@ def _opened(module: Any, description: ModelDescription, values: torch.Tensor, ke
 
 def _exported(module: _Tensors, values: torch.Tensor, file: Path) -> tuple[Form, float]:
     """The forward by ONNX Runtime, and the seconds of CPU to export it and to open what was exported."""
-    import onnxruntime  # not among the project's packages
-
+    onnxruntime = importlib.import_module("onnxruntime")  # not among the project's packages
     started = time.process_time()
     with torch.inference_mode(False), torch.no_grad(), contextlib.redirect_stdout(sys.stderr):
         torch.onnx.export(module, (values.clone(),), str(file), dynamo=True)

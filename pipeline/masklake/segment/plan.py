@@ -186,8 +186,8 @@ def _load_listing(database: duckdb.DuckDBPyConnection, pages: Iterable[pa.Table]
         Refused: the condition names a key that no path has, or does not suit some value.
     """
     for table, names in (("usual", _USUAL), ("rest", _LISTING.names)):
-        columns = ", ".join(f"{name} {_TYPES[_LISTING.field(name).type]}" for name in names)
-        database.execute(f"CREATE TABLE {table} (listing_order BIGINT, {columns})")
+        typed = ", ".join(f"{name} {_TYPES[_LISTING.field(name).type]}" for name in names)
+        database.execute(f"CREATE TABLE {table} (listing_order BIGINT, {typed})")
     database.execute("CREATE VIEW listing AS FROM rest UNION ALL BY NAME FROM usual")
     unseen = set(where.keys if where else ())
     seen = 0
