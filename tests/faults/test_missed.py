@@ -111,7 +111,7 @@ def test_a_fault_that_comes_too_late_is_no_trial(trial: Trial, kind: str, monkey
     monkeypatch.setattr(stores, "small_disk", lambda folder, megabytes: nullcontext(stores.Disk(folder, full=False)))
     monkeypatch.setattr(lakes, "skewed", lambda seconds, folder: {})
     monkeypatch.setattr(lakes, "_check_newest", lambda trial, when: None)
-    trial.random.uniform = lambda least, most: 0.0  # type: ignore[method-assign]
+    monkeypatch.setattr(trial.random, "uniform", lambda least, most: 0.0)
     KINDS[kind].strike(trial)
     assert (trial.struck, trial.problems) == (False, [])
 

@@ -15,7 +15,7 @@ from ray.autoscaler.v2.event_logger import AutoscalerEventLogger
 from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
-from ray.core.generated.autoscaler_pb2 import ClusterResourceConstraint
+from ray.core.generated.autoscaler_pb2 import ClusterResourceConstraint  # type: ignore[attr-defined]
 
 from masklake.errors import Stalled
 from masklake.segment import nodes, placement

@@ -41,8 +41,8 @@ def end_with(
     except KeyboardInterrupt as stop:
         return told([interrupted], *((stop.exit_code, stop.summary) if isinstance(stop, stopping.Stopped) else (130,)))
     except Exception as error:
-        if stop := stopping.swallowed():
-            return told([interrupted], stop.exit_code, stop.summary)
+        if swallowed := stopping.swallowed():
+            return told([interrupted], swallowed.exit_code, swallowed.summary)
         if _is_disk_full(error):
             place = os.environ.get("TMPDIR") or tempfile.gettempdir()
             full = (

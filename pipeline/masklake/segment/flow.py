@@ -185,7 +185,7 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
             for index in range(share["first"], share["end"]):
                 yield from load_group(work, index)
 
-    return (
+    flow: Dataset = (
         # Blocks of our own: a read operator would ask for whole CPUs beside the stages', and starve the writing. Each of `from_arrow`'s
         # would be looked at by a task, for which a worker must start first.
         ray.data.from_blocks([pa.table({"first": [first], "end": [end]}) for first, end in _shares(work.groups)])
@@ -214,6 +214,7 @@ def build(work: Work, resources: Resources, stall_seconds: float = 1800.0) -> Da
             ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
         )
     )
+    return flow
 
 
 def signs() -> tuple[StageSign, ...]:

@@ -81,7 +81,7 @@ class Local:
                 written = filler.written(_packets(work, resources, loading))
                 yield Flowing(written, lambda: None, filler.flush, lambda: (loading.taken, filler.sign()), patience.diagnosis_here)
         finally:
-            writer.shutdown(wait=False)
+            writer.shutdown(wait=True, cancel_futures=True)  # what a write leaves later, nobody would delete
 
     @contextmanager
     def answering(self, work: Work, resources: Resources, look: Look) -> Iterator[Iterator[bytes]]:

@@ -16,9 +16,10 @@ from masklake.commands import cli
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError
 from masklake.segment import local, stages
 from masklake.segment.engine import Resources
+from masklake.segment.filling import Packet
 from masklake.segment.local import Local
 from masklake.segment.settings import RunConfig
-from masklake.segment.stages import Work
+from masklake.segment.stages import Work, Written
 from masklake.storage import StorageError
 from masklake.table.write import FileRecord
 from tests.lakes import MODEL, scene
@@ -50,6 +51,32 @@ def test_its_rows_are_those_of_the_stages_one_after_another(work: Work) -> None:
     ours = sorted((row for each in written for row in rows_of(work, each.records)), key=key)
     assert ours == sorted(rows_of(work, expected.records), key=key)
     assert len(ours) == 14
+
+
+def test_no_write_goes_on_when_the_flow_is_left(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run that is fenced cleans up would not have its files: they came later."""
+    writing, ended = threading.Event(), threading.Event()
+
+    def slow(*arguments: object) -> Written:
+        writing.set()
+        time.sleep(0.5)
+        ended.set()
+        return Written((), 0, 0)
+
+    def answered(*arguments: object) -> Iterator[Packet[bytes]]:
+        yield Packet(b"", 1, 1)
+        writing.wait(10)
+        raise MasklakeError("a newer run took over")
+
+    monkeypatch.setattr(local, "write_packets", slow)
+    monkeypatch.setattr(local, "_packets", answered)
+    config = CONFIG.model_copy(update={"rows_per_file": 1})
+    with (
+        pytest.raises(MasklakeError, match="took over"),
+        Local(config).flowing(work, Resources(1, 1.0, 0.0, 1, 1)) as flowing,
+    ):
+        list(flowing.written)
+    assert ended.is_set()
 
 
 @pytest.mark.slow
