@@ -42,6 +42,17 @@ class LongFirst(LoadFileScheduling):  # type: ignore[misc]
         self.workqueue.move_to_end(self._next(node), last=False)
         super()._assign_work_unit(node)
 
+    def remove_node(self, node: WorkerController) -> str | None:
+        """As xdist's, but of a process that died only what is not done goes to others.
+
+        xdist hands out its finished files as well, and who is given one of these when a last test of its own waits for the next one
+        waits for ever.
+        """
+        work = self.assigned_work[node]
+        self.assigned_work[node] = {name: tests for name, tests in work.items() if not all(tests.values())}
+        died: str | None = super().remove_node(node)
+        return died
+
     def _next(self, node: WorkerController) -> str:
         """Ray's while few are at it; never two of them in a row, as the second would wait for the first while others have time."""
         at_it = [

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-import duckdb
-
+from masklake.database import connect
 from masklake.errors import Refused
 
 _DEEPEST = 200  # parentheses and operators within each other: beyond it, Python's and delta-rs' recursion is at its end
@@ -56,7 +55,7 @@ def quoted(name: str) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    with duckdb.connect() as database:
+    with connect() as database:
         database.execute(f"SET max_expression_depth TO {_DEEPEST}")
         database.execute(LOCK)
         (tree,) = database.execute("SELECT json_serialize_sql('SELECT 1 WHERE ' || ?)", [text]).fetchone() or ("{}",)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -42,10 +43,28 @@ def listen() -> None:
             signal.signal(number, _take)
 
 
+class Interruptible(Protocol):
+    """What is at work in C++, in threads of its own."""
+
+    def interrupt(self) -> None:
+        """Break off what it is at, if anything; harmless where that is over."""
+
+
+_interruptible = WeakSet[Interruptible]()
+
+
+def interrupt(work: Interruptible) -> None:
+    """Interrupt it when a signal is raised, for as long as it is there."""
+    _interruptible.add(work)
+
+
 def _take(number: int, frame: FrameType | None) -> None:
     if _Memory.held and _Memory.number is None:  # a second signal is for somebody who has no patience left
         _Memory.number = number
         return
+    for work in list(_interruptible):
+        with suppress(Exception):  # it was closed
+            work.interrupt()
     _Memory.raised = Stopped(number)
     raise _Memory.raised
 

@@ -188,6 +188,7 @@ def test_on_ray_a_run_that_began_here_and_loses_its_worker_ends_with_the_same_bi
     assert weights(out) == whole.weights
 
 
+@pytest.mark.timeout(600)  # a minute and a half where nothing else runs
 @pytest.mark.usefixtures("on_ray")
 def test_two_workers_learn_what_one_does_here_and_both_tell_of_a_bad_image(job: Job, tmp_path: Path) -> None:
     scenes, model = trainings.scenes(tmp_path / "scenes"), trainings.model("mask2former", tmp_path)

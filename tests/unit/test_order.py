@@ -76,3 +76,23 @@ def test_the_files_that_are_named_are_there() -> None:
     names = [*order.STARTING, *order.LONG]
     assert len(set(names)) == len(names)
     assert [name for name in names if not (ROOT / name).is_file()] == []
+
+
+def test_a_finished_file_of_a_process_that_died_goes_to_nobody(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytestconfig.option, "tx", ["2*popen"], raising=False)
+    monkeypatch.setattr(pytestconfig.option, "loadscopereorder", False, raising=False)
+    tests = ["a::1", "b::1", "b::2", "b::3", "c::1", "c::2", "c::3", "d::1"]
+    scheduler = order.LongFirst(pytestconfig)
+    nodes: list[Any] = [Node(), Node()]
+    scheduler.numnodes = 2
+    for node in nodes:
+        scheduler.add_node(node)
+    for node in nodes:
+        scheduler.add_node_collection(node, tests)
+    scheduler.schedule()
+    died = next(node for node in nodes if tests[node.sent[0]] == "a::1")
+    scheduler.mark_test_complete(died, tests.index("a::1"))
+    left = {name for name, found in scheduler.assigned_work[died].items() if not all(found.values())}
+    scheduler.remove_node(died)
+    assert left <= {*scheduler.workqueue, *scheduler.assigned_work[next(node for node in nodes if node is not died)]}
+    assert "a" not in scheduler.workqueue

@@ -15,6 +15,17 @@ from tests.lakes import ROOT
 SOURCE = ROOT / "pipeline" / "masklake"
 USES: list[tuple[str, ...]] = [  # distribution, module, name there, the files that use it
     ("ray", "ray._private.worker", "global_worker", "cluster.py"),
+    ("ray", "ray._private.node", "psutil", "cluster.py"),
+    ("ray", "ray._private.node", "Node.start_api_server", "segment/lean.py"),
+    ("ray", "ray._private.node", "Node.start_monitor", "segment/lean.py"),
+    ("ray", "ray._private.node", "Node.start_log_monitor", "segment/lean.py"),
+    ("ray", "ray.data._internal.stats", "get_or_create_stats_actor", "segment/lean.py"),
+    (
+        "ray",
+        "ray.data._internal.cluster_autoscaler.rate_based_cluster_autoscaler",
+        "DefaultAutoscalingCoordinator",
+        "segment/lean.py",
+    ),
     ("ray", "ray._private.state", "state.get_cluster_config", "segment/nodes.py"),
     ("ray", "ray._private.state", "state.actor_table", "segment/nodes.py"),
     ("ray", "ray.experimental.internal_kv", "_internal_kv_get", "segment/nodes.py"),

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from masklake.database import connect
 from masklake.errors import MasklakeError, first_line
 from masklake.export.doubt import DOUBT, DOUBT_OF_NOTHING
 from masklake.schema import TABLE
@@ -56,7 +57,7 @@ class Index:
         self.columns = pa.schema([field for field in table.schema if field.name != "segments"])
         self.partitions = partition_columns(table)
         self.lock = threading.RLock()
-        self.database = duckdb.connect(str(scratch / "index.duckdb"))
+        self.database = connect(scratch / "index.duckdb")
         spill = str(scratch / "spilled").replace("'", "''")
         self.database.execute(f"SET memory_limit = '{_MEMORY}'; SET enable_progress_bar = false; SET temp_directory = '{spill}'")
         self.database.execute("SET TimeZone = 'UTC'")

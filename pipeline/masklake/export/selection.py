@@ -11,9 +11,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
+from masklake.database import connect
 from masklake.errors import MasklakeError, Refused
 from masklake.export.categories import Categories
 from masklake.export.doubt import keep_least_certain
@@ -50,7 +50,7 @@ class Selection:
         self._where = settings.choice(None).condition()
         check_condition(table, settings.where)
         self.task = settings.task or _only_task(table, settings.chosen_format, self._where)
-        self._database = duckdb.connect(str(scratch / "images.duckdb"))
+        self._database = connect(scratch / "images.duckdb")
         self._database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
         # Left to itself, the optimiser may put the rows with their masks into a join's hash table instead of the images.
         self._database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")

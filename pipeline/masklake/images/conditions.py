@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from masklake.database import connect
 from masklake.errors import Refused
 from masklake.images.pages import PAGE_SCHEMA
 from masklake.sql import LOCK, expression, quoted, shown
@@ -39,7 +40,7 @@ def parse(text: str) -> Condition:
         raise Refused(f"--where {shown(text)}: {taken[0]} is not known before an image is read; there are {', '.join(COLUMNS)} and keys")
     columns = [*(f"{name} {kind}" for name, kind in COLUMNS.items()), *(f"{quoted(key)} VARCHAR" for key in keys)]
     condition = Condition(text, keys)
-    with duckdb.connect() as database:
+    with connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         database.execute(LOCK)
         try:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import duckdb
 import pyarrow as pa
 
+from masklake.database import connect
+
 DIGESTS = pa.schema([("image", pa.decimal128(38)), ("ok", pa.uint8()), ("failed", pa.uint8())])
 """An image's digest, and bit masks of the tasks that are done and that failed; the bit of a task is its place among those asked for."""
 
@@ -36,7 +38,7 @@ def digest(
     """
     bits = [1 << number for number in range(len(fingerprints))]
     wanted = pa.table({"task": [*fingerprints], "fingerprint": [*fingerprints.values()], "bit": pa.array(bits, pa.uint8())})
-    with duckdb.connect(config={"threads": threads, "preserve_insertion_order": False}) as database:
+    with connect(config={"threads": threads, "preserve_insertion_order": False}) as database:
         database.execute("SET enable_progress_bar = false")  # it would go to standard output, where the job's JSON is
         database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")  # keep `wanted`, and let the rows pass by
         database.register("wanted", wanted)

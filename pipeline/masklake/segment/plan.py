@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from masklake import storage
+from masklake.database import connect
 from masklake.errors import Refused
 from masklake.images.conditions import COLUMNS, Condition, refusal
 from masklake.images.keys import NOT_CARRIED, Carried, with_carried, with_keys
@@ -145,7 +146,7 @@ def make_plan(
             "temp_directory": str(Path(scratch, "spill")),
             "preserve_insertion_order": False,
         }
-        with duckdb.connect(config=settings) as database:  # not in a file, which compresses and logs what is read once
+        with connect(config=settings) as database:  # not in a file, which compresses and logs what is read once
             database.execute("SET TimeZone = 'UTC'")
             database.execute("SET enable_progress_bar = false")  # it would go to standard output, where the job's JSON is
             # Left to itself, the optimiser may keep the side of a join of which it knows nothing, which is the table's.

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import duckdb
-
+from masklake.database import connect
 from masklake.schema import NEWNESS, NEWNESS_SQL, TABLE, Status
 from masklake.table.narrow import narrow_rows
 from masklake.table.read import MaskTable
@@ -77,7 +76,7 @@ def coverage(table: MaskTable) -> Coverage:
     names = partition_names(table)
     columns = "".join(f'"{name}", ' for name in names)
     told = ["image_uri", "task", "fingerprint", *NEWNESS, *names, "status", "error_code", "model", "model_revision"]
-    with tempfile.TemporaryDirectory(prefix="masklake-status-") as scratch, duckdb.connect(str(Path(scratch, "rows.duckdb"))) as database:
+    with tempfile.TemporaryDirectory(prefix="masklake-status-") as scratch, connect(Path(scratch, "rows.duckdb")) as database:
         database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
         database.execute("SET temp_directory = $folder", {"folder": str(Path(scratch, "spilled"))})
         database.execute("SET disabled_optimizers = 'join_order, build_side_probe_side'")  # see `MaskTable`

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
+from masklake.database import connect
 from masklake.images import conditions
 from masklake.segment import images
 from masklake.segment.digests import digest
@@ -86,7 +85,7 @@ def lag(input_uri: str, table: Table, fingerprints: Mapping[str, str], like: Map
 
 
 def _read(folder: Path, names: list[str]) -> tuple[dict[Partition, int], tuple[str | None, datetime | None]]:
-    with duckdb.connect() as database:
+    with connect() as database:
         database.execute("SET TimeZone = 'UTC'")
         columns = "".join(f'"{name}", ' for name in names)
         found = database.execute(

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from masklake import storage
+from masklake.database import connect
 from masklake.errors import MasklakeError, Refused
 from masklake.schema import NEWNESS, NEWNESS_SQL, aligned, table_schema
 from masklake.sql import expression, shown
@@ -132,7 +132,7 @@ class MaskTable:
         with (
             damage.named(self.uri, self.delta),
             tempfile.TemporaryDirectory(prefix="masklake-read-") as scratch,
-            duckdb.connect() as database,
+            connect() as database,
         ):
             database.execute(f"SET memory_limit = '{_MEMORY}'; SET preserve_insertion_order = false; SET enable_progress_bar = false")
             database.execute("SET temp_directory = $folder", {"folder": scratch})

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-import duckdb
-
 from masklake import storage
+from masklake.database import connect
 from masklake.errors import ErrorCode, ImageFailure, Refused
 from masklake.images.discover import discover
 from masklake.images.pages import around
@@ -40,7 +39,7 @@ def missing_images(table: Table, folder: str) -> list[str]:
             "threads": 2,
             "temp_directory": str(Path(scratch, "spill")),
         }
-        with duckdb.connect(str(Path(scratch, "images.duckdb")), config=settings) as database:
+        with connect(Path(scratch, "images.duckdb"), config=settings) as database:
             database.execute("SET enable_progress_bar = false")
             database.register("rows", table.images(folder))
             database.execute("CREATE TABLE known AS SELECT DISTINCT image_uri FROM rows")

@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from masklake.database import connect
 from masklake.schema import NEWNESS, NEWNESS_SQL, TABLE, Status
 from masklake.upkeep.rewrite import opened
 from masklake.upkeep.upkeep import TableFile, UpkeepTable
@@ -60,7 +61,7 @@ def superseded(table: UpkeepTable, files: Sequence[TableFile]) -> Iterator[Super
             "temp_directory": str(Path(scratch, "spill")),
             "preserve_insertion_order": False,
         }
-        with duckdb.connect(str(Path(scratch, "keys.duckdb")), config=settings) as database:
+        with connect(Path(scratch, "keys.duckdb"), config=settings) as database:
             database.execute("SET enable_progress_bar = false")
             _load(database, table.uri, files)
             _find(database)

@@ -145,11 +145,12 @@ def test_readers_of_a_mirror_see_it_as_it_was(
 
 
 _QUERY = """
-import sys, duckdb
+import sys
 from masklake.commands.ending import end_with
+from masklake.database import connect
 def work():
     print("begun", flush=True)
-    return {"found": duckdb.execute("select count(*) from range(10_000_000_000) where sin(range) > 2").fetchall()}
+    return {"found": connect().execute("select count(*) from range(10_000_000_000) where sin(range) > 2").fetchall()}
 sys.exit(end_with(work))
 """
 
@@ -160,7 +161,10 @@ def test_a_stop_that_a_library_makes_an_error_of_its_own_of_is_still_one(number:
     assert job.stdout
     assert job.stdout.readline() == "begun\n"
     time.sleep(0.3)  # until DuckDB is at it
-    job.send_signal(number)
-    out, said = job.communicate(timeout=60)
+    try:
+        job.send_signal(number)
+        out, said = job.communicate(timeout=20)
+    finally:
+        job.kill()
     assert (job.returncode, json.loads(out)["outcome"]) == (code, "stopped")
     assert said == "masklake: interrupted; what was committed stays, run the same command to go on\n"
