@@ -23,5 +23,5 @@ def test_results_are_in_order_though_later_ones_are_ready_before_and_no_more_is_
     with ThreadPoolExecutor(8) as threads:
         results = in_order(function, range(100), threads, ahead=2)
         assert next(results) == 0
-        assert sorted(begun) == [0, 1, 2]
+        assert {0, 1} <= set(begun) <= {0, 1, 2}  # a thread may be late to take what it was given
         assert list(results) == [-item for item in range(1, 100)]
