@@ -55,20 +55,20 @@ def two_actors(asked: Asked) -> Any:
 def all_tasks(asked: Asked) -> Any:
     """A third of the small ones, with three answers each."""
     size, count = _small(asked)
-    return _job(asked, size, count, "--tasks", "panoptic,instance,semantic", "--limit", str(max(1, count // 3)))
+    return _job(asked, size, count, "--limit", str(max(1, count // 3)), tasks="panoptic,instance,semantic")
 
 
 def _small(asked: Asked) -> tuple[tuple[int, int], int]:
     return (48, 64) if asked.small else (480, 640), 12 if asked.small else asked.images
 
 
-def _job(asked: Asked, size: tuple[int, int], count: int, *more: str) -> dict[str, Any]:
+def _job(asked: Asked, size: tuple[int, int], count: int, *more: str, tasks: str = "panoptic") -> dict[str, Any]:
     model, images = _checkpoint(asked), asked.scratch / f"images-{size[1]}"
     if not images.exists():
         _write(images, size, count)
     output = asked.scratch / f"table-{len(list(asked.scratch.glob('table-*')))}"
     command = [sys.executable, "-m", "masklake", "segment", "--input", str(images), "--output", str(output), "--model", str(model)]
-    command += [*(() if "--tasks" in more else ("--tasks", "panoptic")), *more]
+    command += ["--tasks", tasks, *more]
     busy = _Busy()
     started = time.monotonic()
     with (

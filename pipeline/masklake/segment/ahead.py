@@ -25,16 +25,17 @@ def watched(
         is_rays: of a plan whose numbers are at most those that the whole plan will have.
         begin: what is to be begun.
     """
-    seen, size, begun = set[str](), 0, rows > MOST_ROWS
+    seen, size, watching = set[str](), 0, rows <= MOST_ROWS
     for page in pages:
-        if not begun:
+        if watching:
             seen.update(page["image_uri"].to_pylist())
             size += 0 if rows or limit is not None or "image_bytes" not in page.column_names else pc.sum(page["image_bytes"]).as_py() or 0
             least = min(len(seen) - rows, len(seen) if limit is None else limit)
-            begun = least > 0 and is_rays(_plan_of(least, size))
-            if begun:
-                seen = set()
+            if is_work := least > 0 and is_rays(_plan_of(least, size)):
                 begin()
+            watching = not is_work and least != limit  # at the limit, what is listed later says no more
+            if not watching:
+                seen = set()
         yield page
 
 

@@ -205,8 +205,8 @@ class _Run:
     def _watched(self, pages: Iterator[pa.Table], files: Sequence[KeyFile] | None) -> Iterator[pa.Table]:
         """The pages, while Ray begins to start as soon as what is listed is certain to be work for it."""
         asked = self.config
-        if asked.dry_run or asked.preview is not None or self._where or self.model.description.concepts or files is None:
-            return pages
+        if asked.local or asked.dry_run or asked.preview is not None or self._where or self.model.description.concepts or files is None:
+            return pages  # with --local none will be Ray's, and all of them would be remembered
         return ahead.watched(
             pages, sum(file.rows for file in files), asked.limit, lambda least: not self._choose(least).local, self._session.begin
         )

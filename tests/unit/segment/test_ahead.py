@@ -23,6 +23,18 @@ def begun_at(pages: list[pa.Table], rows: int = 0, limit: int | None = None, ima
     return begun
 
 
+def looked_at(pages: list[pa.Table], rows: int, limit: int | None) -> list[Plan]:
+    """What was asked about, where none of it is work for Ray."""
+    plans: list[Plan] = []
+
+    def keep(least: Plan) -> bool:
+        plans.append(least)
+        return False
+
+    list(ahead.watched(pages, rows, limit, keep, lambda: None))
+    return plans
+
+
 THREE = listing(["a", "b"], ["c", "d"], ["e"])
 
 
@@ -55,14 +67,13 @@ def test_of_a_large_table_the_plan_alone_tells(monkeypatch: pytest.MonkeyPatch) 
     assert begun_at(THREE, rows=3) == []
 
 
+def test_at_the_limit_nothing_more_is_looked_at() -> None:
+    """What is listed after it would be remembered in vain, ten million images as well."""
+    assert [plan.todo_images for plan in looked_at(THREE, 0, 2)] == [2]
+
+
 @pytest.mark.parametrize(("rows", "limit", "size"), [(0, None, 20), (1, None, 0), (0, 1, 0)])
 def test_bytes_count_only_where_all_of_them_are_work(rows: int, limit: int | None, size: int) -> None:
-    plans: list[Plan] = []
-
-    def keep(least: Plan) -> bool:
-        plans.append(least)
-        return False
-
-    list(ahead.watched(listing(["a", "b"]), rows, limit, keep, lambda: None))
+    plans = looked_at(listing(["a", "b"]), rows, limit)
     assert [plan.todo_bytes for plan in plans] == [size]
     assert all(plan.todo_images == 2 - max(rows, limit or 0) for plan in plans)
