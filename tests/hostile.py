@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ ENDLESS = b"P6 1 1 255 # loop"
 """The same, of one that never ends."""
 
 _SITE = """\
-import os, signal
+import os, signal, time
 from PIL import PpmImagePlugin
 
 opened = PpmImagePlugin.PpmImageFile._open
@@ -27,14 +28,27 @@ def open_(self):
         os.kill(os.getpid(), signal.SIGSEGV)
     while content.endswith(b"# loop"):
         pass
+    if content.startswith(b"P6\\n# until "):
+        path = self.fp.read(4096).split(b"\\n")[1].removeprefix(b"# until ")
+        self.fp.seek(0)
+        limit = time.monotonic() + 120
+        while not os.path.exists(path):
+            if time.monotonic() > limit:
+                raise OSError("nobody made " + path.decode())
+            time.sleep(0.05)
     opened(self)
 
 PpmImagePlugin.PpmImageFile._open = open_
 """
 
 
+def waiting(path: Path) -> bytes:
+    """An image that is decoded as soon as there is something at a path, where `crashing_decoder` is the first folder of `sys.path`."""
+    return b"P6\n# until %b\n1 1\n255\n\0\0\0" % os.fsencode(path)
+
+
 def crashing_decoder(folder: Path) -> Path:
-    """Put a module there that Python imports as it starts, and that gives Pillow's reader of PPM two faults."""
+    """Put a module there that Python imports as it starts, and that gives Pillow's reader of PPM its faults."""
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(_SITE)
     return folder

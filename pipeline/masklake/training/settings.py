@@ -50,7 +50,7 @@ class DataConfig(BaseModel):
     validation_images: Folder | None = Field(None, description="as --images, for --validation-truth (default: --images)")
     validation_masks: Folder | None = Field(None, description="as --masks, for --validation-truth")
     validation_share: Annotated[float, Shown("SHARE")] = Field(
-        0.1, ge=0, lt=1, description="without --validation-truth: the share held out, by a hash of the image's URI"
+        0.1, ge=0, lt=1, description="without --validation-truth: the share held out, by a hash of the URI; of few images one, unless 0"
     )
 
 

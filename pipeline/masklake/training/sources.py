@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -63,8 +64,14 @@ def read(settings: SourceConfig, semantic: bool) -> tuple[DataSet, DataSet]:
 
 
 def split(data: DataSet, share: float) -> tuple[DataSet, DataSet]:
-    """Hold out about `share` of the images by a hash of their URIs: the same whatever else is in the data."""
-    held = [_hashed(example.image) < share for example in data.examples]
+    """Hold out about `share` of the images by a hash of their URIs: the same whatever else is in the data.
+
+    Of few images, a hash may fall on none: then the one that comes nearest is held out, so that there is always something to judge by.
+    """
+    hashes = [_hashed(example.image) for example in data.examples]
+    if share and len(hashes) > 1:
+        share = max(share, math.nextafter(min(hashes), 1.0))
+    held = [each < share for each in hashes]
     parts = []
     for wanted in (False, True):
         examples = tuple(example for example, out in zip(data.examples, held, strict=True) if out == wanted)
