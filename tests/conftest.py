@@ -11,6 +11,7 @@ import pytest
 
 # Read when torch and numpy are imported. Several tests run at once, on tiny models: with threads for every core they wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MASKLAKE_LOG_FORMAT"] = "text"  # tests have no terminal, and most read the sentences; `test_lines.py` is about the others
 
 from masklake.demo.seaweedfs import SeaweedFS
 

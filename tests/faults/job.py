@@ -27,7 +27,8 @@ class Job:
         self._out, self._err = files.with_suffix(".out"), files.with_suffix(".err")
         with self._out.open("wb") as out, self._err.open("wb") as err:
             command = [sys.executable, "-m", "masklake", *arguments]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+            sentences = {**environment, "MASKLAKE_LOG_FORMAT": "text"}
+            self.process = subprocess.Popen(command, cwd=ROOT, env=sentences, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         self._seen: list[Process] = []
 
     def below(self) -> list[Process]:

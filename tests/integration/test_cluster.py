@@ -42,7 +42,13 @@ pytestmark = pytest.mark.timeout(900)  # the first test's time is the cluster's 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """A cluster whose bucket `lake` holds scenes in `images/`; this process's environment points to its server."""
-    with LocalCluster() as running, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MASKLAKE_LOG_FORMAT")  # nodes have it from here: a job's lines are JSON, as for its users
+        yield from _filled(patch)
+
+
+def _filled(patch: pytest.MonkeyPatch) -> Iterator[LocalCluster]:
+    with LocalCluster() as running:
         for name, value in running.s3.env().items():
             patch.setenv(name, value)
         for index in range(SCENES):
@@ -144,8 +150,10 @@ def test_a_refusal_is_readable_in_the_jobs_log(cluster: LocalCluster) -> None:
     log = logs(cluster, job)
     summary = last_json(log)
     assert (summary["outcome"], summary["exit_code"]) == ("refused", 2)
-    (sentence,) = [line for line in log.splitlines() if line.startswith("masklake: ")]
-    assert "no-such-bucket" in sentence
+    assert "masklake: " not in log
+    said = [json.loads(line) for line in log.splitlines() if line.startswith("{")]  # what is not ours is of Ray's job agent
+    (sentence,) = [line for line in said if line["event"] == "refused"]
+    assert "no-such-bucket" in sentence["message"]
     assert "Traceback" not in log
     assert not storage.exists("s3://lake/never/_delta_log/00000000000000000000.json")
 

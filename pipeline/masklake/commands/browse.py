@@ -6,7 +6,7 @@ from typing import Any
 
 from masklake.browse import serve
 from masklake.browse.settings import BrowseConfig
-from masklake.commands.ending import say
+from masklake.commands.lines import say
 
 
 def work(settings: BrowseConfig) -> dict[str, Any]:

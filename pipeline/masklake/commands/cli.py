@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from masklake import __version__
+from masklake.commands import lines
 from masklake.commands.ending import end_with
 from masklake.commands.running import run as run_command
 from masklake.commands.watched import run_watched
@@ -92,7 +93,8 @@ def _overview() -> str:
 
 def _refuse(name: str) -> NoReturn:
     if not name:
-        print(_overview(), file=sys.stderr)
+        if not lines.are_json():
+            print(_overview(), file=sys.stderr)
         raise Refused("no command is named")
     close = closest(name, [*COMMANDS, *_MORE])
     raise Refused(f"no command is called {name!r}" + (f": did you mean {close!r}?" if close else f"; there are {', '.join(COMMANDS)}"))

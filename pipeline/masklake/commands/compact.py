@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from masklake.commands import keeping
-from masklake.commands.ending import Paced, say
+from masklake.commands.ending import Paced
+from masklake.commands.lines import say
 from masklake.upkeep.compact import compact
 from masklake.upkeep.compact_settings import CompactConfig
 

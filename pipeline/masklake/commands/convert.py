@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from masklake.commands.ending import say
+from masklake.commands.lines import say
 from masklake.conversion.run import convert
 from masklake.conversion.settings import ConvertConfig
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from masklake import storage
-from masklake.commands.ending import say
+from masklake.commands.lines import say
 from masklake.config import ENV_PREFIX
 from masklake.demo import MODEL
 from masklake.demo.lake import broken_files, upload_broken, upload_scenes, upload_truth

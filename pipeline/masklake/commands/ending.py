@@ -8,14 +8,14 @@ import os
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NoReturn, TextIO
 
 from masklake import stopping
+from masklake.commands import lines
+from masklake.commands.lines import say
 from masklake.errors import MasklakeError, one_line, outcome_of
-from masklake.spelling import visible
 
 _EVERY = 10.0  # seconds between lines of progress
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -31,6 +31,11 @@ def end_with(
         work: returns the job's summary; its `exit_code` is 0 where it names none.
         interrupted: what to say where the user, or the cluster, stops the job (exit code 130 after Ctrl-C, 143 after SIGTERM).
     """
+    with lines.shown():
+        return _ended(work, interrupted)
+
+
+def _ended(work: Callable[[], dict[str, Any]], interrupted: str) -> int:
     stopping.listen()
     stdout = sys.stdout  # which is another one later, for threads of Ray's go on printing
     told = partial(_fail, stdout)
@@ -50,22 +55,27 @@ def end_with(
                 "what was committed stays, run the same command to go on"
             )
             return told([full], 1)
-        for line in traceback.format_exc().splitlines():
-            print(visible(line), file=sys.stderr)
+        lines.show(error)
         return told([f"{type(error).__name__}: {one_line(error)}"], 1)
-    print(json.dumps(summary), file=stdout, flush=True)
+    _last(stdout, summary)
     return int(summary["exit_code"])
 
 
 def _fail(stdout: TextIO, reasons: Sequence[str], code: int, summary: dict[str, Any] | None = None) -> int:
+    outcome, level = outcome_of(code), _level(code)
     for reason in reasons:
-        say(reason)
-    print(
-        json.dumps({**(summary or {}), "outcome": outcome_of(code), "error": "\n".join(reasons), "exit_code": code}),
-        file=stdout,
-        flush=True,
-    )
+        say(reason, outcome, level)
+    _last(stdout, {**(summary or {}), "outcome": outcome, "error": "\n".join(reasons), "exit_code": code})
     return code
+
+
+def _last(stdout: TextIO, summary: dict[str, Any]) -> None:
+    about = lines.made("end", _level(summary["exit_code"])) if lines.are_json() else {}
+    print(json.dumps({**about, **summary}), file=stdout, flush=True)
+
+
+def _level(code: int) -> str:
+    return {0: "info", 130: "warning", 143: "warning"}.get(code, "error")
 
 
 def _is_disk_full(error: BaseException) -> bool:
@@ -90,11 +100,6 @@ class Paced:
         if time.monotonic() - self._last >= _EVERY:
             self._last = time.monotonic()
             say(text)
-
-
-def say(text: str) -> None:
-    """A sentence for the user; names and labels in it may hold anything."""
-    print(f"masklake: {visible(text)}", file=sys.stderr, flush=True)
 
 
 def leave(code: int) -> NoReturn:

@@ -7,7 +7,8 @@ from typing import Any
 
 from masklake import storage
 from masklake.commands import keeping
-from masklake.commands.ending import Paced, say
+from masklake.commands.ending import Paced
+from masklake.commands.lines import say
 from masklake.errors import ImageFailure, MasklakeError, Refused
 from masklake.named import named, without_rows
 from masklake.table import runs

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from masklake.commands.ending import Paced, say
+from masklake.commands.ending import Paced
+from masklake.commands.lines import say
 from masklake.export import run
 from masklake.export.settings import ExportConfig
 

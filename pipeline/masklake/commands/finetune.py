@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from masklake import storage
-from masklake.commands.ending import say
+from masklake.commands import lines
+from masklake.commands.lines import say
 from masklake.training import finetune, trackers
 from masklake.training.choice import Choice, choose
 from masklake.training.finetune import Prepared
@@ -35,7 +36,7 @@ def work(settings: FinetuneConfig) -> dict[str, Any]:
     with trackers.tracking(prepared.settings, prepared.asked, finetune.step_of(prepared), say) as track:
 
         def tell(line: dict[str, Any]) -> None:
-            print(json.dumps({**line, **pace.of(line)}), file=stdout, flush=True)
+            print(json.dumps({**lines.made("progress"), **line, **pace.of(line)}), file=stdout, flush=True)
             track(line)
 
         end = run(prepared, tell)

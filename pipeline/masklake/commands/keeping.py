@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from masklake import storage
-from masklake.commands.ending import say
+from masklake.commands.lines import say
 from masklake.table.definition import check_log
 from masklake.upkeep.settings import KeepingConfig
 from masklake.upkeep.upkeep import UpkeepTable

@@ -6,15 +6,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from masklake.commands.ending import say
+from masklake.commands import lines
 from masklake.segment.progress import Listener, State
 from masklake.spelling import visible
 
@@ -24,7 +23,7 @@ _EVERY = 10.0  # seconds between JSON lines
 @contextmanager
 def show_progress() -> Iterator[Listener]:
     """A listener for `job.segment` that suits where stderr goes."""
-    if not sys.stderr.isatty():
+    if lines.are_json() or not sys.stderr.isatty():
         yield _Lines()
         return
     with _terminal() as terminal, _display(Console(file=terminal)) as bar:
@@ -75,24 +74,22 @@ class _Lines(Listener):
     def __init__(self) -> None:
         self._last = time.monotonic()
         self._stdout = sys.stdout  # which is another one while a cluster is used
-        self._run: dict[str, str | None] = {"run_id": None, "table": None}
 
     def begin(self, run_id: str, table: str) -> None:
-        self._run = {"run_id": run_id, "table": table}
+        lines.about(table, run_id)
 
     def say(self, text: str) -> None:
-        say(text)
+        lines.say(text)
 
     def update(self, state: State) -> None:
         if time.monotonic() - self._last >= _EVERY:
             self._last = time.monotonic()
-            print(json.dumps(line(datetime.now(UTC), self._run, state)), file=self._stdout, flush=True)
+            print(json.dumps(line(state)), file=self._stdout, flush=True)
 
 
-def line(now: datetime, run: Mapping[str, str | None], state: State) -> dict[str, Any]:
-    """A line of a log: when, of which run and table, what is being done or waited for, and how far it is."""
-    ts = now.isoformat(timespec="milliseconds")
-    return {"ts": ts, "level": "info", "event": "progress", **run, "phase": state.phase, **state.numbers()}
+def line(state: State) -> dict[str, Any]:
+    """A line of a log: what is being done or waited for, and how far it is."""
+    return lines.made("progress", phase=state.phase, **state.numbers())
 
 
 def _numbers(state: State) -> str:

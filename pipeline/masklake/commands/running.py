@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from masklake.commands.ending import end_with, say
+from masklake.commands import lines
+from masklake.commands.ending import end_with
 from masklake.config import Program, extras, resolve
 from masklake.config.program import S
 
@@ -23,7 +24,10 @@ def run(
     """
 
     def all_of_it() -> dict[str, Any]:
-        settings = resolve(argv, program, elsewhere, say)
+        lines.check()
+        settings = resolve(argv, program, elsewhere, lines.say)
+        if table := getattr(settings, "table", None):  # before its stores are asked: what they say is about it as well
+            lines.about(table.rstrip("/"))
         extras.demand(program.needs, program.name)
         try:
             return work(settings)

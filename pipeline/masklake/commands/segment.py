@@ -7,6 +7,8 @@ import sys
 import webbrowser
 from typing import Any
 
+from masklake import storage
+from masklake.commands import lines
 from masklake.commands.progress import show_progress
 from masklake.segment import run as job
 from masklake.segment.settings import Config
@@ -16,6 +18,8 @@ TOO_MANY_FAILED = 3
 
 def work(settings: Config) -> dict[str, Any]:
     """Run the job; returns its summary."""
+    if settings.output:
+        lines.about(storage.normalise(settings.output).rstrip("/"))
     with show_progress() as progress:
         summary = job.segment(settings, progress)
     if has_browser() and str(summary.get("page")).startswith("file:"):

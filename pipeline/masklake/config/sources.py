@@ -13,8 +13,9 @@ ENV_PREFIX = "MASKLAKE_"
 FILE_VARIABLE = ENV_PREFIX + "CONFIG"
 """Names the YAML file where no --config does."""
 
-OTHERS = frozenset({"cache"})
-"""Variables that are not settings of any command: `MASKLAKE_CACHE` is the folder of downloaded models."""
+OTHERS = frozenset({"cache", "log_format"})
+"""Variables that are not settings of any command: `MASKLAKE_CACHE` is the folder of downloaded models,
+`MASKLAKE_LOG_FORMAT` whether lines are JSON."""
 
 _NULL = "tag:yaml.org,2002:null"
 # What Kubernetes puts into every container for a service that is called masklake, and where the tests find their data.

@@ -9,7 +9,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from masklake.commands.ending import end_with, say
+from masklake.commands.ending import end_with
+from masklake.commands.lines import say
 from masklake.commands.progress import show_progress
 from masklake.errors import Refused
 from masklake.segment.progress import State

@@ -6,14 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from masklake.commands import lines
 from masklake.commands.progress import line
 from masklake.segment.progress import State
 
-NOW = datetime(2026, 11, 27, 2, 0, 0, 500_000, tzinfo=UTC)
 PHASES = """
 import os
+from masklake.commands import lines
 from masklake.commands.progress import show_progress
 from masklake.segment.progress import State
 with show_progress() as listener:
@@ -25,10 +29,18 @@ with show_progress() as listener:
 RUN = {"run_id": "20261127T020000-abcdef", "table": "s3://lake/masks"}
 
 
+@pytest.fixture(autouse=True)
+def run() -> Iterator[None]:
+    lines.about(RUN["table"], RUN["run_id"])
+    yield
+    lines.about(None)
+
+
 def test_a_line_says_when_which_run_and_how_far() -> None:
-    told = line(NOW, RUN, State("segmenting", planned=100, images=40, failed=1, seconds=10.0, warm=20))
+    told = line(State("segmenting", planned=100, images=40, failed=1, seconds=10.0, warm=20))
+    when = datetime.fromisoformat(told.pop("ts"))
+    assert abs(datetime.now(UTC) - when) < timedelta(minutes=1)
     assert json.loads(json.dumps(told)) == {
-        "ts": "2026-11-27T02:00:00.500+00:00",
         "level": "info",
         "event": "progress",
         **RUN,
@@ -42,9 +54,9 @@ def test_a_line_says_when_which_run_and_how_far() -> None:
 
 
 def test_what_nobody_knows_yet_is_null_and_not_zero() -> None:
-    told = line(NOW, RUN, State("starting the model", planned=100))
+    told = line(State("starting the model", planned=100))
     assert (told["images_per_second"], told["eta_seconds"]) == (None, None)
-    assert line(NOW, RUN, State("listing"))["planned"] is None
+    assert line(State("listing"))["planned"] is None
 
 
 def test_a_terminal_shows_a_phase_at_once_also_while_stderr_goes_nowhere() -> None:
