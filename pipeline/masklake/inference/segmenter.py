@@ -10,12 +10,13 @@ threads would do it beside each other, but share one interpreter: measured on an
 
 from __future__ import annotations
 
+import copy
 import gc
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,12 @@ class Segmenter:
         self.answering = Answering(self.description, self.device)
         self._ahead = self.device.type == "cuda"
         self._answers_on = torch.device("cpu") if self.device.type == "mps" else self.device
+
+    def beside(self) -> Segmenter:
+        """Another one, for a caller that works at the same time: the weights are the same in memory, what modules remember is its own."""
+        weights = {id(tensor): tensor for tensor in (*self.module.parameters(), *self.module.buffers())}
+        module = copy.deepcopy(self.module, weights)
+        return replace(self, module=module, effort=Effort(), _limits={}, _waiting=Waiting(), _singly=deque(), _turn=threading.Lock())
 
     def warm_up_compiled(self) -> None:
         """Compile the forward, and run it once: what is wrong must be known before images are blamed for it.

@@ -1,6 +1,9 @@
-"""The engine that is this process: the stages in threads beside one model, which has all cores, or the GPU. No Ray is started.
+"""The engine that is this process: the stages in threads beside the model, which has all cores, or the GPU. No Ray is started.
 
     load threads (each with a decoder's process) -> a queue of bounded length -> the model, two calls at a time -> one thread that writes
+
+On a CPU the model is there twice, with half of the cores each and the same weights in memory: much of a forward, and most of what follows
+it, keeps one core busy however many there are (1.5 times the images a second on 2 cores). More than two would wait for the interpreter.
 
 For small work: Ray's start, its workers' and their imports would take longer than the images do.
 """
@@ -13,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -25,8 +28,12 @@ from masklake.segment.machine import Machine, cores, has_gpus, machine
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Look, Work, load_group, open_segmenter, segment_rows, write_packets
 
+if TYPE_CHECKING:
+    from masklake.inference.segmenter import Segmenter
+
 _MOST_LOADERS = 8
-_CALLS_AT_ONCE = 2  # of which one works: rows are made beside the next call
+_CALLS_AT_ONCE = 2  # of a model, of which one works: rows are made beside the next call
+_CPU_MODELS = 2
 _ROWS_PER_CALL = 8  # on a CPU, where larger batches gain nothing
 _GPU_ROWS = 256  # some batches, also where sizes differ
 _WAKE_SECONDS = 0.2  # how often a thread that waits looks whether the work is over
@@ -48,22 +55,24 @@ class Local:
             self._imported.start()
 
     def resources(self, group_rows: int, most_rows: int) -> Resources:
-        """One model with all that this machine has.
+        """The model, or two of it, with all that this machine has.
 
         Raises:
             Refused: torch does not know the device.
         """
         gpu = has_gpus(self._config)
-        if gpu or self._config.device == "mps":
+        on_device = gpu or self._config.device == "mps"
+        if on_device:
             from masklake.inference.devices import chosen_device  # torch
 
             chosen_device("cuda" if gpu else "mps")
         rows_per_call = max(self._config.batch_size or 0, min(most_rows, _GPU_ROWS) if gpu else _ROWS_PER_CALL)
-        return Resources(1, float(cores()), float(gpu), rows_per_call, _CALLS_AT_ONCE)
+        models = 1 if on_device or self._config.forward not in ("auto", "eager") else min(_CPU_MODELS, cores())
+        return Resources(models, cores() / models, float(gpu), rows_per_call, _CALLS_AT_ONCE)
 
     def machine(self, work: Work, resources: Resources) -> Machine:
         """This machine."""
-        has = {"CPU": resources.cpus_per_actor, "GPU": resources.gpus_per_actor}
+        has = {"CPU": resources.actors * resources.cpus_per_actor, "GPU": resources.gpus_per_actor}
         return machine(has, work.device, resources.actors, resources.cpus_per_actor, resources.gpus_per_actor)
 
     def meter(self, table: str, run_id: str) -> Meter:
@@ -172,7 +181,19 @@ class _Loading:
 def _packets(work: Work, resources: Resources, loading: _Loading) -> Iterator[Packet[bytes]]:
     """Answer what is loaded."""
     segmenter = open_segmenter(work, threads=max(1, int(resources.cpus_per_actor)))
-    with ThreadPoolExecutor(resources.calls_at_once, "segment") as callers:
-        answer = partial(segment_rows, work, segmenter)
-        for packet in in_order(answer, loading.calls(resources.rows_per_call), callers, resources.calls_at_once + 1):
+    models = [segmenter, *(segmenter.beside() for _ in range(resources.actors - 1))] if segmenter else [None]
+    free: queue.SimpleQueue[Segmenter | None] = queue.SimpleQueue()
+    at_once = len(models) * resources.calls_at_once
+    for each in models * resources.calls_at_once:
+        free.put(each)
+
+    def answer(images: pa.Table) -> bytes:
+        model = free.get()
+        try:
+            return segment_rows(work, model, images)
+        finally:
+            free.put(model)
+
+    with ThreadPoolExecutor(at_once, "segment") as callers:
+        for packet in in_order(answer, loading.calls(resources.rows_per_call), callers, at_once + 1):
             yield Packet(packet, resources.rows_per_call, len(packet))

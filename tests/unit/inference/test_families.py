@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,22 @@ def test_an_image_alone_in_a_batch_first_or_last_has_one_answer(checkpoints: dic
     assert all(answer["semantic"] for answer in together)
     assert_same([opened.segment([item])[0] for item in (inputs[0], inputs[7])], [together[0], together[7]])
     assert_same(opened.segment(inputs[::-1])[::-1], together)
+
+
+@pytest.mark.parametrize("family", FAMILY_NAMES)
+def test_two_beside_each_other_share_weights_alone_and_answer_as_one(checkpoints: dict[str, Path], family: str) -> None:
+    opened = open_segmenter(checkpoints[family], family, batch_size=2)
+    inputs = [model_input(opened, pixels) for pixels in pictures()]
+    expected = opened.segment(inputs)
+    first = open_segmenter(checkpoints[family], family, batch_size=2)
+    second = first.beside()
+    with ThreadPoolExecutor(2) as callers:
+        answers = [callers.submit(each.segment, inputs) for each in (first, second)]
+        for answer in answers:
+            assert answer.result() == expected
+    held = {tensor.data_ptr() for tensor in (*first.module.parameters(), *first.module.buffers()) if tensor.numel()}
+    assert {tensor.data_ptr() for tensor in (*second.module.parameters(), *second.module.buffers()) if tensor.numel()} == held
+    assert not {id(module) for module in first.module.modules()} & {id(module) for module in second.module.modules()}
 
 
 def test_every_known_family_is_tested() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -126,6 +127,14 @@ def test_an_answer_depends_on_no_other_image_and_no_other_concept(segmenter: Seg
         alone = [segment for (answer,) in [asked(segmenter, pictures[0], concepts=(concept,))] for segment in answer]
         expected = [segment for segment in together[0] if segment.label == concept]
         assert [(one.label_id, one.score, one.counts) for one in alone] == [(one.label_id, one.score, one.counts) for one in expected]
+
+
+def test_two_beside_each_other_answer_as_one(folder: Path, segmenter: Segmenter) -> None:
+    pictures = [picture(number) for number in range(3)]
+    first = opened(folder)
+    with ThreadPoolExecutor(2) as callers:
+        answers = [callers.submit(asked, each, *pictures) for each in (first, first.beside())]
+        assert [answer.result() for answer in answers] == [asked(segmenter, *pictures)] * 2
 
 
 def test_texts_are_encoded_once_and_an_image_once_for_all_concepts(folder: Path) -> None:

@@ -113,6 +113,35 @@ def test_no_thread_is_left_when_a_run_is_stopped_in_the_middle(work: Work, monke
     until_ended()
 
 
+@pytest.mark.slow
+def test_on_a_cpu_two_models_answer_at_the_same_time(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, at_work = threading.Event(), set[int]()
+
+    def answer(work: Work, model: Any, images: pa.Table) -> bytes:
+        at_work.add(id(model))
+        if len(at_work) == 2:
+            both.set()
+        assert both.wait(60), "the other model waits for this one"
+        return stages.segment_rows(work, model, images)
+
+    monkeypatch.setattr(local, "segment_rows", answer)
+    monkeypatch.setattr(local, "cores", lambda: 4)
+    resources = Local(CONFIG).resources(32, 64)
+    assert (resources.actors, resources.cpus_per_actor) == (2, 2.0)
+    with Local(CONFIG).flowing(work, Resources(2, 1.0, 0.0, 1, 1)) as flowing:
+        assert sum(each.images for each in flowing.written) == 7
+
+
+@pytest.mark.parametrize(("settings", "models"), [({"forward": "openvino"}, 1), ({"forward": "eager"}, 2), ({"device": "mps"}, 1)])
+def test_the_model_is_there_once_where_it_has_its_own_way_of_using_the_device(
+    settings: dict[str, str], models: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setattr("masklake.inference.devices.chosen_device", lambda asked: asked)
+    resources = Local(CONFIG.model_copy(update=settings)).resources(32, 64)
+    assert (resources.actors, resources.actors * resources.cpus_per_actor) == (models, 8)
+
+
 def until_ended() -> None:
     deadline = time.monotonic() + 30
     while left := [thread.name for thread in threading.enumerate() if thread.name.startswith(("load-", "segment_", "write_"))]:
