@@ -44,7 +44,7 @@ class Tab:
         self._number += 1
         await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
         while True:
-            told = json.loads((await asyncio.wait_for(self._socket.receive(), 30)).data)
+            told = json.loads((await asyncio.wait_for(self._socket.receive(), 100)).data)
             if told.get("id") == self._number:
                 assert "error" not in told, told
                 answer: dict[str, Any] = told["result"]
@@ -75,7 +75,7 @@ class Tab:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 20) -> Any:
+    def until(self, expression: str, seconds: float = 100) -> Any:
         """What an expression is once that is true."""
         end = time.monotonic() + seconds
         while not (found := self.value(expression)):
@@ -136,7 +136,7 @@ def chromium(profile: Path) -> Iterator[Tab]:
             loop.run_until_complete(session.close())
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(100)
         if process.stderr:
             process.stderr.close()
         loop.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,9 +73,13 @@ def some_commits(uri: Path, names: str = "abcd", day: str = "2026-11-22") -> Tab
     return table
 
 
-def write_together(uri: str, processes: int = 2, threads: int = 2, commits: int = 5) -> Counter[str]:
-    """Runs that commit to one table at once, each on its own day's images; returns the names that must then be in the table."""
-    command = [sys.executable, "-m", "tests.tables", uri, str(threads), str(commits)]
+def write_together(uri: str, processes: int = 2, threads: int = 2, commits: int = 5, until: Path | None = None) -> Counter[str]:
+    """Runs that commit to one table at once, each on its own day's images; returns the names that must then be in the table.
+
+    Args:
+        until: before the last commit of each, somebody must have made this file.
+    """
+    command = [sys.executable, "-m", "tests.tables", uri, str(threads), str(commits), "" if until is None else str(until)]
     writers = [subprocess.Popen([*command, f"process{number}"]) for number in range(processes)]
     try:
         assert [writer.wait(200) for writer in writers] == [0] * processes
@@ -88,16 +93,18 @@ def _name(run_id: str, commit: int) -> str:
     return f"{run_id}-{commit}"
 
 
-def _write(uri: str, run_id: str, commits: int) -> None:
+def _write(uri: str, run_id: str, commits: int, until: str) -> None:
     table = Table.open_or_create(uri, BY)
     table.begin_run(f"{LAKE}dt={run_id}/", run_id)
     for commit in range(commits):
+        while until and commit == commits - 1 and not Path(until).exists():
+            time.sleep(0.02)
         table.commit(files(table, run_id, [_name(run_id, commit)], run_id))
     table.finish_run()
 
 
 if __name__ == "__main__":
     runs.BEAT_SECONDS = 0.2
-    uri, threads, commits, name = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    uri, threads, commits, until, name = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda thread: _write(uri, f"{name}-{thread}", commits), range(threads)))
+        list(pool.map(lambda thread: _write(uri, f"{name}-{thread}", commits, until), range(threads)))

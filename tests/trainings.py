@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from masklake.demo.scene_data import write_coco_panoptic
-from masklake.demo.scenes import FIRST_TRAINING_SEED
+from masklake.demo.scenes import FIRST_TRAINING_SEED, HELD_OUT
 from masklake.training import batches, finetune
 from masklake.training.batches import MicroBatch
 from masklake.training.finetune import Prepared
@@ -17,8 +17,12 @@ from tests.unit.inference import tiny_checkpoints
 
 
 def scenes(folder: Path) -> Path:
-    """Twelve small scenes in COCO's panoptic format."""
+    """Twelve small scenes in COCO's panoptic format, and below `held-out` four others.
+
+    A share would be held out by a hash of the folder's path, which is another one each time: now and then half of the scenes.
+    """
     write_coco_panoptic(str(folder), range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + 12), side=64)
+    write_coco_panoptic(str(folder / "held-out"), HELD_OUT[:4], side=64)
     return folder
 
 
@@ -27,7 +31,8 @@ def settings(scenes: Path, output: Path, model: Path, **more: Any) -> FinetuneCo
         "format": "coco-panoptic",
         "truth": str(scenes / "panoptic.json"),
         "images": str(scenes / "images"),
-        "validation_share": 0.3,
+        "validation_truth": str(scenes / "held-out" / "panoptic.json"),
+        "validation_images": str(scenes / "held-out" / "images"),
         "model": str(model),
         "size": "64x64",
         "output": str(output),

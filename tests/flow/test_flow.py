@@ -201,7 +201,9 @@ def test_a_local_ray_listens_on_loopback_only_and_wants_a_token() -> None:
 
 
 def _descendants(process: int) -> set[int]:
-    children = {int(child) for task in Path(f"/proc/{process}/task").glob("*/children") for child in task.read_text().split()}
+    children: set[int] = set()
+    with suppress(OSError):  # it ended
+        children.update(int(child) for task in Path(f"/proc/{process}/task").glob("*/children") for child in task.read_text().split())
     return {process}.union(*(_descendants(child) for child in children))
 
 
@@ -209,9 +211,10 @@ def _listening(processes: set[int]) -> list[str]:
     """The addresses on which these processes listen by TCP."""
     sockets = set()
     for process in processes:
-        for file in Path(f"/proc/{process}/fd").iterdir():
-            with suppress(OSError):  # closed since
-                sockets.add(str(file.readlink()))
+        with suppress(OSError):  # it ended
+            for file in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(OSError):  # closed since
+                    sockets.add(str(file.readlink()))
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
     last_words = [line[1].partition(":")[0][-8:] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
     return [socket.inet_ntoa(bytes.fromhex(word)[::-1]) for word in last_words]  # of an address of IPv6 that is one of IPv4

@@ -180,13 +180,13 @@ def test_a_plan_that_is_refused_waits_for_no_ray_that_is_starting(
     @contextmanager
     def never_there(address: str | None) -> Iterator[dict[str, float]]:
         begun.set()
-        over.wait(60)
+        over.wait(200)
         yield {}
 
     monkeypatch.setattr(cluster, "cluster", never_there)
     monkeypatch.setattr(leaving._Memory, "ends", True)  # as in a process of its own
     code, summary, errors = run(lake, capsys, "--no-local", "--output", str(tmp_path / "masks"), "--partition-by", "absent")
-    assert begun.wait(30), "the first page begins it"
+    assert begun.wait(100), "the first page begins it"
     over.set()
     assert (code, summary["outcome"]) == (2, "refused")
     assert "absent" in errors

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from masklake.table import runs
 from tests.faults import processes
 from tests.lakes import MODEL, ROOT, rows_by_image, scene, segment, summary
@@ -16,6 +18,7 @@ from tests.lakes import MODEL, ROOT, rows_by_image, scene, segment, summary
 _IMAGES = 6000  # more than the first run can do before it is paused
 
 
+@pytest.mark.timeout(900)
 def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_paused_one_is_fenced(tmp_path: Path) -> None:
     folders = [tmp_path / "images" / f"dt=2026-11-2{day}" for day in (1, 2)]
     for folder in folders:
@@ -40,13 +43,13 @@ def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_pau
 
         paused = processes.below([first.pid])
         processes.kill(paused, signal.SIGSTOP)
-        output, errors = waiting.communicate(timeout=120)
+        output, errors = waiting.communicate(timeout=400)
         done = json.loads(output.splitlines()[-1])
         assert (waiting.returncode, done["outcome"], done["images"]) == (0, "done", 4), errors
         assert "has not responded for 10 s: treated as dead" in errors
 
         processes.kill(paused, signal.SIGCONT)
-        output, errors = first.communicate(timeout=60)
+        output, errors = first.communicate(timeout=200)
         assert first.returncode == 4, errors
         assert json.loads(output.splitlines()[-1])["outcome"] == "fenced"
     finally:

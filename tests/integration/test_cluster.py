@@ -169,7 +169,7 @@ def test_no_log_of_ray_holds_the_secret_key(cluster: LocalCluster) -> None:
 def test_without_the_token_nothing_is_told_and_nothing_taken(cluster: LocalCluster) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with pytest.raises(urllib.error.HTTPError) as refused:
-        opener.open(cluster.dashboard + "/api/jobs/", timeout=10)
+        opener.open(cluster.dashboard + "/api/jobs/", timeout=100)
     refused.value.close()
     assert refused.value.code == 401
 
@@ -199,7 +199,7 @@ def group_alive(leader: int) -> bool:
 
 def gone(alive: Callable[[int], bool], pids: Iterable[int]) -> bool:
     """Wait until none is alive; what was killed stays as a zombie until the system has looked after it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 50
     while time.monotonic() < deadline:
         if not any(alive(pid) for pid in pids):
             return True

@@ -20,9 +20,9 @@ def test_a_run_in_a_bucket_goes_on_after_a_stop_and_leaves_a_checkpoint_there(bu
     root = f"s3://{bucket}"
     write_coco_panoptic(f"{root}/scenes", range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + 6), side=64)
     model = trainings.model("segformer", tmp_path)
-    given = trainings.settings(tmp_path, tmp_path, model, steps=4).model_copy(
-        update={"truth": f"{root}/scenes/panoptic.json", "images": f"{root}/scenes/images", "output": f"{root}/models/mine"}
-    )
+    places = {"truth": f"{root}/scenes/panoptic.json", "images": f"{root}/scenes/images", "output": f"{root}/models/mine"}
+    held_out = {"validation_truth": None, "validation_images": None, "validation_share": 0.1}  # by the bucket's name: one of them, or two
+    given = trainings.settings(tmp_path, tmp_path, model, steps=4).model_copy(update=places | held_out)
     with pytest.raises(KeyboardInterrupt):
         trainings.train(given, stop=3)
     assert not storage.exists(f"{root}/models/mine/config.json")

@@ -82,9 +82,9 @@ def look(page: str, folder: Path, *widths: int, dark: bool = False) -> list[dict
     outer = folder / "outer.html"
     outer.write_text(f'<!doctype html><meta charset="utf-8"><body>{frames}<script>onload = () => {{{MEASURE}}}</script>', encoding="utf-8")
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars"]
-    command += [f"--user-data-dir={folder / 'profile'}", "--window-size=1500,1000", "--timeout=20000", "--force-prefers-reduced-motion"]
+    command += [f"--user-data-dir={folder / 'profile'}", "--window-size=1500,1000", "--timeout=100000", "--force-prefers-reduced-motion"]
     command += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--dump-dom", outer.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True).stdout
     found = re.search(r'<pre id="found">(.*?)</pre>', shown)
     assert found, shown[:2000]
     return json.loads(unquote(found.group(1)))  # type: ignore[no-any-return]

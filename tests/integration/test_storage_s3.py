@@ -23,9 +23,10 @@ from masklake.images.discover import discover
 from masklake.images.nothing import refuse_absent, refuse_empty
 from masklake.images.source import Input
 from masklake.images.tally import Tally
-from masklake.storage import checks
+from masklake.storage import checks, faults
 from masklake.storage import s3 as s3_module
 from masklake.storage.calls import for_each
+from masklake.storage.faults import is_transient
 
 ODD_KEYS = [
     "plain.jpg",
@@ -39,6 +40,12 @@ ODD_KEYS = [
     "[x]*{y}.jpg",
     "~t.jpg",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine at work on other things may answer late."""
+    monkeypatch.setattr(checks, "CHECK_SECONDS", 60.0)
 
 
 def uris(pages: Iterator[list[storage.StoredFile]]) -> list[str]:
@@ -116,7 +123,7 @@ def test_a_listing_that_is_not_read_to_its_end_leaves_nothing_running(s3: Seawee
     listing = storage.list_files(f"s3://{bucket}/")
     next(listing)
     listing.close()  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(thread.name.startswith("list") for thread in threading.enumerate()) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("list")]
@@ -148,12 +155,18 @@ def test_each_failure_is_a_value_beside_what_could_be_read(s3: SeaweedFS, bucket
     assert lost.code == ErrorCode.NOT_FOUND
 
 
-def test_four_hundred_objects_are_read_at_once_and_in_order(s3: SeaweedFS, bucket: str) -> None:
+def test_four_hundred_objects_are_read_at_once_and_in_order(s3: SeaweedFS, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"s3://{bucket}/{n}" for n in range(400)]
     for_each(names, lambda store, uri: store.write(uri, uri.encode()))
-    started = time.monotonic()
+    failed: list[BaseException] = []
+
+    def watched(error: BaseException) -> bool:
+        failed.append(error)
+        return is_transient(error)
+
+    monkeypatch.setattr(faults, "is_transient", watched)
     assert storage.read_many(names, max_bytes=10**6) == [name.encode() for name in names]
-    assert time.monotonic() - started < 10  # one after the other would still pass on an idle machine; a retry storm would not
+    assert len(failed) < 40, "a storm of requests, of which many are made again"
 
 
 def test_names_below_a_folder(s3: SeaweedFS, bucket: str) -> None:
@@ -228,13 +241,13 @@ def test_a_readable_and_writable_place_passes_and_nothing_stays_behind(s3: Seawe
 
 
 def refusals(uri: str) -> list[str]:
-    """The messages of both checks, seen to come within ten seconds."""
+    """The messages of both checks, which come by themselves, or soon after the time that a check may take is over."""
     messages = []
     for check in (storage.check_input, storage.check_output):
         started = time.monotonic()
         with pytest.raises(Refused) as refused:
             check(uri)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < checks.CHECK_SECONDS + 50
         messages.append(str(refused.value))
     assert messages[0].startswith(f"--input {uri}: ")
     assert messages[1].startswith(f"--output {uri}: ")

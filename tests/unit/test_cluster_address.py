@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 
 import pytest
+import ray
 from ray.exceptions import RayTaskError
 
 from masklake.cluster import _cause, cluster
@@ -14,14 +14,13 @@ from masklake.errors import Refused, Stalled
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_a_closed_port_is_refused_in_seconds(scheme: str) -> None:
+def test_a_closed_port_is_refused_in_seconds(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda **asked: pytest.fail("Ray itself was asked"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
-        started = time.monotonic()
         with pytest.raises(Refused, match=f"--ray-address {address}: no Ray cluster answers there: Connection refused"), cluster(address):
             pass
-    assert time.monotonic() - started < 15
 
 
 def test_the_dashboards_address_is_told_from_the_clusters() -> None:

@@ -411,7 +411,7 @@ def served(store: ListedStore) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    port, loop, over = started.get(timeout=10)
+    port, loop, over = started.get(timeout=100)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -146,7 +146,7 @@ class TestPictures:
             return b"x"
 
         def ask(_: int) -> bytes:
-            all_ask.wait(10)
+            all_ask.wait(60)
             return kept.get("a", make)
 
         with ThreadPoolExecutor(4) as threads:

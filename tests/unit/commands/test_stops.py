@@ -65,7 +65,7 @@ def stopped(capsys: pytest.CaptureFixture[str], code: int, *arguments: str | Pat
     began = time.monotonic()
     found, last = run(capsys, *arguments)
     assert (found, last["outcome"], last["exit_code"]) == (code, "stopped", code)
-    assert time.monotonic() - began < 20  # 3 s, on a machine of one's own
+    assert time.monotonic() - began < 100  # 3 s, on a machine of one's own
 
 
 def markers(table: Path) -> list[str]:
@@ -163,7 +163,7 @@ def test_a_stop_that_a_library_makes_an_error_of_its_own_of_is_still_one(number:
     time.sleep(0.3)  # until DuckDB is at it
     try:
         job.send_signal(number)
-        out, said = job.communicate(timeout=20)
+        out, said = job.communicate(timeout=100)
     finally:
         job.kill()
     assert (job.returncode, json.loads(out)["outcome"]) == (code, "stopped")

@@ -37,7 +37,7 @@ def start(work: str) -> subprocess.Popen[str]:
 )
 def test_a_process_that_ends_without_a_word_is_accounted_for(work: str, reason: str) -> None:
     program = start(work)
-    out, err = program.communicate(timeout=60)
+    out, err = program.communicate(timeout=100)
     last = json.loads(out.splitlines()[-1])
     assert program.returncode == 1
     assert (last["outcome"], last["exit_code"]) == ("failed", 1)
@@ -47,7 +47,7 @@ def test_a_process_that_ends_without_a_word_is_accounted_for(work: str, reason: 
 
 def test_one_that_has_had_its_say_ends_with_its_own_code() -> None:
     program = start("print('{}'); return 3")
-    out, err = program.communicate(timeout=60)
+    out, err = program.communicate(timeout=100)
     assert (program.returncode, out.splitlines()[1:], err) == (3, ["{}"], "")
 
 
@@ -55,27 +55,27 @@ def test_one_that_has_had_its_say_ends_with_its_own_code() -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stop_reaches_the_work_once_and_is_told_where_the_work_cannot(number: signal.Signals, code: int, listens: bool) -> None:
     handled = (
-        f"{LISTEN}; from masklake.commands.ending import end_with; print('ready', flush=True); return end_with(lambda: time.sleep(60))"
+        f"{LISTEN}; from masklake.commands.ending import end_with; print('ready', flush=True); return end_with(lambda: time.sleep(250))"
     )
-    program = start(handled if listens else "import time; time.sleep(60)")
+    program = start(handled if listens else "import time; time.sleep(250)")
     assert program.stdout
     program.stdout.readline()
     if listens:
         program.stdout.readline()
     program.send_signal(number)
-    out, err = program.communicate(timeout=30)
+    out, err = program.communicate(timeout=100)
     last = json.loads(out.splitlines()[-1])
     assert (program.returncode, last["outcome"], last["exit_code"]) == (code, "stopped", code)
     assert err == f"masklake: {last['error']}\n"
 
 
 def test_a_stop_before_the_work_can_tell_of_it_is_told_all_the_same() -> None:
-    program = start(f"{LISTEN}; print('ready', flush=True); time.sleep(60)")
+    program = start(f"{LISTEN}; print('ready', flush=True); time.sleep(250)")
     assert program.stdout
     program.stdout.readline()
     program.stdout.readline()
     program.send_signal(signal.SIGTERM)
-    out, err = program.communicate(timeout=30)
+    out, err = program.communicate(timeout=100)
     last = json.loads(out.splitlines()[-1])
     assert (program.returncode, last["outcome"], last["exit_code"]) == (143, "stopped", 143)
     assert err == f"masklake: {last['error']}\n"
@@ -83,18 +83,18 @@ def test_a_stop_before_the_work_can_tell_of_it_is_told_all_the_same() -> None:
 
 def test_one_that_leaves_by_itself_ends_with_its_own_code() -> None:
     program = start("raise SystemExit(4)")
-    program.communicate(timeout=60)
+    program.communicate(timeout=100)
     assert program.returncode == 4
 
 
 def test_the_work_does_not_outlive_its_program() -> None:
-    program = start("import time; time.sleep(60)")
+    program = start("import time; time.sleep(250)")
     assert program.stdout
     child = int(program.stdout.readline())
     program.kill()
-    program.communicate(timeout=30)  # at the end of its output, which the child holds as well
+    program.communicate(timeout=100)  # at the end of its output, which the child holds as well
     with suppress(ProcessLookupError):
-        for _ in range(100):
+        for _ in range(500):
             os.kill(child, 0)
-            time.sleep(0.05)
+            time.sleep(0.1)
         raise AssertionError("it lives")

@@ -48,7 +48,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-    thread.join(10)
+    thread.join(100)
 
 
 @pytest.mark.slow

@@ -388,10 +388,10 @@ def bombs() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", bombs())
 def test_a_bomb_is_refused_before_it_is_allocated(name: str) -> None:
     data = bombs()[name]
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.thread_time()
     assert code(data, bound=100_000_000) == ErrorCode.TOO_LARGE
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5  # of CPU: others may have the machine
 
 
 def test_a_text_chunk_that_unpacks_to_too_much_is_refused() -> None:
@@ -438,9 +438,9 @@ def survive(originals: Sequence[bytes], seed: int, seconds: float) -> None:
     chance, deadline, bound = random.Random(seed), time.monotonic() + seconds, 200_000
     tried = 0
     while tried < 300 * len(originals) and (time.monotonic() < deadline or tried < len(originals)):
-        started = time.monotonic()
+        started = time.thread_time()
         answer = decode(mutations(originals[tried % len(originals)], chance, 1)[0], bound)
-        assert time.monotonic() - started < 10
+        assert time.thread_time() - started < 10
         if isinstance(answer, Decoded):
             assert 0 < answer.pixels.shape[0] * answer.pixels.shape[1] <= bound
         else:

@@ -117,9 +117,9 @@ def test_scans_of_a_jpeg_are_counted_and_bounded() -> None:
     assert count_scans(usual) == usual.count(b"\xff\xda") == 10  # libjpeg's script for colour
     assert count_scans(jpeg_of_scans(500)) == 510
     assert isinstance(decode(jpeg_of_scans(MOST_SCANS - 10), 10**6), Decoded)
-    started = time.perf_counter()
+    started = time.thread_time()
     assert decode(jpeg_of_scans(200_000), 10**6) == ImageFailure(ErrorCode.TOO_SLOW, "JPEG: 200010 scans, more than the limit of 100")
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5  # of CPU: others may have the machine
 
 
 def test_thumbnails_and_further_images_of_a_jpeg_are_not_its_scans() -> None:
@@ -147,9 +147,9 @@ def test_counting_ends_where_a_jpeg_does(cut: int) -> None:
     ],
 )
 def test_a_ppm_of_comments_is_refused_at_once(data: bytes) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     assert code(decode(data, 10**6)) is ErrorCode.TOO_SLOW
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_usual_ppms_are_not_refused() -> None:

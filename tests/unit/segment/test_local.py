@@ -65,7 +65,7 @@ def test_no_write_goes_on_when_the_flow_is_left(work: Work, monkeypatch: pytest.
 
     def answered(*arguments: object) -> Iterator[Packet[bytes]]:
         yield Packet(b"", 1, 1)
-        writing.wait(10)
+        writing.wait(100)
         raise MasklakeError("a newer run took over")
 
     monkeypatch.setattr(local, "write_packets", slow)

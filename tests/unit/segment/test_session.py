@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,7 +24,8 @@ class Ray:
     @contextmanager
     def cluster(self, address: str | None) -> Iterator[dict[str, float]]:
         self.events.append(f"begins in {threading.current_thread().name}")
-        assert self.may_start.wait(10)
+        if not self.may_start.wait(60):
+            self.events.append("nobody let it start")
         if self.failure:
             raise self.failure
         self.events.append("is there")
@@ -97,11 +97,9 @@ def test_a_refusal_goes_before_a_start_that_fails(ray: Ray) -> None:
 
 @pytest.mark.usefixtures("ends_with_job")
 def test_a_process_that_ends_with_its_job_waits_for_no_start_that_is_under_way(ray: Ray) -> None:
-    started = time.monotonic()
     with pytest.raises(Refused, match="the plan"):
         run(None, Session.begin, refuse)
-    assert time.monotonic() - started < 5  # Ray never starts here
-    assert "is there" not in ray.events
+    assert {"is there", "nobody let it start"}.isdisjoint(ray.events)  # it is still starting
     leaving.now()
     assert ray.events[-1] == "is no more"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -40,11 +41,30 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 class Told:
     """What a run says while it gives way."""
 
-    def __init__(self) -> None:
+    def __init__(self, when_waiting: Callable[[], object] = lambda: None) -> None:
         self.said: list[str] = []
+        self._when_waiting = when_waiting
 
-    def may_go_on(self, table: Table, on_overlap: str, lease: float = 1.0, scope: str = LAKE) -> bool:
-        return may_go_on(table, scope, on_overlap, lease, self.said.append, lambda doing: None)
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        if text.startswith("waiting for"):
+            self._when_waiting()
+
+    def may_go_on(self, table: Table, on_overlap: str, lease: float, scope: str = LAKE) -> bool:
+        return may_go_on(table, scope, on_overlap, lease, self.say, lambda doing: None)
+
+
+class Clock:
+    """A clock of whoever looks: it stands for a while, however long a busy machine takes, and then goes on by 100 s from look to look."""
+
+    sleep = staticmethod(time.sleep)
+
+    def __init__(self, stands: Callable[[], bool]) -> None:
+        self._now, self._stands = 0.0, stands
+
+    def monotonic(self) -> float:
+        self._now += 0 if self._stands() else 100
+        return self._now
 
 
 # Alive or dead
@@ -196,7 +216,7 @@ def test_a_run_whose_beginning_the_store_refused_leaves_nothing_for_long(
 def test_takeover_asks_nobody(tmp_path: Path) -> None:
     begun(tmp_path, "run-1")
     told = Told()
-    assert told.may_go_on(Table.open_or_create(str(tmp_path), BY), "takeover")
+    assert told.may_go_on(Table.open_or_create(str(tmp_path), BY), "takeover", lease=60)
     assert told.said == []
 
 
@@ -204,7 +224,7 @@ def test_skip_gives_way_to_a_run_that_lives_and_not_to_a_dead_one(tmp_path: Path
     living = Table.open_or_create(str(tmp_path), BY)
     living.begin_run(LAKE, "run-1")
     other, told = Table.open_or_create(str(tmp_path), BY), Told()
-    assert not told.may_go_on(other, "skip", scope=DAY)
+    assert not told.may_go_on(other, "skip", lease=60, scope=DAY)
     assert told.said[-1] == "skipped: run run-1 is at work on the same or overlapping input (--on-overlap skip)"
     living.rest()
     assert told.may_go_on(other, "skip", lease=0.5)
@@ -214,23 +234,18 @@ def test_skip_gives_way_to_a_run_that_lives_and_not_to_a_dead_one(tmp_path: Path
 def test_wait_comes_back_when_the_other_has_finished(tmp_path: Path, quick: None) -> None:
     living = Table.open_or_create(str(tmp_path), BY)
     living.begin_run(LAKE, "run-1")
-    other, told = Table.open_or_create(str(tmp_path), BY), Told()
-    end = threading.Timer(0.5, living.finish_run)
-    end.start()
+    other, told = Table.open_or_create(str(tmp_path), BY), Told(when_waiting=living.finish_run)
     assert told.may_go_on(other, "wait", lease=60)
-    end.join()
     assert told.said[-1].startswith("waiting for run run-1, on the same or overlapping input")
     assert other.unfinished(LAKE) == []
 
 
-def test_wait_comes_back_when_the_other_dies(tmp_path: Path, quick: None) -> None:
+def test_wait_comes_back_when_the_other_dies(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     living = Table.open_or_create(str(tmp_path), BY)
     living.begin_run(LAKE, "run-1")
-    waiting, told = Table.open_or_create(str(tmp_path), BY), Told()
-    death = threading.Timer(0.3, living.rest)
-    death.start()
-    assert told.may_go_on(waiting, "wait", lease=0.5)
-    death.join()
+    waiting, told = Table.open_or_create(str(tmp_path), BY), Told(when_waiting=living.rest)
+    monkeypatch.setattr(overlap, "time", Clock(stands=lambda: living._heartbeat is not None))
+    assert told.may_go_on(waiting, "wait", lease=60)
     assert [line.split(",")[0] for line in told.said if "dead" not in line][-1] == "waiting for run run-1"
     assert told.said[-1].endswith("treated as dead")
     assert waiting.begin_run(LAKE, "run-2", polite=True, beat=False)

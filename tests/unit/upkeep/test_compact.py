@@ -198,19 +198,22 @@ def test_a_commit_whose_answer_got_lost_is_not_made_twice(tmp_path: Path, monkey
 
 @pytest.mark.slow
 def test_compactions_again_and_again_while_many_write(tmp_path: Path) -> None:
-    begun(tmp_path, "run-0").finish_run()
+    uri, merged = tmp_path / "masks", tmp_path / "merged"
+    begun(uri, "run-0").finish_run()
     with ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(write_together, str(tmp_path), processes=1, threads=3, commits=6)
-        compactions = [compacted(tmp_path, "compact-0")]
+        writing = pool.submit(write_together, str(uri), processes=1, threads=3, commits=6, until=merged)
+        count = 0
         while not writing.done():
-            compactions.append(compacted(tmp_path, f"compact-{len(compactions)}"))
-            vacuumed(tmp_path, 0, f"vacuum-{len(compactions)}", lease_seconds=10)
-    assert images_in(tmp_path) == writing.result()
-    assert sum(done.merged_files for done in compactions) > 0
-    compacted(tmp_path, "compact-last")
-    vacuumed(tmp_path, 0)
-    assert len(data_files(tmp_path)) == len(DeltaTable(str(tmp_path)).file_uris()) == 3
-    assert list((tmp_path / "_masklake" / "live").iterdir()) == []
+            count += 1
+            if compacted(uri, f"compact-{count}").merged_files:
+                merged.touch()  # so that they write on beside the next ones
+            vacuumed(uri, 0, f"vacuum-{count}", lease_seconds=60)
+    assert images_in(uri) == writing.result()
+    assert merged.exists()
+    compacted(uri, "compact-last")
+    vacuumed(uri, 0)
+    assert len(data_files(uri)) == len(DeltaTable(str(uri)).file_uris()) == 3
+    assert list((uri / "_masklake" / "live").iterdir()) == []
 
 
 def test_readers_of_an_older_version_read_on(tmp_path: Path) -> None:
