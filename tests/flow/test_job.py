@@ -185,6 +185,7 @@ def test_a_plan_that_is_refused_waits_for_no_ray_that_is_starting(
 
     monkeypatch.setattr(cluster, "cluster", never_there)
     monkeypatch.setattr(leaving._Memory, "ends", True)  # as in a process of its own
+    monkeypatch.setattr(leaving._Memory, "last", list[Callable[[], None]]())
     code, summary, errors = run(lake, capsys, "--no-local", "--output", str(tmp_path / "masks"), "--partition-by", "absent")
     assert begun.wait(100), "the first page begins it"
     over.set()
