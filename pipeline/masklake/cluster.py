@@ -183,6 +183,12 @@ def _end(at_once: bool) -> None:
         ray.shutdown()
 
 
+def say_no_goodbye() -> None:
+    """Leave the cluster without Ray's own way of it, which a thread that still waits for the cluster would not survive; this process must
+    end soon. The cluster sees that it is gone, and ends what it had there."""
+    _gone.set()
+
+
 def end_at_once() -> None:
     """Kill a Ray of our own, its workers included; this process must end soon."""
     atexit.unregister(ray.shutdown)

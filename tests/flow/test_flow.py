@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import ray
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.logical.optimizers import get_execution_plan
 
 from masklake import cluster
@@ -29,8 +30,10 @@ from masklake.inference.source import ModelSource
 from masklake.schema import NOTHING_CARRIED
 from masklake.segment import flow, machine
 from masklake.segment.engine import Resources
+from masklake.segment.on_ray import OnRay
 from masklake.segment.patience import Cluster
 from masklake.segment.placement import Node
+from masklake.segment.session import Session
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
 from masklake.storage import StorageError
@@ -183,6 +186,35 @@ def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_pa
     assert len([name for name in stages if "MapBatches" in name]) == 2, stages
     assert retries == [flow.RETRIES] * 2  # a worker that dies again and again ends the run
     assert not any("->MapBatches" in name and "_SegmentActor" in name for name in stages), stages
+
+
+class _BegunError(Exception):
+    """Ends an execution before anything of it is started."""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("minutes", [2.0, 30.0, 600.0])
+def test_ray_datas_own_limit_is_later_than_the_runs(
+    tmp_path: Path, on_ray: dict[str, float], monkeypatch: pytest.MonkeyPatch, minutes: float
+) -> None:
+    limits: list[float] = []
+
+    class Look(ExecutionCallback):
+        def before_execution_starts(self, executor: Any) -> None:
+            limits.append(executor._no_progress_guard._timeout_s)
+            raise _BegunError
+
+    def begun(dataset: Any, rows: int) -> Iterator[Any]:
+        dataset.context.custom_execution_callback_classes = [Look]
+        return iter(dataset.iter_batches(batch_size=rows))
+
+    monkeypatch.setattr(flow, "packets", lambda dataset, rows: next(begun(dataset, rows)))
+    config = RunConfig(input="a", output="b", stall_minutes=minutes)
+    engine = OnRay(config, Session(None), print)
+    resources = flow.choose_resources(config, there(on_ray["CPU"]), 32, 64)
+    with pytest.raises(_BegunError), engine.flowing(a_work(tmp_path), resources):
+        pass
+    assert limits == [60 * minutes + 600]  # the run has ended, with a diagnosis, before Ray Data would say that there was no progress
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")

@@ -27,8 +27,8 @@ from ray.data import DataContext
 from ray.exceptions import RayError, RayTaskError
 from ray.train.torch import TorchTrainer, get_device
 
-from masklake import stopping
-from masklake.cluster import cluster, quiet
+from masklake import leaving, stopping
+from masklake.cluster import cluster, quiet, say_no_goodbye
 from masklake.errors import MasklakeError, Refused
 from masklake.training import batches, finetune
 from masklake.training.batches import MicroBatch, Recipe
@@ -41,7 +41,7 @@ from masklake.training.team import Team
 _LOAD_CPUS = 0.5
 _TASKS = 1000  # of a data set: the next one follows, so that a long training keeps no long plan
 _TRIES = 2  # after a worker or its machine was lost
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.2
 _REST_SECONDS = 0.05
 
 
@@ -51,7 +51,7 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
     Raises:
         Refused: the cluster cannot hold the workers.
         MasklakeError: training cannot go on.
-        Stopped: after the workers have saved their state.
+        Stopped: after the workers have saved their state, or at once where none has anything to save.
     """
     settings = prepared.settings
     with cluster(settings.ray_address) as resources:
@@ -60,7 +60,7 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
             num_workers=settings.workers, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})}
         )
         logging.getLogger("ray.train").setLevel(logging.CRITICAL)
-        messages: Any = ray.remote(_Messages).options(num_cpus=0).remote()
+        messages: Any = ray.remote(Messages).options(num_cpus=0).remote()
         given = {
             "prepared": prepared.without_examples(),
             "training": ray.put(_packed(prepared.training.examples)),
@@ -69,7 +69,7 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
             "threads": max(1, int(cpus)),
         }
         told: list[dict[str, Any]] = []
-        with tempfile.TemporaryDirectory(prefix="masklake-train-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="masklake-train-", ignore_cleanup_errors=True) as scratch:
             trainer = TorchTrainer(
                 _work,
                 train_loop_config=given,
@@ -80,7 +80,9 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
             with stopping.held():
                 training = beside.submit(trainer.fit)
                 beside.shutdown(wait=False)
-                _listen(messages, training, told, tell)
+                if not _listen(messages, training, settings.workers, told, tell):
+                    say_no_goodbye()
+                    stopping.check()
                 error = training.exception()
                 if reason := ray.get(messages.failure.remote()):
                     raise MasklakeError(reason)
@@ -108,19 +110,27 @@ def _resources(settings: FinetuneConfig, resources: dict[str, float]) -> tuple[f
     return each_cpu, each_gpu
 
 
-class _Messages:
+class Messages:
     """What workers have to say, and why they cannot go on."""
 
     def __init__(self) -> None:
         self._lines: list[dict[str, Any]] = []
         self._failure = ""
-        self._stop = False
+        self._stop, self._learning, self._ended = False, False, 0
 
-    def stop(self) -> None:
+    def stop(self, workers: int) -> bool:
+        """Have the workers save and end; whether there is nothing to wait for: none of them has learned anything, or all have ended."""
         self._stop = True
+        return not self._learning or self._ended >= workers
 
     def is_stopped(self) -> bool:
+        """Asked by each worker after each step."""
+        self._learning = True
         return self._stop
+
+    def end(self) -> None:
+        """Said by each worker that has nothing more to do."""
+        self._ended += 1
 
     def put(self, line: dict[str, Any]) -> None:
         self._lines.append(line)
@@ -136,20 +146,25 @@ class _Messages:
         return self._failure
 
 
-def _listen(messages: Any, training: Future[Any], told: list[dict[str, Any]], tell: Tell) -> None:
-    """Pass on what workers say, until after the end, and to them that they are to stop."""
-    last = False
-    while not last:
+def _listen(messages: Any, training: Future[Any], workers: int, told: list[dict[str, Any]], tell: Tell) -> bool:
+    """Pass on what workers say, until after the end, and to them that they are to stop; returns whether the training came to its end.
+
+    It has not where it was stopped and this process ends with its job: Ray starts and ends workers in many seconds, and hears nothing
+    while it does.
+    """
+    last = left = False
+    while not (last or left):
         last = bool(wait([training], _POLL_SECONDS).done)
-        if stopping.requested():
-            messages.stop.remote()
         try:
+            if stopping.requested():
+                left = bool(ray.get(messages.stop.remote(workers))) and leaving.is_with_job()
             lines = ray.get(messages.take.remote())
         except RayError:
-            return
+            return True
         for line in lines:
             told.append(line)
             tell(line)
+    return last
 
 
 def _work(given: dict[str, Any]) -> None:
@@ -174,6 +189,7 @@ def _work(given: dict[str, Any]) -> None:
         finetune.work(
             prepared, _unpacked(ray.get(given["held_out"])), feed, team, tell, lambda: bool(ray.get(messages.is_stopped.remote()))
         )
+        ray.get(messages.end.remote())
     except Exception as error:
         if reason := reason_of(error):
             ray.get(messages.fail.remote(reason))
@@ -222,6 +238,7 @@ def _feed(training: Any, recipe: Recipe, count: int, read: Callable[[Example], S
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.custom_execution_callback_classes = _rests()
+    context.execution_no_progress_timeout_s = -1  # micro-batches lie there for as long as the training validates
 
     def make(place: dict[str, int]) -> dict[str, bytes]:
         examples = ray.get(training)["example"]
