@@ -106,6 +106,57 @@ def ended(process: subprocess.Popen[str], seconds: float = 600) -> tuple[int, Ma
     return process.returncode, json.loads(out.splitlines()[-1]), err
 
 
+def wrong_address(cluster: LocalCluster) -> Facts:
+    """Addresses at which no cluster answers, or none that would have us: refused in one sentence; a stop meanwhile is taken at once."""
+    head = next(node["raylet"] for node in cluster.get("/nodes?view=summary")["data"]["summary"] if node["raylet"]["isHeadNode"])
+    (closed,) = free_ports(1)
+    with socket.create_server((HEAD, 0)) as silent:
+        places = {
+            "closed": f"{HEAD}:{closed}",
+            "silent": f"{HEAD}:{silent.getsockname()[1]}",
+            "dashboard": cluster.dashboard.removeprefix("http://"),
+            "raylet": f"{head['nodeManagerAddress']}:{head['nodeManagerPort']}",
+        }
+        found = {name: _refused(cluster, address) for name, address in places.items()}
+        found["no-token"] = _refused(cluster, cluster.address, **dict.fromkeys(("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"), ""))
+        found |= {f"stopped-{name}": _refused(cluster, places[name], stop=3.0) for name in ("silent", "raylet")}
+    right = all(
+        facts["code"] == (143 if name.startswith("stopped") else 2)
+        and facts["seconds"] < (10 if name.startswith("stopped") else 60)
+        and facts["lines"] == 1
+        for name, facts in found.items()
+    )
+    return {"ok": right, **found}
+
+
+def _refused(cluster: LocalCluster, address: str, stop: float | None = None, **environment: str) -> Facts:
+    """How a run ends that is given this address, how soon, and in how many lines; stopped after some seconds, those after the stop."""
+    command = ("--input", "s3://lake/images/", "--output", "s3://lake/never", "--model", MODEL, "--ray-address", address)
+    own = {name: value for name, value in (cluster.environment() | environment).items() if value or name not in environment}
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "masklake", "segment", *command],
+        cwd=ROOT,
+        env=own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if stop:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=stop)
+        began = time.monotonic()
+        process.terminate()
+    try:
+        code, last, said = ended(process, 240)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return {"code": None, "seconds": None, "lines": 0, "error": "it does not end"}
+    seconds = round(time.monotonic() - began, 1)
+    lines = [line for line in said.splitlines() if '"info"' not in line]
+    return {"code": code, "seconds": seconds, "lines": len(lines), "error": str(last.get("error"))[:200]}
+
+
 def no_room(cluster: LocalCluster) -> Facts:
     """Actors that no node can hold are refused before anything is listed."""
     code, last, err = ended(join(cluster, "no-room", "--cpus-per-actor", "2"))
@@ -299,6 +350,7 @@ def listens(host: str, port: int) -> bool:
 
 
 TRIALS: dict[str, Callable[[LocalCluster], Facts]] = {
+    "wrong-address": wrong_address,
     "no-room": no_room,
     "stop-job": stop_job,
     "fenced": fenced,

@@ -36,7 +36,7 @@ from ray.data import DataContext, Dataset
 from ray.exceptions import RayError
 
 from masklake import stopping
-from masklake.errors import MasklakeError, Refused
+from masklake.errors import MasklakeError, Refused, one_line
 from masklake.storage.places import VARIABLE as PLACES
 
 _OUR_ERROR = re.compile(r"masklake\.[\w.]*\.(?P<name>\w+): (?P<message>.+)")
@@ -46,6 +46,7 @@ _PULSE_SECONDS = 2.0
 _LOST_SECONDS = 40.0  # less than the minute after which Ray would end this process without a word
 _KNOCKS = (0.5, 1.5)  # seconds between attempts to reach a cluster
 _GREETING_SECONDS = 15.0  # a busy head may take some
+_OTHER_VERSION = "Version mismatch"  # as Ray begins to say it
 _TLS = "RAY_USE_TLS"  # then nobody greets in the open
 _STOP_SECONDS = 0.5  # of the few that whoever stops a job gives it
 _BLOCK_BYTES = 16 * 1024 * 1024
@@ -90,7 +91,7 @@ def _joined(target: str, settings: dict[str, Any]) -> Iterator[dict[str, float]]
     except Exception as error:  # Ray raises bare ones, too, as when its node is slow to start
         if target == "local":
             raise MasklakeError(_why_not_started(error)) from None
-        raise Refused(f"--ray-address {target}: no Ray cluster answers there: {error}") from None
+        raise Refused(f"--ray-address {target}: {_why_not_joined(error)}") from None
     at_once = False
     try:
         stopping.listen()  # Ray has put handlers of its own in place, which end the process in the middle of a line
@@ -101,6 +102,14 @@ def _joined(target: str, settings: dict[str, Any]) -> Iterator[dict[str, float]]
         raise
     finally:
         _end(at_once)
+
+
+def _why_not_joined(error: Exception) -> str:
+    """What Ray says in many lines, as one sentence."""
+    said = one_line(error)
+    if _OTHER_VERSION in said:
+        return f"the cluster has another version of Ray or Python than this driver: install the same here ({said})"
+    return f"no Ray cluster answers there: {said}"
 
 
 def _refuse_closed(target: str) -> None:

@@ -39,6 +39,8 @@ from masklake.segment.stages import Work
 from masklake.storage import StorageError
 from masklake.table.keys import Wanted
 from masklake.table.rows import RunStamp
+from masklake.training import flow as training_flow
+from masklake.training.team import Team
 from tests.evaluations import evaluate
 from tests.exports import build, export
 from tests.lakes import MODEL
@@ -192,11 +194,8 @@ class _BegunError(Exception):
     """Ends an execution before anything of it is started."""
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("minutes", [2.0, 30.0, 600.0])
-def test_ray_datas_own_limit_is_later_than_the_runs(
-    tmp_path: Path, on_ray: dict[str, float], monkeypatch: pytest.MonkeyPatch, minutes: float
-) -> None:
+def _look() -> tuple[type[ExecutionCallback], list[float]]:
+    """Looks at the limit that Ray Data reads when an execution begins: seconds without progress."""
     limits: list[float] = []
 
     class Look(ExecutionCallback):
@@ -204,8 +203,18 @@ def test_ray_datas_own_limit_is_later_than_the_runs(
             limits.append(executor._no_progress_guard._timeout_s)
             raise _BegunError
 
+    return Look, limits
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("minutes", [2.0, 30.0, 600.0])
+def test_ray_datas_own_limit_is_later_than_the_runs(
+    tmp_path: Path, on_ray: dict[str, float], monkeypatch: pytest.MonkeyPatch, minutes: float
+) -> None:
+    look, limits = _look()
+
     def begun(dataset: Any, rows: int) -> Iterator[Any]:
-        dataset.context.custom_execution_callback_classes = [Look]
+        dataset.context.custom_execution_callback_classes = [look]
         return iter(dataset.iter_batches(batch_size=rows))
 
     monkeypatch.setattr(flow, "packets", lambda dataset, rows: next(begun(dataset, rows)))
@@ -215,6 +224,16 @@ def test_ray_datas_own_limit_is_later_than_the_runs(
     with pytest.raises(_BegunError), engine.flowing(a_work(tmp_path), resources):
         pass
     assert limits == [60 * minutes + 600]  # the run has ended, with a diagnosis, before Ray Data would say that there was no progress
+
+
+@pytest.mark.usefixtures("on_ray")
+def test_micro_batches_may_lie_there_for_as_long_as_the_training_validates(monkeypatch: pytest.MonkeyPatch) -> None:
+    look, limits = _look()
+    monkeypatch.setattr(training_flow, "_rests", lambda: [look])
+    recipe: Any = SimpleNamespace(batch=1, micro=1)
+    with pytest.raises(_BegunError):
+        next(training_flow._feed(None, recipe, 1, lambda example: None, Team(), range(1)))  # type: ignore[arg-type, return-value]
+    assert limits == [-1]  # none
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")

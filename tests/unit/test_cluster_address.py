@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
+from collections.abc import Callable
 
 import pytest
 import ray
+from ray._private.utils import check_version_info
 from ray.exceptions import RayTaskError
 
+from masklake import leaving, stopping
 from masklake.cluster import _cause, cluster
 from masklake.errors import Refused, Stalled
+from masklake.segment.session import Session
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -21,6 +27,63 @@ def test_a_closed_port_is_refused_in_seconds(scheme: str, monkeypatch: pytest.Mo
         address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(Refused, match=f"--ray-address {address}: no Ray cluster answers there: Connection refused"), cluster(address):
             pass
+
+
+def test_another_version_of_ray_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def join(**settings: object) -> None:
+        check_version_info({"ray_version": "2.9.3", "python_version": "3.8.10"}, "10.0.0.7")  # Ray's own, as it does once it has joined
+
+    monkeypatch.setattr("ray.init", join)
+    with pytest.raises(Refused) as refused, cluster("auto"):
+        pass
+    (sentence,) = refused.value.args
+    assert sentence.startswith(
+        "--ray-address auto: the cluster has another version of Ray or Python than this driver: install the same here"
+    )
+    assert "2.9.3" in sentence
+    assert ray.__version__ in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("error", [ConnectionError("Could not read\n  from the\x1b[31m control store"), RuntimeError("")])
+def test_whatever_else_ray_says_of_a_join_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def join(**settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ray.init", join)
+    with pytest.raises(Refused, match=r"^--ray-address auto: no Ray cluster answers there: [^\n\x1b]*$"), cluster("auto"):
+        pass
+
+
+def test_a_stop_is_taken_at_once_while_a_thread_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `segment` joins: Ray's client asks in C++, and hears no signal."""
+    joining, never = threading.Event(), threading.Event()
+
+    def join(**settings: object) -> None:
+        joining.set()
+        never.wait(120)
+        raise ConnectionError
+
+    monkeypatch.setattr("ray.init", join)
+    monkeypatch.setattr(leaving._Memory, "ends", True)
+    monkeypatch.setattr(leaving._Memory, "last", list[Callable[[], None]]())
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    stopping.listen()
+    with pytest.raises(stopping.Stopped) as stopped:
+        _wait_for_the_cluster(joining)
+    assert [thread for thread in threading.enumerate() if thread.name == "ray"], "it still asks"
+    never.set()
+    for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+        signal.signal(number, handler)
+    assert stopped.value.exit_code == 143
+
+
+def _wait_for_the_cluster(joining: threading.Event) -> None:
+    with Session("auto") as session:
+        session.begin()
+        assert joining.wait(60)
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        session.resources()
 
 
 def test_the_dashboards_address_is_told_from_the_clusters() -> None:
