@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def wrong_address(cluster: LocalCluster) -> Facts:
             "raylet": f"{head['nodeManagerAddress']}:{head['nodeManagerPort']}",
         }
         found = {name: _refused(cluster, address) for name, address in places.items()}
-        found["no-token"] = _refused(cluster, cluster.address, **dict.fromkeys(("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"), ""))
+        found["no-token"] = _refused(cluster, cluster.address, without=("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"))
         found |= {f"stopped-{name}": _refused(cluster, places[name], stop=3.0) for name in ("silent", "raylet")}
     right = all(
         facts["code"] == (143 if name.startswith("stopped") else 2)
@@ -129,10 +129,10 @@ def wrong_address(cluster: LocalCluster) -> Facts:
     return {"ok": right, **found}
 
 
-def _refused(cluster: LocalCluster, address: str, stop: float | None = None, **environment: str) -> Facts:
+def _refused(cluster: LocalCluster, address: str, stop: float | None = None, without: Sequence[str] = ()) -> Facts:
     """How a run ends that is given this address, how soon, and in how many lines; stopped after some seconds, those after the stop."""
     command = ("--input", "s3://lake/images/", "--output", "s3://lake/never", "--model", MODEL, "--ray-address", address)
-    own = {name: value for name, value in (cluster.environment() | environment).items() if value or name not in environment}
+    own = {name: value for name, value in cluster.environment().items() if name not in without}
     began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "masklake", "segment", *command],

@@ -34,7 +34,7 @@ class Actor:
 
 @pytest.fixture(autouse=True)
 def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow.ray, "get", lambda value: value)
+    monkeypatch.setattr("ray.get", lambda value: value)
     monkeypatch.setattr(flow, "_POLL_SECONDS", 0.0)
     monkeypatch.setattr(stopping, "requested", lambda: True)
     monkeypatch.setattr(leaving._Memory, "ends", True)
