@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +21,7 @@ from masklake.commands import cli
 from masklake.demo.lake import broken_files
 from masklake.demo.seaweedfs import SeaweedFS
 from tests.faults import processes
+from tests.hostile import crashing_decoder, waiting
 from tests.lakes import MODEL, ROOT, rows_by_image, scene, segment, summary
 
 SCENES = 12
@@ -66,15 +69,20 @@ def test_complete_then_nothing_then_only_what_is_new(s3_lake: SeaweedFS, capsys:
 
 
 @pytest.mark.timeout(600)  # Ray starts slowly where other tests start theirs
-def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(s3_lake: SeaweedFS, capsys: pytest.CaptureFixture[str]) -> None:
+def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(
+    s3_lake: SeaweedFS, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copies = [f"s3://lake/many/scene-{index:03d}.jpg" for index in range(128)]
     bodies = [scene(index) for index in range(4)]
     for index, uri in enumerate(copies):
         storage.write_bytes(uri, bodies[index % 4])
+    copies.append("s3://lake/many/the-last.ppm")  # which no decoder of the first run comes to the end of: it is killed before
+    storage.write_bytes(copies[-1], waiting(tmp_path / "never"))
     pace = ["--rows-per-file", "16", "--commit-seconds", "0.1"]
     arguments = ["--input", "s3://lake/many/", "--output", "s3://lake/many-masks", *pace]
     command = [sys.executable, "-m", "masklake", "segment", "--model", str(MODEL), *arguments, "--no-local", "--actors", "1"]
-    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    waits = {**os.environ, "PYTHONPATH": os.pathsep.join([str(crashing_decoder(tmp_path)), os.environ.get("PYTHONPATH", "")])}
+    driver = subprocess.Popen(command, cwd=ROOT, env=waits, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         committed = _wait_for_rows("s3://lake/many-masks", driver)
     finally:

@@ -422,6 +422,7 @@ def served(store: ListedStore) -> Iterator[str]:
 def test_only_the_version_that_was_listed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"first")
+    os.utime(path, (1, 1))  # the kernel's clock stands still for milliseconds
     (listed,) = storage.stat_many([str(path)])
     assert isinstance(listed, storage.StoredFile)
     changed = ImageFailure(ErrorCode.CHANGED, "it has changed since it was listed")

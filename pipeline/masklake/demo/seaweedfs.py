@@ -164,7 +164,7 @@ class SeaweedFS:
             region_name=REGION,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
-            config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+            config=Config(connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
         )
 
     def _command(self, weed: Path, folder: Path, ports: list[int]) -> list[str]:
