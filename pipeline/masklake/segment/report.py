@@ -251,6 +251,15 @@ def summary(facts: RunFacts, totals: RunTotals, **more: Any) -> dict[str, Any]:
     }
 
 
+def in_words(totals: RunTotals) -> str:
+    """What a run has done, as a sentence."""
+    took = f"{totals.images:,} images in {totals.wall_seconds:,.0f} s ({totals.images_per_second:,.1f}/s)"
+    if not totals.failed_images:
+        return f"done: {took}, {totals.segments:,} segments"
+    codes = ", ".join(f"{code} {count:,}" for code, count in by_count(totals.errors))
+    return f"done: {took}, {totals.segments:,} segments; {totals.failed_images:,} of the images failed (rows: {codes})"
+
+
 def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Most frequent first; equally frequent ones by name."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

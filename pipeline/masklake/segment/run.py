@@ -41,6 +41,7 @@ from masklake.segment.picks import Some
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
 from masklake.segment.precision import held_by
 from masklake.segment.progress import Listener, State
+from masklake.segment.report import in_words
 from masklake.segment.session import Session
 from masklake.segment.settings import Config
 from masklake.segment.stages import Work
@@ -391,6 +392,7 @@ class _Run:
         if found.change:
             self.listener.say(f"{found.bottleneck} took longest: {found.change}")
         self.listener.say(f"report and gallery: {self.folder}gallery.html")
+        self.listener.say(in_words(totals))
         failed = totals.error_rate > most
         if failed:
             self.listener.say(f"{totals.failed_images} of {totals.images} images failed: more than --max-error-rate {most:g} allows")

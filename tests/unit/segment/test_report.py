@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from masklake.segment.machine import machine
-from masklake.segment.report import RunFacts, RunTotals, report_dict, summary
+from masklake.segment.report import RunFacts, RunTotals, in_words, report_dict, summary
 from masklake.table.write import FileRecord, Sample
 
 FACTS = RunFacts(
@@ -121,6 +121,11 @@ class TestReport:
         assert report["images_per_second"] == 1.5
         assert report["stages"] == {"segment": {"seconds": 1.5, "images_per_second": 2.0}}
         assert report["configuration"] == {"batch_size": 8}
+
+    def test_a_sentence_for_people(self) -> None:
+        assert in_words(self.TOTALS) == "done: 3 images in 2 s (1.5/s), 5 segments; 1 of the images failed (rows: broken 2)"
+        well = RunTotals().merge(file_record(label_counts={"cat": 1200})).count_images(1500, failed=0).lasting(1000.0)
+        assert in_words(well) == "done: 1,500 images in 1,000 s (1.5/s), 1,200 segments"
 
     def test_says_where_it_ran_with_what_and_when_the_first_rows_were_there(self) -> None:
         cluster = {"CPU": 32.0, "GPU": 2.0, "accelerator_type:H100": 2.0, "memory": 1e9}
