@@ -85,7 +85,7 @@ def open_table(uri: str) -> Table:
     """The table at `uri`, as it is now; open it again to see later commits.
 
     Raises:
-        MasklakeError: there is no table.
+        Refused: there is no table.
 
     Example:
         table = masklake.open_table("s3://lake/masks")

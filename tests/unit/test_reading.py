@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from masklake import reading
-from masklake.errors import MasklakeError
+from masklake.errors import MasklakeError, Refused
 from masklake.storage import normalise
 from masklake.table.append import Table
 from masklake.table.write import write_rows
@@ -93,5 +93,5 @@ def test_an_overlay_reads_the_image(tmp_path: Path) -> None:
 
 
 def test_no_table_is_one_clear_message(tmp_path: Path) -> None:
-    with pytest.raises(MasklakeError, match="there is no table at file://"):
+    with pytest.raises(Refused, match=r"file://\S+: there is no table: name the folder that segment has as --output"):
         reading.open_table(str(tmp_path))

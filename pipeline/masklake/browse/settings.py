@@ -25,7 +25,7 @@ class PageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    table: Annotated[Uri, Positional()] = Field(description="the table's folder (s3://, file://, a path)")
+    table: Annotated[Uri, Positional(), Shown("TABLE")] = Field(description="the table's folder (s3://, file://, a path)")
     port: Annotated[int, Shown("PORT")] = Field(0, ge=0, le=65535, description="of this machine, for the page (default: a free one)")
     open: bool = Field(False, description="open the page in this machine's browser")
     cache_mb: Annotated[int, Shown("MB")] = Field(128, ge=8, description="memory for pictures that were shown before")

@@ -20,7 +20,7 @@ from masklake.demo import MODEL
 from masklake.demo.lake import broken_files, upload_broken, upload_scenes, upload_truth
 from masklake.demo.seaweedfs import SeaweedFS
 from masklake.demo.settings import DemoConfig
-from masklake.errors import MasklakeError
+from masklake.errors import MasklakeError, Refused
 from masklake.evaluation import run
 from masklake.evaluation.report import Report
 from masklake.evaluation.settings import EvaluateConfig
@@ -28,15 +28,19 @@ from masklake.evaluation.settings import EvaluateConfig
 BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
 TRUTH, EVALUATION = "s3://lake/truth/scenes.json", "s3://lake/evaluation"
 
+_MASKS, _REPORT, _GALLERY = "masks", "report.json", "gallery.html"
+_BROUGHT = (_MASKS, _REPORT, _GALLERY, run.JSON, run.PAGE)
+
 
 def work(settings: DemoConfig) -> dict[str, Any]:
     """Run the demonstration; returns the summary.
 
     Raises:
+        Refused: the folder cannot be written, or holds what is not an earlier demonstration's.
         MasklakeError: a run did not do what it should.
     """
     output = Path(settings.output)
-    output.mkdir(parents=True, exist_ok=True)
+    check(output)
     with SeaweedFS() as server:
         os.environ.update(server.env())
         server.create_bucket(BUCKET)
@@ -57,6 +61,26 @@ def work(settings: DemoConfig) -> dict[str, Any]:
     if found != expected:
         raise MasklakeError(f"the runs processed {found} images, not {expected}")
     return {"outcome": "done", "output": settings.output, "images": found, "pq": quality["scores"]["pq"]}
+
+
+def check(output: Path) -> None:
+    """Make the folder, and see that what would be replaced in it was left by an earlier demonstration.
+
+    Raises:
+        Refused: it cannot be written, or holds a table or pages of somebody else's.
+    """
+    storage.check_output(str(output), "--output")
+    there = [name for name in _BROUGHT if (output / name).exists()]
+    if there and not _of_a_demo(output / _REPORT):
+        raise Refused(f"--output {output}: holds {', '.join(there)}, which no demonstration left there: name another folder")
+    output.mkdir(parents=True, exist_ok=True)
+
+
+def _of_a_demo(report: Path) -> bool:
+    try:
+        return bool(json.loads(report.read_text(encoding="utf-8"))["table"] == TABLE)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _segment(title: str) -> dict[str, Any]:
@@ -94,9 +118,9 @@ def _judge(images: int) -> Report:
 
 def _bring_home(output: Path, report_uri: str) -> None:
     """Copy the table, the evaluation, and the first run's report and pictures, out of the server that is about to stop."""
-    shutil.rmtree(output / "masks", ignore_errors=True)
-    storage.download_folder(TABLE, output / "masks")
-    for name in ("report.json", "gallery.html"):
+    shutil.rmtree(output / _MASKS, ignore_errors=True)
+    storage.download_folder(TABLE, output / _MASKS)
+    for name in (_REPORT, _GALLERY):
         (output / name).write_bytes(storage.read_bytes(f"{report_uri}/{name}"))
     for name in (run.JSON, run.PAGE):
         (output / name).write_bytes(storage.read_bytes(f"{EVALUATION}/{name}"))
@@ -108,13 +132,13 @@ def _tell(quality: Report, output: Path) -> None:
         f"""
 panoptic quality against the scenes' ground truth: PQ {pq:.3f} (things {things:.3f}, stuff {stuff:.3f})
 quality:   {output / run.PAGE}  (open it in a browser: classes, confusion, the worst images)
-pictures:  {output / "gallery.html"}  (open it in a browser)
-report:    {output / "report.json"}
-table:     {output / "masks"}  (Delta; ask it anything, for example:)
+pictures:  {output / _GALLERY}  (open it in a browser)
+report:    {output / _REPORT}
+table:     {output / _MASKS}  (Delta; ask it anything, for example:)
 
   python - <<'END'
   import polars as pl
-  masks = pl.read_delta("{output / "masks"}")
+  masks = pl.read_delta("{output / _MASKS}")
   print(masks.explode("segments").unnest("segments").group_by("label").agg(pl.len(), pl.col("area").mean()).sort("len"))
   END"""
     )

@@ -11,12 +11,14 @@ from typing import Any, NoReturn
 from pydantic.fields import FieldInfo
 
 from masklake.config.closest import closest
-from masklake.config.kinds import Also, Positional, Verbatim, choices, is_flag, is_list, mark, placeholder
+from masklake.config.kinds import Also, Positional, Shown, Verbatim, choices, is_flag, is_list, mark, placeholder
 from masklake.config.program import Program
 from masklake.config.sources import ENV_PREFIX
 from masklake.errors import Refused
 
 _AS_IT_STANDS = 6  # spaces before a line that is shown as it is
+_NAMED = "named "  # before the name of a setting that is given by a flag and may stand without one
+_MOST_WORDS = 40  # characters of the values that stand for themselves behind a flag
 _TERM = re.compile(r"( *)(\S+(?: \S+)*)( {2,})(?=\S)")
 
 
@@ -38,10 +40,27 @@ def parse(argv: Sequence[str], program: Program[Any]) -> tuple[dict[str, Any], l
     except argparse.ArgumentError as error:
         raise Refused(_of_value(error, program)) from None
     given = vars(found)
+    _by_flag(given, program)
     for name, field in program.fields.items():
         if name in given and is_list(field) and not (mark(field, Verbatim) or mark(field, Positional)):
             given[name] = ",".join(given[name])
-    return {name: value for name, value in given.items() if value != []}, list(_strangers(rest, program))
+    first = next(iter(argv), "")
+    lacking = next((name for name, field in program.fields.items() if field.is_required() and name not in given), None)
+    meant = {first: flag_of(lacking)} if lacking else {}  # what stands before all flags is what the command works on
+    return {name: value for name, value in given.items() if value != []}, list(_strangers(rest, program, meant))
+
+
+def _by_flag(given: dict[str, Any], program: Program[Any]) -> None:
+    """Take what stands on the command line without its name, as in `masklake status masks`, under its name as well: `--table masks`.
+
+    Raises:
+        Refused: it is given both ways.
+    """
+    for name in program.fields:
+        if (named := given.pop(_NAMED + name, None)) is not None:
+            if name in given:
+                raise Refused(f"{flag_of(name)} {named} and {given[name]}: give one of them")
+            given[name] = named
 
 
 def _of_value(error: argparse.ArgumentError, program: Program[Any]) -> str:
@@ -52,9 +71,9 @@ def _of_value(error: argparse.ArgumentError, program: Program[Any]) -> str:
     return f"{flag} has no value: say {flag} {placeholder(field) if field else 'FILE'}"
 
 
-def _strangers(rest: Sequence[str], program: Program[Any]) -> Iterator[str]:
-    """A sentence for each flag that is none, and for each value that belongs to no flag."""
-    flags = [flag_of(name) for name, of in program.names.items() if not mark(program.fields[of], Positional)] + ["--config", "--help"]
+def _strangers(rest: Sequence[str], program: Program[Any], meant: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each flag that is none, and for each value that belongs to no flag; `meant` tells which one a value lacks."""
+    flags = [flag_of(name) for name, of in program.names.items() if _has_flag(program.fields[of])] + ["--config", "--help"]
     after_flag = False
     for word in rest:
         if word.startswith("-"):
@@ -62,8 +81,13 @@ def _strangers(rest: Sequence[str], program: Program[Any]) -> Iterator[str]:
             close = closest(flag, flags)
             yield f"{flag} is not a setting" + (f": did you mean {close}?" if close else "; `--help` lists them")
         elif not after_flag:
-            yield f"{word!r} belongs to no setting: put a setting's name before its value{_example(program)}"
+            cure = f"say {meant[word]} {word}" if word in meant else f"put a setting's name before its value{_example(program)}"
+            yield f"{word!r} belongs to no setting: {cure}"
         after_flag = word.startswith("-") and "=" not in word
+
+
+def _has_flag(field: FieldInfo) -> bool:
+    return not (mark(field, Positional) and is_list(field))
 
 
 def _example(program: Program[Any]) -> str:
@@ -198,9 +222,13 @@ def _epilog(program: Program[Any]) -> str:
 
 def _add(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
     text = (field.description or "") + _default(field)
-    text, value = text.replace("%", "%%"), placeholder(field)
+    words = choices(field)
+    value = name.upper() if words and len("|".join(words)) > _MOST_WORDS and not mark(field, Shown) else placeholder(field)
+    text = text.replace("%", "%%")
     if mark(field, Positional):
         group.add_argument(name, nargs="*" if is_list(field) else "?", metavar=value, help=text)
+        if _has_flag(field):
+            group.add_argument(flag_of(name), dest=_NAMED + name, help=argparse.SUPPRESS)
         return
     also = mark(field, Also)
     flags = [flag_of(name), *([flag_of(also.name)] if also else [])]

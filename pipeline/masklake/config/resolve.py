@@ -111,7 +111,7 @@ def _explain(item: ErrorDetails, given: Sources, fields: Mapping[str, FieldInfo]
         return message + _elsewhere(message, given)
     name = str(item["loc"][0])
     field = fields[name]
-    flag = placeholder(field) if mark(field, Positional) else flag_of(name)
+    flag = _loose(name, field) if mark(field, Positional) else flag_of(name)
     if item["type"] == "missing":
         return f"{flag} is missing: {field.description}"
     where = _place(name, given)
@@ -120,6 +120,10 @@ def _explain(item: ErrorDetails, given: Sources, fields: Mapping[str, FieldInfo]
     shown = mark(field, Shown)
     value = "" if shown and shown.secret else " " + _in_words(given[where][name] if where else item["input"])
     return f"{flag}{value}{f' ({where})' if where else ''}: {message[0].lower()}{message[1:]}"
+
+
+def _loose(name: str, field: FieldInfo) -> str:
+    return name.upper() if choices(field) else placeholder(field)
 
 
 def _place(name: str, given: Sources) -> str:

@@ -232,5 +232,5 @@ def _tiles(planned: Plan, found: Estimate | None, looked: Looked) -> list[tuple[
     if found:
         tiles += [("All of it takes about", span(found.seconds)), ("The table grows by about", f"{found.table_bytes / 1e6:,.1f} MB")]
         tiles += [("It costs about", f"{found.cost:,.2f}")] if found.cost is not None else []
-    bad = "Of these, not usable", f"{looked.failed:,} of {looked.images:,}", "bad" if looked.failed else "good"
+    bad = "Of those picked, not usable", f"{looked.failed:,} of {looked.images:,}", "bad" if looked.failed else "good"
     return [*((title, figure, "") for title, figure in tiles), bad]

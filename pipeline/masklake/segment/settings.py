@@ -367,6 +367,7 @@ PROGRAM = Program(
         "--tasks instance": "what is asked for by name",
         "masklake segment --config jobs/settings/nightly.yaml --since 48h": "every night, with settings in a file",
     },
-    exit_codes="0 done, 1 failed, 2 refused (nothing was started), 3 too many failed images, 4 a newer run took over, 130 or 143 stopped",
+    exit_codes="0 done, 1 failed, 2 refused (nothing was started), 3 too many failed images, 4 a newer run took over, 5 nothing happened "
+    "any more (--stall-minutes, --wait-for-nodes), 130 or 143 stopped",
     needs=("run",),
 )

@@ -14,7 +14,7 @@ class StatusConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    table: Annotated[Uri, Positional()] = Field(description="the table's folder (s3://, file://, a path)")
+    table: Annotated[Uri, Positional(), Shown("TABLE")] = Field(description="the table's folder (s3://, file://, a path)")
     input: Uri | None = Field(
         None,
         description="images, as segment's --input: also tell what of them is to do, and since when; its last run's --include, --exclude, "

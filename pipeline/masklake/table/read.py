@@ -14,7 +14,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from masklake import storage
 from masklake.database import connect
-from masklake.errors import MasklakeError, Refused
+from masklake.errors import Refused
 from masklake.schema import NEWNESS, NEWNESS_SQL, aligned, table_schema
 from masklake.sql import expression, shown
 from masklake.table import damage
@@ -35,13 +35,13 @@ def open_table(uri: str) -> MaskTable:
     """The table at `uri`, as it is now; open it again to see later commits.
 
     Raises:
-        MasklakeError: there is no table.
+        Refused: there is no table.
     """
     uri = storage.normalise(uri).rstrip("/")
     try:
         return MaskTable(open_delta(uri), uri)
     except TableNotFoundError:
-        raise MasklakeError(f"there is no table at {uri}") from None
+        raise Refused(f"{uri}: there is no table: name the folder that segment has as --output") from None
 
 
 class MaskTable:

@@ -26,8 +26,8 @@ def read_table(uri: str, settings: DataConfig) -> Truth:
             without truth.
 
     Raises:
-        Refused: no row has segments, `where` is not a condition, a list cannot be read, or a label is a thing in some rows only.
-        MasklakeError: there is no table.
+        Refused: there is no table, no row has segments, `where` is not a condition, a list cannot be read, or a label is a thing in some
+            rows only.
     """
     task, where, min_score = settings.task, settings.where, settings.min_score
     told: list[str] = []

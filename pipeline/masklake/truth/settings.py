@@ -45,7 +45,7 @@ FORMATS: Mapping[Format, tuple[str, str]] = {
 
 def in_lines() -> str:
     """The formats as lines of `--help`."""
-    return "\n".join(f"  {name:<15} {what:<82} {judges}" for name, (what, judges) in FORMATS.items())
+    return "\n".join(f"  {name:<15} {what}; scores {judges.replace(';', ',')}" for name, (what, judges) in FORMATS.items())
 
 
 class TruthConfig(BaseModel):

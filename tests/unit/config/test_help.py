@@ -61,6 +61,14 @@ def test_each_setting_has_its_name_a_placeholder_and_its_default() -> None:
     assert "MASKLAKE_ROWS_PER_FILE" in text
 
 
+def test_many_values_are_told_once_where_they_are_explained() -> None:
+    class Many(BaseModel):
+        format: Literal["coco-panoptic", "coco-instances", "label-maps", "voc"] = Field("voc", description="how it is written, see above")
+
+    text = help_text(Program("masklake many", Many, {"all": Many}, about="", examples={}), 100)
+    assert "  --format FORMAT  how it is written, see above (default: voc)" in text.splitlines()
+
+
 def test_paragraphs_are_filled_and_laid_out_lines_stay() -> None:
     lines = help_text(TOY, 60).splitlines()
     assert "  A first line and its second." in lines

@@ -170,6 +170,40 @@ def test_a_value_without_a_setting_is_told_how_settings_are_said() -> None:
         resolve(["--tasks", "panoptic", "instance"], Program("masklake bare", Bare, {"all": Bare}, about="", examples={}))
 
 
+class Loose(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    table: Annotated[Uri, Positional(), Shown("TABLE")] = Field(description="the table's folder")
+    shell: Literal["bash", "zsh"] = Field("bash", description="which")
+
+
+LOOSE = Program("masklake loose", Loose, {"all": Loose}, about="", examples={})
+
+
+@pytest.mark.parametrize("argv", [["m"], ["--table", "m"], ["--table=m"]])
+def test_what_stands_without_a_name_may_be_given_by_it(argv: list[str]) -> None:
+    """`masklake browse --table masks`, as `masklake compact --table masks`."""
+    assert resolve(argv, LOOSE).table == "m"
+    with pytest.raises(Refused, match=r"--table n and m: give one of them"):
+        resolve(["m", "--table", "n"], LOOSE)
+    with pytest.raises(Refused, match="--tabel is not a setting: did you mean --table"):
+        resolve(["--tabel", "m"], LOOSE)
+
+
+def test_what_comes_first_without_a_name_is_told_the_name_that_it_lacks() -> None:
+    """`masklake toy masks`, as `masklake browse masks`."""
+
+    class Named(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        table: Uri = Field(description="the table")
+        columns: Names = Field((), description="several")
+
+    named = Program("masklake named", Named, {"all": Named}, about="", examples={})
+    with pytest.raises(Refused, match=r"^'masks' belongs to no setting: say --table masks$"):
+        resolve(["masks", "--columns", "a"], named)
+    with pytest.raises(Refused, match=r"^'b' belongs to no setting: put a setting's name before its value"):
+        resolve(["--table", "t", "--columns", "a", "b"], named)
+
+
 def test_a_misspelt_yaml_key_is_refused_with_the_nearest_name() -> None:
     Path("toy.yaml").write_text("tabel: t\nquux: 1\n", encoding="utf-8")
     assert refusal("--config", "toy.yaml") == [

@@ -99,7 +99,7 @@ def test_no_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"--table file://.*/absent: there is no such file or folder"):
         export(str(tmp_path / "absent"), tmp_path / "out", "segments")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MasklakeError, match="there is no table at"):
+    with pytest.raises(Refused, match=r"empty: there is no table: name the folder that segment has as --output"):
         export(str(tmp_path / "empty"), tmp_path / "out", "segments")
 
 
