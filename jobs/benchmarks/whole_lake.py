@@ -5,7 +5,8 @@
 Each contestant is a process of its own, run one after the other on an embedded S3 server. Two figures each: images per second of the whole
 process, start-up included, and in steady state, counted from the first finished batch. Daft runs in an environment of its own, which holds
 this project's packages as well, in both of its documented ways: one instance of the model with all cores, and one a core.
-masklake itself chooses between its own process and Ray; it is measured once more on Ray.
+masklake itself chooses between its own process and Ray; it is measured once more on Ray, and where OpenVINO is installed, with that forward
+(before which the model is converted, once for a machine: by ten of the images).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 from masklake.demo import MODEL
@@ -31,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     contestants = {
         "masklake": _segment("s3://lake/masks", arguments.model),
         "masklake on Ray": [*_segment("s3://lake/masks-ray", arguments.model), "--no-local"],
+        "masklake, OpenVINO": [*_segment("s3://lake/masks-openvino", arguments.model), "--forward", "openvino"],
         "plain transformers loop": [
             sys.executable,
             "-m",
@@ -59,12 +62,19 @@ def main(argv: list[str] | None = None) -> int:
                 str(arguments.model),
             ]
             contestants[f"Daft, {words}"] = [*peer, str(instances)]
-    contestants = {name: command for name, command in contestants.items() if name == "masklake" or arguments.only in name}
+    if not find_spec("openvino"):
+        del contestants["masklake, OpenVINO"]
+    wanted = {name.strip() for name in arguments.only.split(",")}
+    contestants = {name: command for name, command in contestants.items() if name == "masklake" or any(each in name for each in wanted)}
     with SeaweedFS() as server:
         os.environ.update(server.env())
         server.create_bucket("lake")
         print(f"making {arguments.images} scenes ...", flush=True)
         upload_scenes(_IMAGES, range(arguments.images))
+        if "masklake, OpenVINO" in contestants:
+            upload_scenes("s3://lake/first/", range(10))
+            once = _segment("s3://lake/masks-first", arguments.model, "s3://lake/first/")
+            _measure("the conversion, once", [*once, "--forward", "openvino"], 10)
         results = {name: _measure(name, command, arguments.images) for name, command in contestants.items()}
     ours = results["masklake"]
     print(f"\n{'':<32}{'seconds':>9}{'whole, images/s':>17}{'steady, images/s':>18}{'ours / this: whole':>20}{'steady':>8}")
@@ -80,8 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _segment(table: str, model: Path) -> list[str]:
-    return [sys.executable, "-m", "masklake", "segment", "--input", _IMAGES, "--output", table, "--model", str(model)]
+def _segment(table: str, model: Path, images: str = _IMAGES) -> list[str]:
+    return [sys.executable, "-m", "masklake", "segment", "--input", images, "--output", table, "--model", str(model)]
 
 
 def _measure(name: str, command: list[str], images: int) -> dict[str, float]:
@@ -106,7 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, default=2000, help="generated scenes in the lake (default: %(default)s)")
     parser.add_argument("--model", type=Path, default=MODEL, help="panoptic checkpoint folder (default: the demo model)")
     parser.add_argument("--daft", help="Python of an environment in which Daft is, to be measured as well")
-    parser.add_argument("--only", default="", help="beside masklake, contestants with this in their names (default: all)")
+    parser.add_argument(
+        "--only", default="", help="beside masklake, contestants with one of these in their names, by commas (default: all)"
+    )
     parser.add_argument("--result", type=Path, help="where the result goes")
     return parser
 

@@ -10,6 +10,8 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 from masklake.images.decode import Decoded, decode
 from masklake.inference import checkpoint
 from masklake.inference.options import Options
@@ -22,7 +24,8 @@ _MAX_PIXELS = 100_000_000
 def main(folder: str, model: str) -> None:
     """Answer each image of a folder; prints how many images and segments there are."""
     description = checkpoint.describe(Path(model), Options(tasks=("panoptic",)))
-    segmenter = Segmenter.load(Path(model), description, device="cpu", threads=len(os.sched_getaffinity(0)))
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    segmenter = Segmenter.load(Path(model), description, device="cpu")
     inputs = []
     for path in sorted(Path(folder).iterdir()):
         image = decode(path.read_bytes(), _MAX_PIXELS)

@@ -27,6 +27,11 @@ def chosen_device(asked: str) -> str:
     return asked
 
 
+def use_threads(count: int) -> None:
+    """So many of the CPU's threads for each forward, from now on."""
+    torch.set_num_threads(count)
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """So many of the CPU's threads for torch, for as long as this takes: the rest of the program has its own number."""

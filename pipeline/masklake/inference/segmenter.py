@@ -66,6 +66,8 @@ class Segmenter:
     dtype: torch.dtype = torch.float32
     batch_size: int | None = None
     forward: Forward = "eager"
+    models: int = 1
+    """How many work at the same time: this one, and those that `beside` gives."""
     compact: bool = False
     """Whether segments' run lengths are left as numbers: see `rle.compact`."""
     effort: Effort = field(default_factory=Effort)
@@ -83,10 +85,10 @@ class Segmenter:
         device: str = "auto",
         dtype: str = "auto",
         batch_size: int | None = None,
-        threads: int | None = None,
         forward: Forward = "eager",
+        models: int = 1,
     ) -> Segmenter:
-        """Load the checkpoint in `folder`.
+        """Load the checkpoint in `folder`. On a CPU, it works with as many threads as torch is set to.
 
         Args:
             folder: with the weights as safetensors.
@@ -94,16 +96,14 @@ class Segmenter:
             device: auto (cuda where there is one, else cpu), cpu, cuda, cuda:1, mps.
             dtype: auto (bfloat16 on cuda, else float32), float32, bfloat16, float16.
             batch_size: images of a forward pass; None: chosen by device and input size.
-            threads: of the CPU for this process.
             forward: auto: graphs on cuda where the model can, else eager; eager; graphs: replayed from CUDA graphs where a shape of
                 batch comes again; compiled: by torch.compile, anew for each size of the model's input, of which it takes a handful;
                 openvino: by OpenVINO, of which each size of a batch is converted once on this machine.
+            models: how many are to work at the same time, this one and those of `beside`.
 
         Raises:
             Refused: there is no such device, the weights do not fit the description, or the model cannot run so here.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
         device = chosen_device(device)
         if dtype == "auto":
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
@@ -115,7 +115,7 @@ class Segmenter:
         module = checkpoint.load(description, folder, device, dtype)
         if forward != "compiled" and device.startswith("cuda"):
             constants.make_once(module)
-        segmenter = cls(module, description, torch.device(device), getattr(torch, dtype), batch_size, forward)
+        segmenter = cls(module, description, torch.device(device), getattr(torch, dtype), batch_size, forward, models)
         if forward == "compiled":
             segmenter.warm_up_compiled()
         elif forward == "openvino":
@@ -133,7 +133,11 @@ class Segmenter:
         """Another one, for a caller that works at the same time: the weights are the same in memory, what modules remember is its own."""
         weights = {id(tensor): tensor for tensor in (*self.module.parameters(), *self.module.buffers())}
         module = copy.deepcopy(self.module, weights)
-        return replace(self, module=module, effort=Effort(), _limits={}, _waiting=Waiting(), _singly=deque(), _turn=threading.Lock())
+        own: dict[str, Any] = {"_limits": {}, "_waiting": Waiting(), "_singly": deque(), "_turn": threading.Lock()}
+        other = replace(self, module=module, effort=Effort(), **own)
+        if self.forward == "openvino":
+            other.vino = self.vino.beside(module)
+        return other
 
     def warm_up_compiled(self) -> None:
         """Compile the forward, and run it once: what is wrong must be known before images are blamed for it.
@@ -311,7 +315,7 @@ class Segmenter:
         """What runs `forward` openvino."""
         from masklake.inference import source  # which knows storage, and not every machine has that
 
-        return Vino(self.module, self.family, self.description.digest, source.kept("openvino"))
+        return Vino(self.module, self.family, self.description.digest, source.kept("openvino"), self.models)
 
     def _filled(self, count: int, full: int) -> int:
         """How many images a batch of `count` is filled up to with copies of its first, at most `full`.

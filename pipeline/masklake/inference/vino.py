@@ -6,11 +6,13 @@ actors may write the same one at once; who comes later neither traces nor conver
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -33,30 +35,41 @@ _DIGEST_BYTES = 32
 
 
 class Vino:
-    """Runs a forward by OpenVINO, or eagerly where its shape cannot be converted; for one caller at a time.
+    """Runs a forward by OpenVINO, or eagerly where its shape cannot be converted; for one caller at a time, and others by `beside`.
 
     Attributes:
         failures: why shapes could not be converted; they run eagerly.
     """
 
-    def __init__(self, module: Any, family: Family, checkpoint: str, folder: Path) -> None:
-        """`checkpoint`: its digest; `folder`: where what is converted is kept, made where it is not there."""
-        self._module, self._family, self._checkpoint, self._folder = module, family, checkpoint, folder
-        self._compiled: dict[Any, Any] = {}
+    def __init__(self, module: Any, family: Family, checkpoint: str, folder: Path, callers: int = 1) -> None:
+        """`checkpoint`: its digest; `folder`: where what is converted is kept, made where it is not there.
+
+        `callers`: at the same time, each with as many threads as torch has.
+        """
+        self._module, self._family, self._checkpoint, self._folder, self._callers = module, family, checkpoint, folder, callers
+        self._compiled: dict[Any, _Compiled | None] = {}
+        self._opening = threading.Lock()
         self.failures: list[str] = []
+
+    def beside(self, module: Any) -> Vino:
+        """The same for a caller at the same time, whose module runs what is not converted."""
+        other = copy.copy(self)
+        other._module = module
+        return other
 
     def __call__(self, values: torch.Tensor, tasks: Sequence[str]) -> Answers:
         """The answers to pixel values [N, 3, H, W] for tasks."""
         asked = tuple(tasks if self._family.forward_per_task else tasks[:1])
         key = (tuple(values.shape), asked if self._family.forward_per_task else ())
-        if key not in self._compiled:
-            self._compiled[key] = self._opened(key, values, asked)
+        with self._opening:
+            if key not in self._compiled:
+                self._compiled[key] = self._opened(key, values, asked)
         compiled = self._compiled[key]
         if compiled is None:
             return self._family.run(self._module, values, tasks)
-        return _as_answers(_outputs(compiled, values), tasks)
+        return _as_answers(compiled(values), tasks)
 
-    def _opened(self, key: Any, values: torch.Tensor, asked: tuple[str, ...]) -> Any:
+    def _opened(self, key: Any, values: torch.Tensor, asked: tuple[str, ...]) -> _Compiled | None:
         """What answers such batches: as it is kept, else made and kept; None where that cannot be."""
         if len(self._compiled) >= _MOST:
             if len(self._compiled) == _MOST:
@@ -70,7 +83,7 @@ class Vino:
         _log.warning("--forward openvino: %s is not converted, eager instead (%s)", "x".join(map(str, values.shape)), self.failures[-1])
         return None
 
-    def _kept(self, file: Path) -> Any:
+    def _kept(self, file: Path) -> _Compiled | None:
         """The compiled model of a file; None where there is none, or it is damaged."""
         try:
             found = file.read_bytes()
@@ -80,23 +93,24 @@ class Vino:
         if hashlib.sha256(content).digest() != digest:
             return None
         try:
-            return self._core.import_model(content, "CPU", _settings())
+            return _Compiled(self._core.import_model(content, "CPU", self._settings()))
         except RuntimeError:  # as of another OpenVINO of the same version
             return None
 
-    def _made(self, file: Path, values: torch.Tensor, asked: tuple[str, ...]) -> Any:
+    def _made(self, file: Path, values: torch.Tensor, asked: tuple[str, ...]) -> _Compiled:
         """A compiled model that answers noise as torch does; it is kept in a file.
 
         Raises:
             ValueError: it does not.
         """
-        compiled = self._core.compile_model(converted(self._module, self._family, values, asked), "CPU", _settings())
+        model = self._core.compile_model(converted(self._module, self._family, values, asked), "CPU", self._settings())
+        compiled = _Compiled(model)
         noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
-        pairs = zip(_outputs(compiled, noise), tensors(self._family.run(self._module, noise, asked)), strict=True)
+        pairs = zip(compiled(noise), tensors(self._family.run(self._module, noise, asked)), strict=True)
         differences = [float((found - right).abs().mean() / right.abs().mean()) for found, right in pairs]
         if not all(each <= _LARGEST_DIFFERENCE for each in differences):  # nor is NaN
             raise ValueError(f"its answers differ from torch's by {', '.join(f'{each:.1%}' for each in differences)}")
-        _keep(file, compiled.export_model().getvalue())
+        _keep(file, model.export_model().getvalue())
         return compiled
 
     def _name(self, key: Any) -> str:
@@ -106,9 +120,35 @@ class Vino:
         facts = [_VERSION, self._checkpoint, key, packages, processor]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
+    def _settings(self) -> dict[str, Any]:
+        """The callers' threads, where the system wants them: the processes of a machine would otherwise pin theirs to the same cores."""
+        return {
+            "INFERENCE_PRECISION_HINT": "f32",  # some CPUs would take bfloat16
+            "INFERENCE_NUM_THREADS": self._callers * torch.get_num_threads(),
+            "NUM_STREAMS": self._callers,
+            "ENABLE_CPU_PINNING": False,
+        }
+
     @cached_property
     def _core(self) -> Any:
         return package().Core()
+
+
+class _Compiled:
+    """A compiled model, and a request for each of its callers, which holds what is computed on the way."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._idle: list[Any] = []
+
+    def __call__(self, values: torch.Tensor) -> list[torch.Tensor]:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
+        found = request.infer([values.contiguous().numpy()])
+        self._idle.append(request)
+        return [torch.from_numpy(found[index]) for index in range(len(self._model.outputs))]
 
 
 def converted(module: Any, family: Family, values: torch.Tensor, asked: tuple[str, ...]) -> Any:
@@ -146,21 +186,6 @@ def _as_answers(given: Sequence[torch.Tensor], tasks: Sequence[str]) -> Answers:
     for first in rest:
         found.append(Queries(first, next(rest)) if first.ndim == 3 else ClassMap(first))
     return dict(zip(tasks, found, strict=True)) if len(found) > 1 else dict.fromkeys(tasks, found[0])
-
-
-def _outputs(compiled: Any, values: torch.Tensor) -> list[torch.Tensor]:
-    found = compiled([values.contiguous().numpy()])
-    return [torch.from_numpy(found[index]) for index in range(len(compiled.outputs))]
-
-
-def _settings() -> dict[str, Any]:
-    """The actor's threads, where the system wants them: the processes of a machine would otherwise pin theirs to the same cores."""
-    return {
-        "INFERENCE_PRECISION_HINT": "f32",  # some CPUs would take bfloat16
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,
-    }
 
 
 def _keep(file: Path, content: bytes) -> None:

@@ -67,7 +67,7 @@ class Local:
 
             chosen_device("cuda" if gpu else "mps")
         rows_per_call = max(self._config.batch_size or 0, min(most_rows, _GPU_ROWS) if gpu else _ROWS_PER_CALL)
-        models = 1 if on_device or self._config.forward not in ("auto", "eager") else min(_CPU_MODELS, cores())
+        models = 1 if on_device or self._config.forward == "compiled" else min(_CPU_MODELS, cores())
         return Resources(models, cores() / models, float(gpu), rows_per_call, _CALLS_AT_ONCE)
 
     def machine(self, work: Work, resources: Resources) -> Machine:
@@ -180,7 +180,7 @@ class _Loading:
 
 def _packets(work: Work, resources: Resources, loading: _Loading) -> Iterator[Packet[bytes]]:
     """Answer what is loaded."""
-    segmenter = open_segmenter(work, threads=max(1, int(resources.cpus_per_actor)))
+    segmenter = open_segmenter(work, max(1, int(resources.cpus_per_actor)), resources.actors)
     models = [segmenter, *(segmenter.beside() for _ in range(resources.actors - 1))] if segmenter else [None]
     free: queue.SimpleQueue[Segmenter | None] = queue.SimpleQueue()
     at_once = len(models) * resources.calls_at_once

@@ -201,24 +201,31 @@ def _join(group: pa.Table, loaded: Sequence[dict[str, Any]]) -> pa.Table:
     return group
 
 
-def open_segmenter(work: Work, threads: int) -> Segmenter | None:
+def open_segmenter(work: Work, threads: int, models: int = 1) -> Segmenter | None:
     """Load the run's model into this process; None where nothing is asked of it.
+
+    Args:
+        work: the run.
+        threads: of the CPU, of a model.
+        models: how many of it work at the same time: see `Segmenter.beside`.
 
     Raises:
         Refused: the checkpoint is not here, or its weights do not fit.
     """
     if not work.of_model:
         return None
-    from masklake.inference.segmenter import Segmenter  # torch is for the actors: load and write tasks start without it
+    from masklake.inference import devices  # torch is for the actors: load and write tasks start without it
+    from masklake.inference.segmenter import Segmenter
 
+    devices.use_threads(threads)
     segmenter = Segmenter.load(
         work.source.fetch(),
         work.description,
         device=work.device,
         dtype=work.precision,
         batch_size=work.batch_size,
-        threads=threads,
         forward=work.forward,
+        models=models,
     )
     # While a model waits for its process, others can write strings; what is joined to segments of the table is of one kind with them.
     segmenter.compact = segmenter.device.type != "cpu" and not work.description.concepts

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from packaging.requirements import Requirement
 
 from jobs.benchmarks import models as benchmark_models
@@ -115,7 +116,8 @@ def test_random_weights_are_taught_to_keep_as_many_queries_as_there_are_patches(
     small |= {"encoder_layers": 1, "decoder_layers": 3, "num_attention_heads": 2}
     preset = Preset(family, swin, {"height": 64, "width": 64}, queries=24, settings=small)
     folder = benchmark_models.write(preset, tmp_path / family)
-    segmenter = Segmenter.load(folder, checkpoint.describe(folder, Options(tasks=TASKS)), "cpu", threads=1)
+    torch.set_num_threads(1)
+    segmenter = Segmenter.load(folder, checkpoint.describe(folder, Options(tasks=TASKS)), "cpu")
     pictures = [benchmark_models.patchwork((60, 90), 9, seed) for seed in range(4)]
     benchmark_models.teach(segmenter, pictures)
     assert benchmark_models.kept_queries(segmenter, [one.image for one in pictures]) == pytest.approx(9, abs=tolerance)

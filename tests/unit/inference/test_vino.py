@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,6 +86,23 @@ def test_logits_are_torchs_but_for_rounding_and_a_second_process_converts_nothin
     assert second.vino.failures == []
     assert all(torch.equal(*pair) for task in tasks for pair in zip(tensors(again[task]), tensors(found[task]), strict=True))
     assert sorted(cache.glob("*")) == kept
+
+
+@needs_openvino
+@pytest.mark.slow
+def test_two_beside_each_other_hold_one_compiled_model_and_answer_as_one(folder: Path) -> None:
+    first = opened(folder, "openvino", models=2)
+    second, tasks = first.beside(), TASKS[first.description.family]
+    batches = [noise(first, 1, seed) for seed in range(8)]
+    with torch.inference_mode():
+        expected = [first.run(values, tasks) for values in batches]
+    with ThreadPoolExecutor(2) as callers:
+        under_way = [[callers.submit(each.run, values, tasks) for values in batches] for each in (first, second)]
+    for answers in under_way:
+        for one, other in zip((answer.result() for answer in answers), expected, strict=True):
+            assert all(torch.equal(*pair) for task in tasks for pair in zip(tensors(one[task]), tensors(other[task]), strict=True))
+    assert second.vino.failures == []
+    assert second.vino._compiled is first.vino._compiled
 
 
 class Brightness(torch.nn.Module):
