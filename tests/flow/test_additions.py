@@ -90,7 +90,7 @@ def run(package: Path, *commands: list[str]) -> list[tuple[int, dict[str, Any], 
         input=json.dumps(commands),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=550,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -98,6 +98,7 @@ def run(package: Path, *commands: list[str]) -> list[tuple[int, dict[str, Any], 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_source_a_family_and_a_format_of_export_are_a_module_and_a_line_each(tmp_path: Path) -> None:
     package = extended(tmp_path / "package")
     (tmp_path / "in").mkdir()

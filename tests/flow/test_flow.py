@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import ray
+from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.logical.optimizers import get_execution_plan
 
@@ -55,6 +56,13 @@ def on_ray() -> Iterator[dict[str, float]]:
         patch.setattr(cluster, "cluster", lambda address: nullcontext(resources))
         yield resources
     assert os.environ.get("RAY_AUTH_MODE") == before
+
+
+@pytest.fixture(autouse=True)
+def _own_settings() -> Iterator[None]:
+    """What a test asks of Ray Data is not asked by the next one."""
+    with DataContext.current(DataContext.get_current().copy()):
+        yield
 
 
 def there(cpus: float, gpus: float = 0) -> Cluster:

@@ -35,7 +35,7 @@ def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_pau
     waiting = None
     try:
         _wait_until_begun(f"file://{tmp_path}/masks", first)
-        waiting = _start(*newer, "--on-overlap", "wait", "--lease-seconds", "10")
+        waiting = _start(*newer, "--on-overlap", "wait", "--lease-seconds", "20")
         skipped = segment(*newer, "--on-overlap", "skip")
         assert (skipped.returncode, summary(skipped)["outcome"]) == (0, "skipped"), skipped.stderr
         assert "is at work on the same or overlapping input" in skipped.stderr
@@ -46,7 +46,7 @@ def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_pau
         output, errors = waiting.communicate(timeout=400)
         done = json.loads(output.splitlines()[-1])
         assert (waiting.returncode, done["outcome"], done["images"]) == (0, "done", 4), errors
-        assert "has not responded for 10 s: treated as dead" in errors
+        assert "has not responded for 20 s: treated as dead" in errors
 
         processes.kill(paused, signal.SIGCONT)
         output, errors = first.communicate(timeout=200)

@@ -121,7 +121,7 @@ def night(folder: Path, api: KubernetesAPI, hour: int) -> dict[str, Any]:
     pod = of_kind(manifests, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
     environment = {**os.environ, "JOB_NAME": f"masklake-nightly-{hour}"}
     done = subprocess.run(
-        [sys.executable, "-c", script, *pod[2:]], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", script, *pod[2:]], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return last_json(done.stdout)

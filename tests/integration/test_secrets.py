@@ -58,7 +58,7 @@ class Place:
 
     def _process(self, command: list[str], given: bytes, environment: Mapping[str, str]) -> subprocess.CompletedProcess[bytes]:
         place = {"RAY_TMPDIR": str(self.ray), "HOME": str(self.folder), **environment}
-        return subprocess.run(command, cwd=ROOT, env={**os.environ, **place}, input=given, capture_output=True, timeout=240, check=False)
+        return subprocess.run(command, cwd=ROOT, env={**os.environ, **place}, input=given, capture_output=True, timeout=550, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import botocore.parsers
@@ -268,7 +269,7 @@ def test_a_folder_of_no_possible_bucket_cannot_be_listed() -> None:
 
 def test_waits_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("masklake.storage.faults.time.sleep", waits.append)
+    monkeypatch.setattr(faults, "time", SimpleNamespace(sleep=waits.append))  # not `time.sleep` itself, which other threads may call
 
     def fail() -> None:
         raise TimeoutError

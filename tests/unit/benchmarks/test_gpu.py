@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 def measured(parts: str, tmp_path: Path, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'pipeline'}:{ROOT}")
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(benchmark, "_LONGEST", dict.fromkeys(benchmark._LONGEST, 400.0))  # a busy machine takes longer than a GPU's
     output = tmp_path / "gpu.json"
     benchmark.main(["--device", "cpu", "--small", "--minutes", "40", "--parts", parts, "--output", str(output), *arguments])
     found: dict[str, Any] = json.loads(output.read_text())["parts"]
@@ -44,6 +45,7 @@ def test_every_family_and_model_is_measured_on_a_cpu(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_real_job_is_measured_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = measured("job", tmp_path, monkeypatch=monkeypatch)["job"]
     assert len(found) == 5

@@ -199,7 +199,7 @@ def test_a_publication_that_is_killed_before_its_commit_changes_nothing(tmp_path
     )
 
     def killed() -> None:
-        done = subprocess.run([sys.executable, "-c", dying, *command], cwd=ROOT, check=False, capture_output=True, timeout=120)
+        done = subprocess.run([sys.executable, "-c", dying, *command], cwd=ROOT, check=False, capture_output=True, timeout=250)
         assert done.returncode == -signal.SIGKILL, done.stderr
 
     killed()
