@@ -98,3 +98,37 @@ def test_the_work_does_not_outlive_its_program() -> None:
             os.kill(child, 0)
             time.sleep(0.1)
         raise AssertionError("it lives")
+
+
+def test_ctrl_c_in_a_terminal_stops_the_work_once_and_is_told_in_a_sentence() -> None:
+    """In the terminal of a session of its own, which is what sends the signal: to every process of its foreground group."""
+    script = """
+import os
+os.open(os.ttyname(0), os.O_RDWR)  # the first terminal that the leader of a session opens is the session's
+from masklake.commands.ending import end_with
+from masklake.commands.watched import run_watched
+def sleep():
+    import time
+    print('ready', flush=True)
+    time.sleep(250)
+run_watched(lambda: end_with(sleep))
+"""
+    ours, theirs = os.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "MASKLAKE_LOG_FORMAT"}
+    command = [sys.executable, "-c", script]
+    program = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    said = b""
+    while b"ready" not in said:
+        said += os.read(ours, 65_536)
+    os.write(ours, b"\x03")
+    with suppress(OSError):  # Linux says so where the last of the other side has gone
+        while more := os.read(ours, 65_536):
+            said += more
+    os.close(ours)
+    assert program.wait(100) == 130
+    *_, sentence, last = said.decode().splitlines()
+    sentence = sentence.removeprefix("^C")  # the terminal's echo
+    assert sentence == "masklake: interrupted; what was committed stays, run the same command to go on"
+    assert json.loads(last) == {"outcome": "stopped", "error": sentence.removeprefix("masklake: "), "exit_code": 130}
+    assert said.count(b"interrupted; what was committed stays") == 2  # the sentence, and the last line
