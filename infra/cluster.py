@@ -157,7 +157,7 @@ class LocalCluster:
         """
         request = urllib.request.Request(self.dashboard + path, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310 - http
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=10) as answer:
+        with opener.open(request, timeout=60) as answer:
             return json.load(answer)
 
     @property

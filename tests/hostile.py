@@ -31,7 +31,7 @@ def open_(self):
     if content.startswith(b"P6\\n# until "):
         path = self.fp.read(4096).split(b"\\n")[1].removeprefix(b"# until ")
         self.fp.seek(0)
-        limit = time.monotonic() + 120
+        limit = time.monotonic() + 500
         while not os.path.exists(path):
             if time.monotonic() > limit:
                 raise OSError("nobody made " + path.decode())

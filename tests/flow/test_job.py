@@ -316,6 +316,7 @@ def when_committed(table: Path, act: Callable[[], object]) -> Iterator[None]:
         watching.join()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("engine", ["--local", "--no-local"])
 def test_the_first_commits_come_long_before_everything_is_loaded(tmp_path: Path, engine: str, request: pytest.FixtureRequest) -> None:
     if engine == "--no-local":

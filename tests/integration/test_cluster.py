@@ -84,10 +84,14 @@ def last_json(log: str) -> dict[str, Any]:
 
 
 def nodes_of(cluster: LocalCluster, job: str, stage: str) -> set[str]:
-    """The nodes on which tasks of the stage ran."""
-    driver = cluster.get(f"/api/jobs/{job}")["job_id"]
-    tasks = cluster.get("/api/v0/tasks?detail=1&limit=10000")["data"]["result"]["result"]
-    return {task["node_id"] for task in tasks if task["job_id"] == driver and stage in task["name"] and task["node_id"]}
+    """The nodes on which tasks of the stage ran: Ray tells of a task some time after it."""
+    driver, deadline = cluster.get(f"/api/jobs/{job}")["job_id"], time.monotonic() + 60
+    found: set[str] = set()
+    while not found and time.monotonic() < deadline:
+        tasks = cluster.get("/api/v0/tasks?detail=1&limit=10000")["data"]["result"]["result"]
+        found = {task["node_id"] for task in tasks if task["job_id"] == driver and stage in task["name"] and task["node_id"]}
+        time.sleep(0.2)
+    return found
 
 
 def test_a_submitted_job_fills_the_table(cluster: LocalCluster) -> None:

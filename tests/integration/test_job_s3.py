@@ -77,7 +77,7 @@ def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(
     for index, uri in enumerate(copies):
         storage.write_bytes(uri, bodies[index % 4])
     copies.append("s3://lake/many/the-last.ppm")  # which no decoder of the first run comes to the end of: it is killed before
-    storage.write_bytes(copies[-1], waiting(tmp_path / "never"))
+    storage.write_bytes(copies[-1], waiting(tmp_path / "killed"))
     pace = ["--rows-per-file", "16", "--commit-seconds", "0.1"]
     arguments = ["--input", "s3://lake/many/", "--output", "s3://lake/many-masks", *pace]
     command = [sys.executable, "-m", "masklake", "segment", "--model", str(MODEL), *arguments, "--no-local", "--actors", "1"]
@@ -89,6 +89,7 @@ def test_after_kill_9_the_same_command_does_the_rest_and_nothing_twice(
         processes.kill(processes.below([driver.pid])[:1])  # what works; the program only waits for it
         driver.kill()
         driver.wait()
+        (tmp_path / "killed").touch()  # a decoder that still waits for it can end
     before = rows_by_image("s3://lake/many-masks")
     assert committed <= len(before) < len(copies)
 

@@ -107,8 +107,8 @@ def test_no_thread_is_left_when_a_run_is_stopped_in_the_middle(work: Work, monke
     with Local(CONFIG).flowing(work, Resources(1, 1.0, 0.0, 8, 2)) as flowing:
         written = threading.Thread(target=lambda: list(flowing.written))
         written.start()
-        assert loaded.wait(60)
-    written.join(60)
+        assert loaded.wait(100)
+    written.join(100)
     assert not written.is_alive()
     until_ended()
 
@@ -143,7 +143,7 @@ def test_the_model_is_there_once_where_it_has_its_own_way_of_using_the_device(
 
 
 def until_ended() -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while left := [thread.name for thread in threading.enumerate() if thread.name.startswith(("load-", "segment_", "write_"))]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
