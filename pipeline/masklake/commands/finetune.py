@@ -36,7 +36,8 @@ def work(settings: FinetuneConfig) -> dict[str, Any]:
     with trackers.tracking(prepared.settings, prepared.asked, finetune.step_of(prepared), say) as track:
 
         def tell(line: dict[str, Any]) -> None:
-            print(json.dumps({**lines.made("progress"), **line, **pace.of(line)}), file=stdout, flush=True)
+            about = lines.made("progress") if lines.are_json() else {}
+            print(json.dumps({**about, **line, **pace.of(line)}), file=stdout, flush=True)
             track(line)
 
         end = run(prepared, tell)
