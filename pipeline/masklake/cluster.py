@@ -35,9 +35,11 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 from ray.data import DataContext, Dataset
 from ray.exceptions import RayError
 
-from masklake import stopping
+from masklake import pandas_later, stopping
 from masklake.errors import MasklakeError, Refused, one_line
 from masklake.storage.places import VARIABLE as PLACES
+
+pandas_later.let_pyarrow_know()
 
 _OUR_ERROR = re.compile(r"masklake\.[\w.]*\.(?P<name>\w+): (?P<message>.+)")
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")

@@ -13,7 +13,7 @@ import pytest
     [
         ("masklake", ["torch", "ray", "numpy", "pyarrow", "pydantic"]),
         ("masklake.reading", ["torch", "transformers", "ray"]),
-        ("masklake.segment.run", ["torch", "transformers", "ray"]),
+        ("masklake.segment.run", ["torch", "transformers", "ray", "botocore.session", "aiohttp", "s3fs", "jinja2"]),
         ("masklake.segment.stages", ["torch", "transformers", "ray"]),
         ("masklake.inference.segmenter", ["pyarrow", "pydantic", "ray", "fsspec", "s3fs", "duckdb", "deltalake"]),
     ],
@@ -22,6 +22,24 @@ def test_a_module_does_not_bring_what_it_must_not(module: str, absent: list[str]
     code = f"import sys, {module}; print([name for name in {absent!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_pyarrow_brings_pandas_only_where_it_is_asked_for() -> None:
+    code = """
+import sys
+from masklake import pandas_later
+pandas_later.answer_pyarrow()
+import pyarrow as pa
+pa.array(["a"])
+print("pandas" in sys.modules)
+print(list(pa.table({"a": [1]}).to_pandas()["a"]))
+pandas_later.answer_pyarrow()
+pandas_later.let_pyarrow_know()
+import pandas
+print(pa.array(pandas.Categorical(["b"])).type)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["False", "[1]", "dictionary<values=large_string, indices=int8, ordered=0>"]
 
 
 def test_everything_that_masklake_offers_is_there() -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from masklake import __version__
+from masklake import __version__, leaving
 from masklake.commands import lines
 from masklake.commands.ending import end_with
 from masklake.commands.running import run as run_command
@@ -37,6 +37,7 @@ COMMANDS = {
 }
 """Command -> where its `PROGRAM` is, and what it does."""
 
+_WITHOUT_TABLES = ("models", "convert", "completion")
 _MORE = {"help": "show what a command does, its settings and examples", "--version": "show the version"}
 
 
@@ -69,6 +70,10 @@ def _run(name: str, arguments: Sequence[str]) -> int:
 
 
 def _work(name: str, settings: Any) -> dict[str, Any]:
+    if leaving.is_with_job() and name not in _WITHOUT_TABLES:
+        from masklake import pandas_later  # pyarrow
+
+        pandas_later.answer_pyarrow()
     summary: dict[str, Any] = importlib.import_module(f"masklake.commands.{name}").work(settings)
     return summary
 

@@ -14,14 +14,16 @@ from __future__ import annotations
 import base64
 import functools
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
 from masklake.spelling import visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _QUALITY = 80
 
@@ -34,6 +36,8 @@ def render(template: str, **values: Any) -> str:
 @functools.cache
 def environment() -> Environment:
     """What all templates share: escaping, and the filters `hex`, `plural`, `short`, `thousands`."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # many that can render a page never do
+
     made = Environment(
         loader=PackageLoader("masklake.pages"),
         autoescape=True,

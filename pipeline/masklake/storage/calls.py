@@ -11,7 +11,6 @@ from typing import TypeVar
 from fsspec import get_filesystem_class
 
 from masklake.errors import ImageFailure, Refused
-from masklake.storage import s3
 from masklake.storage.clouds import AzureStore, azure_account, check_keys, google_store
 from masklake.storage.faults import StorageError, failure, with_retries
 from masklake.storage.file_page import FilePage
@@ -35,7 +34,9 @@ def store_of(uri: str) -> Store:
     """
     scheme = uri.partition("://")[0]
     if scheme == "s3":
-        return s3.s3_store(place_of(uri))
+        from masklake.storage.s3 import s3_store  # botocore and aiohttp, which other stores do without
+
+        return s3_store(place_of(uri))
     return _other_store(os.getpid(), scheme, azure_account(uri) if scheme == "abfs" else "", place_of(uri).anonymous)
 
 

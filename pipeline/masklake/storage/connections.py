@@ -12,16 +12,17 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import botocore.session
-from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ConfigParseError, ProfileNotFound
 
 from masklake.errors import Refused
 from masklake.storage.files import cache_root
 from masklake.storage.places import USUAL, Place
+
+if TYPE_CHECKING:
+    from botocore.session import Session
 
 DEFAULT_REGION = "us-east-1"
 _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
@@ -91,6 +92,8 @@ class Connection:
 
     def _lasting_credentials(self, access_key: str, secret_key: str, token: str) -> dict[str, str]:
         """The credentials under these names; none where there are none, or they renew themselves."""
+        from botocore.credentials import RefreshableCredentials
+
         credentials = _credentials(environment(), self.place.profile)
         if credentials is None or isinstance(credentials, RefreshableCredentials):
             return {}
@@ -126,7 +129,7 @@ def connection(place: Place = USUAL) -> Connection:
 
 @functools.lru_cache(maxsize=8)
 def _resolve(_environment: tuple[str | None, ...], place: Place) -> Connection:
-    session = botocore.session.Session(profile=place.profile)
+    session = _session(place.profile)
     profile = session.get_scoped_config()
     bundle = session.get_config_variable("ca_bundle")
     if bundle and not Path(bundle).expanduser().is_file():
@@ -145,7 +148,7 @@ def _resolve(_environment: tuple[str | None, ...], place: Place) -> Connection:
     )
 
 
-def _endpoint(session: botocore.session.Session, profile: dict[str, Any], own: bool) -> str | None:
+def _endpoint(session: Session, profile: dict[str, Any], own: bool) -> str | None:
     """As AWS's reference guide orders them: service-specific before general, the environment before the profile.
 
     A profile of a place's own goes before the environment: who names one for the input does not mean the endpoint of the output.
@@ -164,7 +167,13 @@ def _section(of: dict[str, Any], name: str) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=8)
 def _credentials(_environment: tuple[str | None, ...], profile: str | None) -> Any:
-    return botocore.session.Session(profile=profile).get_credentials()
+    return _session(profile).get_credentials()
+
+
+def _session(profile: str | None) -> Session:
+    from botocore.session import Session  # which takes long to be imported: only where the store is S3
+
+    return Session(profile=profile)
 
 
 @functools.lru_cache(maxsize=8)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import random
 import re
+import sys
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import botocore.exceptions as boto
-from aiohttp import ClientError as AioHttpError
-from aiohttp.http_exceptions import HttpProcessingError
-from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError as WebError
 
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
@@ -32,9 +30,11 @@ _TRANSIENT_CODES = {
     "TooManyRequests",
 }
 _TRANSIENT_ERRORS = (
-    *(boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError, AioHttpError, WebError),
+    *(boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, WebError),
     *(ConnectionError, TimeoutError),
 )
+_TRANSIENT_ELSEWHERE = (("aiohttp", "ClientError"), ("botocore.parsers", "ResponseParserError"))
+_OF_WHAT_CAME = (("aiohttp.http_exceptions", "HttpProcessingError"),)
 _TRANSIENT_ERRNOS = {errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
 _ABSENT_ERRORS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, boto.ParamValidationError, Refused, ValueError)
 _ABSENT_ERRNOS = {errno.ENAMETOOLONG, errno.ELOOP}
@@ -127,7 +127,18 @@ def is_transient(error: BaseException) -> bool:
         return status in (408, 429) or (status >= 500 and status != 501)
     if isinstance(error, OSError) and _DELTA_TROUBLE.search(str(error)):
         return True
-    return isinstance(error, _TRANSIENT_ERRORS) or (isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS)
+    return isinstance(error, (*_TRANSIENT_ERRORS, *_loaded(_TRANSIENT_ELSEWHERE))) or (
+        isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS
+    )
+
+
+def _loaded(names: tuple[tuple[str, str], ...]) -> tuple[type[BaseException], ...]:
+    """The classes of errors, given by module and name, whose module is loaded: nobody else can have raised them.
+
+    To import aiohttp and botocore's parsers for these names alone would take a quarter of a second of every run without S3.
+    """
+    found = (getattr(sys.modules.get(module), name, None) for module, name in names)
+    return tuple(each for each in found if each is not None)
 
 
 def service_error(error: BaseException) -> boto.ClientError | None:
@@ -154,7 +165,7 @@ def _status(error: BaseException) -> int:
     if answer is not None:
         return http_status(answer)
     for candidate in (error, error.__cause__):
-        if isinstance(candidate, HttpProcessingError):  # of what came, such as half a body: its 400 is aiohttp's own
+        if isinstance(candidate, _loaded(_OF_WHAT_CAME)):  # of what came, such as half a body: its 400 is aiohttp's own
             continue
         for name in ("status", "status_code", "code"):
             value = getattr(candidate, name, None)
