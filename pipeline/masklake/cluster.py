@@ -111,7 +111,10 @@ def _why_not_joined(error: Exception) -> str:
     said = one_line(error)
     if _OTHER_VERSION in said:
         return f"the cluster has another version of Ray or Python than this driver: install the same here ({said})"
-    return f"no Ray cluster answers there: {said}"
+    return (
+        f"no Ray cluster answers there: {said}; name the head's port, often 6379, and where the cluster wants a token, "
+        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+    )
 
 
 def _refuse_closed(target: str) -> None:

@@ -67,7 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 def on_ray() -> Iterator[None]:
     """One Ray for the runs of this module: its start costs more than they do."""
     with cluster(None) as resources, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flow, "cluster", lambda address: nullcontext(resources))
+        patch.setattr("masklake.cluster.cluster", lambda address: nullcontext(resources))
         yield
 
 

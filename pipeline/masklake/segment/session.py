@@ -21,8 +21,9 @@ class Session:
     nor for the good end of a Ray of our own: its processes are killed, after the last line where the work was done.
     """
 
-    def __init__(self, address: str | None) -> None:
-        self._address = address
+    def __init__(self, address: str | None, lean_data: bool = True) -> None:
+        """`lean_data`: a Ray of our own does without all that `lean` knows, for datasets that run one after the other."""
+        self._address, self._lean_data = address, lean_data
         self._opened = ExitStack()
         self._resources: Future[dict[str, float]] = Future()
         self._thread: threading.Thread | None = None
@@ -78,10 +79,11 @@ class Session:
 
             self._end_start = cluster.end_children
             ours = cluster.target_of(self._address) == "local"
-            with lean.starting() if ours else nullcontext():
+            with lean.starting() if ours and self._lean_data else nullcontext():
                 resources = self._opened.enter_context(cluster.cluster(self._address))
             if ours:
-                self._opened.enter_context(lean.data())
+                if self._lean_data:
+                    self._opened.enter_context(lean.data())
                 self._end_at_once = cluster.end_at_once
             self._resources.set_result(resources)
         except BaseException as error:

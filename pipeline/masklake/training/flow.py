@@ -28,8 +28,9 @@ from ray.exceptions import RayError, RayTaskError
 from ray.train.torch import TorchTrainer, get_device
 
 from masklake import leaving, stopping
-from masklake.cluster import cluster, quiet, say_no_goodbye
+from masklake.cluster import quiet, say_no_goodbye
 from masklake.errors import MasklakeError, Refused
+from masklake.segment.session import Session
 from masklake.training import batches, finetune
 from masklake.training.batches import MicroBatch, Recipe
 from masklake.training.examples import Example, Sample
@@ -54,13 +55,14 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
         Stopped: after the workers have saved their state, or at once where none has anything to save.
     """
     settings = prepared.settings
-    with cluster(settings.ray_address) as resources:
-        cpus, gpus = _resources(settings, resources)
+    with Session(settings.ray_address, lean_data=False) as session:  # in a thread: a stop does not wait for Ray's start
+        cpus, gpus = _resources(settings, session.resources())
         scaling = ray.train.ScalingConfig(
             num_workers=settings.workers, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})}
         )
         logging.getLogger("ray.train").setLevel(logging.CRITICAL)
         messages: Any = ray.remote(Messages).options(num_cpus=0).remote()
+        ray.get(messages.take.remote())  # until its process is there, nothing is learned, and it would hear of no stop
         given = {
             "prepared": prepared.without_examples(),
             "training": ray.put(_packed(prepared.training.examples)),
