@@ -10,6 +10,7 @@ import pytest
 
 from masklake import cluster, leaving
 from masklake.errors import MasklakeError, Refused
+from masklake.segment import lean
 from masklake.segment.session import Session
 
 
@@ -136,3 +137,20 @@ def test_a_cluster_that_was_joined_is_left_and_not_killed(ray: Ray) -> None:
     run("10.0.0.1:6379", Session.resources)
     leaving.now()
     assert ray.events[-1] == "has ended well"
+
+
+@pytest.mark.parametrize("lean_data", [True, False])
+def test_a_ray_of_our_own_leaves_out_what_datasets_alone_do_not_need(ray: Ray, monkeypatch: pytest.MonkeyPatch, lean_data: bool) -> None:
+    left_out: list[str] = []
+
+    @contextmanager
+    def leaving_out(what: str) -> Iterator[None]:
+        left_out.append(what)
+        yield
+
+    monkeypatch.setattr(lean, "starting", lambda: leaving_out("servers"))
+    monkeypatch.setattr(lean, "data", lambda: leaving_out("actors"))
+    ray.may_start.set()
+    with Session(None, lean_data=lean_data) as session:
+        session.resources()
+    assert left_out == (["servers", "actors"] if lean_data else [])
