@@ -222,9 +222,9 @@ def _read(url: str) -> bytes:
 def _browsing(table: str) -> Iterator[tuple[str, subprocess.Popen[str], float]]:
     """The command in a process of its own: its page's address, and seconds until it says that."""
     started = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "masklake", "browse", table], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+    command = [sys.executable, "-m", "masklake", "browse", table]
+    sentences = {**os.environ, "MASKLAKE_LOG_FORMAT": "text"}
+    process = subprocess.Popen(command, env=sentences, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         assert process.stderr
         line = next(line for line in process.stderr if "http://" in line)
