@@ -6,25 +6,19 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from masklake import storage
-from masklake.errors import ImageFailure
-from masklake.images.decoder import decode_apart
-from masklake.images.fetch import fetch_by_uri
-from masklake.images.indexes import Indexes
-from masklake.pages.cards import Card, card_from
-from masklake.schema import Status
 from masklake.segment import gallery, report
 from masklake.segment.advice import Advice, advice
 from masklake.segment.gallery import GalleryInput
 from masklake.segment.machine import Machine
+from masklake.segment.pictures import Pictures
 from masklake.segment.report import RunFacts, RunTotals
 from masklake.segment.settings import Config
-from masklake.table import write
+from masklake.table.write import FileRecord
 
 Summary = dict[str, Any]
 """The JSON object that a run ends with."""
@@ -74,24 +68,19 @@ class Account:
         document = report.report_dict(self.facts(), self.totals, asked, pictures, {"outcome": outcome, **self.advice().keys()})
         storage.write_bytes(folder + "report.json", json.dumps(document, indent=2).encode())
 
-    def write_report_and_gallery(self, folder: str, indexes: Indexes | None) -> None:
+    def begin_pictures(self, pictures: Pictures, last: Sequence[FileRecord]) -> None:
+        """Begin with the gallery's pictures, which are known once nothing but these files is still to be committed."""
+        totals = self.totals
+        for record in last:
+            totals = totals.merge(record)
+        pictures.begin(totals.samples)
+
+    def write_report_and_gallery(self, folder: str, pictures: Pictures) -> None:
         """Write what a finished run leaves beside the table."""
         self.totals = self.totals.lasting(self.seconds())
-        page = gallery.render_gallery(GalleryInput(self.facts(), self.totals, self._cards(indexes)))
+        page = gallery.render_gallery(GalleryInput(self.facts(), self.totals, pictures.of(self.totals.samples)))
         self.write_report(folder, "done", page.pictures)
         storage.write_bytes(folder + "gallery.html", page.html.encode())
-
-    def _cards(self, indexes: Indexes | None) -> Iterator[Card]:
-        """A few of the run's images, read again, with their masks."""
-        config, (_, _, table_uri, _) = self._config, self._named
-        for sample in self.totals.samples[: config.gallery_images]:
-            found = fetch_by_uri(sample.image_uri, config.max_image_bytes, indexes)
-            image = found if isinstance(found, ImageFailure) else decode_apart(found, config.max_pixels, config.max_decode_seconds)
-            if isinstance(image, ImageFailure):
-                continue  # it was there a moment ago; a picture less is no reason to fail a finished run
-            with suppress(storage.StorageError):  # compacted and vacuumed since
-                rows = write.read_rows(table_uri, sample)
-                yield from (card_from(image.pixels, row) for row in rows if row["status"] == Status.OK)
 
 
 def _peak_mb() -> int:

@@ -17,6 +17,7 @@ from masklake.segment.progress import State
 from masklake.segment.settings import Config
 from masklake.segment.stages import Written
 from masklake.table.append import Table
+from masklake.table.write import FileRecord
 
 _MOST_AT_STOP = 64  # writes
 _STOP_SECONDS = 1.0  # for those that are under way
@@ -31,8 +32,13 @@ class Committing:
         self._config, self._table, self._account, self._tell = config, table, account, tell
         self._watchdog = Watchdog(60 * config.stall_minutes)
 
-    def stream(self, flowing: Flowing, show: Callable[[], None]) -> None:
-        """Commit until the flow is over, or a stop is asked for; `show` is called after each look.
+    def stream(self, flowing: Flowing, show: Callable[[], None], beside: Callable[[list[FileRecord]], None]) -> None:
+        """Commit until the flow is over, or a stop is asked for.
+
+        Args:
+            flowing: what comes of the flow.
+            show: called after each look.
+            beside: called with the files of the last commit before it is made, unless the run is stopped.
 
         Raises:
             Stalled: nothing has happened for too long.
@@ -62,6 +68,8 @@ class Committing:
                     first_at, warm = committed_at, self._account.totals.images
             self._tell(self._state(now - first_at, warm))
             show()
+        else:
+            beside([record for part in pending for record in part.records])
         self._commit(pending)
         show()
         self._tell(self._state(time.monotonic() - first_at, warm))

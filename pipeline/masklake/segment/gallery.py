@@ -18,12 +18,19 @@ _ABSENT = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """A card as the page's template takes it, of about 120 kB."""
+
+    card: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class GalleryInput:
     """What the page says of a run; `cards` is read once, so that a generator keeps one picture in memory at a time."""
 
     facts: RunFacts
     totals: RunTotals
-    cards: Iterable[Card]
+    cards: Iterable[Card | Encoded]
 
 
 @dataclass(frozen=True)
@@ -129,20 +136,21 @@ def _facts(run: RunFacts, totals: RunTotals) -> list[tuple[str, str]]:
     ]
 
 
-def _cards(given: Iterable[Card]) -> tuple[list[dict[str, Any]], list[tuple[str, RGB | None, int]]]:
+def _cards(given: Iterable[Card | Encoded]) -> tuple[list[dict[str, Any]], list[tuple[str, RGB | None, int]]]:
     """The cards as the template takes them, and the labels by which they can be chosen."""
-    cards = [_card(card) for card in given]
+    cards = [(card if isinstance(card, Encoded) else encoded(card)).card for card in given]
     labels, places = kinds([card["legend"] for card in cards])
     return [{**card, "kinds": its} for card, its in zip(cards, places, strict=True)], labels
 
 
-def _card(card: Card) -> dict[str, Any]:
-    """A card as the template takes it, its pictures encoded."""
+def encoded(card: Card) -> Encoded:
+    """A card with its pictures encoded."""
     folder, name = rendering.name_of(card.uri)
     legend = card.painting.legend
     found = ", ".join(f"{entry.count} {entry.label}" for entry in legend) or "nothing"
     shows = f"{name} with masks: {found}"
-    return {"uri": card.uri, "folder": folder, "task": card.task, "legend": legend, "shot": shot(name, shows, card.painting, card.image)}
+    pictures = shot(name, shows, card.painting, card.image)
+    return Encoded({"uri": card.uri, "folder": folder, "task": card.task, "legend": legend, "shot": pictures})
 
 
 def _stages(totals: RunTotals) -> list[tuple[str, str, float]]:

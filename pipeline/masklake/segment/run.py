@@ -38,6 +38,7 @@ from masklake.segment.machine import cluster_address, cores, has_gpus
 from masklake.segment.model import RunModel
 from masklake.segment.notices import told
 from masklake.segment.picks import Some
+from masklake.segment.pictures import Pictures
 from masklake.segment.plan import Filter, Plan, WorkList, make_plan
 from masklake.segment.precision import held_by
 from masklake.segment.progress import Listener, State
@@ -161,6 +162,7 @@ class _Run:
         self.table_uri = storage.normalise(config.output).rstrip("/")
         self._images = Images(config, self.started_at, self.table_uri)
         self.scope, self.carried = self._images.scope, self._images.carried
+        self._pictures = Pictures(config, self.table_uri, self._images.asked.indexes)
         self._where = where
         told = {"model": config.model, "model_revision": model.revision}
         partitions = {name: told[name] for name in config.partition_by if name in told}
@@ -312,6 +314,7 @@ class _Run:
 
     def leave(self) -> None:
         """However the run ended: show no more signs of life, and leave no work list behind."""
+        self._pictures.end()
         if self._table and self._stopped:
             with suppress(MasklakeError):  # the next run cleans up, then
                 self._table.stop_run()
@@ -339,7 +342,8 @@ class _Run:
             try:
                 with engine.flowing(work, resources) as flowing, stopping.held():
                     committing = Committing(self.config, table, account, self.listener.update)
-                    committing.stream(flowing, lambda: show(account.totals, planned.oldest_modified))
+                    begin_pictures = partial(account.begin_pictures, self._pictures)
+                    committing.stream(flowing, lambda: show(account.totals, planned.oldest_modified), begin_pictures)
             except stopping.Stopped as stop:
                 self._stopped = True
                 stop.summary = account.summary("stopped")
@@ -385,7 +389,7 @@ class _Run:
     def _report(self, table: Table) -> Summary:
         """Write the report and the gallery beside the table, and end the run."""
         account, most = self.account, self.config.max_error_rate
-        account.write_report_and_gallery(self.folder, self._images.asked.indexes)
+        account.write_report_and_gallery(self.folder, self._pictures)
         table.finish_run()
         self._clear_never_begun(table)
         found, totals = account.advice(), account.totals
