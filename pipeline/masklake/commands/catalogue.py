@@ -1,7 +1,8 @@
 """The released checkpoints with what is published and measured of them.
 
 `published.json` is from papers, model zoos and cards, each figure with its source; what was found nowhere is not in it. `measured.json` is
-made from benchmarks' results by `python -m jobs.benchmarks.tables`.
+made from benchmarks' results by `python -m jobs.benchmarks.tables`, `tried.json` by `python -m tests.released.tried`, which loads and
+asks a small checkpoint of each kind.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from typing import Any
 
 from masklake.inference.released import NAMED, Released
 
-_TITLES = ("", "checkpoints (*: sizes, backbones)", "classes of", "tasks", "quality", "licence", "parameters", "input", "images/s")
+_TITLES = ("", "checkpoints (*: sizes, backbones)", "classes of", "tasks", "quality", "licence", "parameters", "input", "images/s", "tried")
 _INDENT = "    "
+FOOT = """\
+Quality as published, in percent, on the dataset's own validation set. What is empty was found nowhere.
+Tried: small checkpoints with random weights, laid out as transformers of this version wrote them, fetched under these names and asked for
+these tasks. Released weights were not at hand. --json has every size, and where each figure is from."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Entry:
     released: Released
     published: Mapping[str, Any]
     measured: Sequence[Mapping[str, Any]]
+    tried: Mapping[str, Any]
 
     def quality(self) -> dict[str, tuple[float, float]]:
         """Lowest and highest of its sizes, by metric, in percent."""
@@ -50,13 +56,19 @@ class Entry:
         """What it is, and whether its owner wants to be asked."""
         return ", ".join([self.published.get("licence", ""), *(["gated"] if self.published.get("gated") else [])])
 
+    def layouts(self) -> str:
+        """The versions of transformers of which a layout was tried."""
+        versions = sorted({str(version) for version in self.tried["layouts"].values()})
+        return ", ".join(versions) or "small copy"
+
     def cells(self) -> tuple[str, ...]:
         """Its line of the table; of the quality the first metric."""
         told = self.released
         best = next((f"{metric} {_range(values)}" for metric, values in self.quality().items()), "")
         rate = ", ".join(f"{each['images_per_second']:,.0f}" for each in self.measured)
         tasks = ", ".join(told.tasks)
-        return told.kind, told.repositories, told.dataset, tasks, best, self.licence(), self.size(), self.published.get("input", ""), rate
+        size, pixels = self.size(), self.published.get("input", "")
+        return told.kind, told.repositories, told.dataset, tasks, best, self.licence(), size, pixels, rate, self.layouts()
 
     def block(self, width: int) -> str:
         """The same and more, in lines that fit."""
@@ -70,6 +82,7 @@ class Entry:
             f"input {self.published['input']}" if "input" in self.published else "",
             *(f"{each['images_per_second']:,.0f} images/s ({each['variant']}, {each['device']})" for each in self.measured),
             self.published.get("note", ""),
+            f"tried: {self.layouts()}",
         ]
         head = [told.repositories, f"{_INDENT}{told.kind}" + ("" if told.dataset == NAMED else f", classes of {told.dataset}")]
         text = "; ".join(word for word in words if word)
@@ -79,14 +92,19 @@ class Entry:
         """As JSON: of every size its figures, and where each comes from."""
         told = self.released
         named = {"kind": told.kind, "repositories": told.repositories, "dataset": told.dataset, "tasks": list(told.tasks)}
-        return {**named, **self.published, "measured": list(self.measured)}
+        return {**named, **self.published, "measured": list(self.measured), "tried": self.tried}
 
 
 def entries(released: Sequence[Released]) -> list[Entry]:
     """What is known of each."""
-    published, measured = _file("published.json"), _file("measured.json")
+    published, measured, tried = _file("published.json"), _file("measured.json"), _file("tried.json")
     return [
-        Entry(each, published.get(each.repositories, {}), [one for one in measured if one["repositories"] == each.repositories])
+        Entry(
+            each,
+            published.get(each.repositories, {}),
+            [one for one in measured if one["repositories"] == each.repositories],
+            tried[each.repositories],
+        )
         for each in released
     ]
 

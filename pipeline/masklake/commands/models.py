@@ -6,7 +6,7 @@ import shutil
 import sys
 from typing import Any
 
-from masklake.commands.catalogue import entries, shown
+from masklake.commands.catalogue import FOOT, entries, shown
 from masklake.commands.models_settings import ModelsConfig
 from masklake.config.closest import closest
 from masklake.errors import Refused
@@ -25,7 +25,7 @@ def work(settings: ModelsConfig) -> dict[str, Any]:
     if settings.only_json:
         return {"outcome": "done", "kinds": len(found), "models": [entry.keys() for entry in found]}
     print(shown(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
-    print("Quality as published, in percent, on the dataset's own validation set; --json has every size, and where each figure comes from.")
+    print(FOOT)
     return {"outcome": "done", "kinds": len(found)}
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from masklake.commands import cli
-from masklake.commands.catalogue import entries, shown
+from masklake.commands.catalogue import FOOT, entries, shown
 from masklake.inference.released import RELEASED
+from tests.released import layouts, tried
 
 FIGURES = entries(RELEASED)
 
@@ -22,10 +23,12 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, li
 
 def test_all_are_listed_and_some_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     code, lines, summary = listed(capsys)
-    assert (code, summary["kinds"]) == (0, len(lines) - 2)
+    assert (code, summary["kinds"]) == (0, len(lines) - 1 - len(FOOT.splitlines()))
     assert any("facebook/mask2former-*-coco-panoptic" in line and "  panoptic, instance, semantic  " in line for line in lines)
     _, chosen, _ = listed(capsys, "--task", "instance", "--dataset", "coco")
-    assert len(chosen) == 2 + 2 * 3 + 3  # trained for panoptic and for instances: Mask2Former, both EoMTs; OneFormer, MaskFormer, DETR
+    assert (
+        len(chosen) == 1 + len(FOOT.splitlines()) + 2 * 3 + 3
+    )  # trained for panoptic and for instances: Mask2Former, both EoMTs; OneFormer, MaskFormer, DETR
     assert not any("Cityscapes" in line or "maskformer-swin-*-ade" in line for line in chosen)
     _, chosen, _ = listed(capsys, "--dataset", "ade20k")
     assert any("ade20k-full" in line for line in chosen)
@@ -64,10 +67,31 @@ def test_every_kind_is_told_of_and_every_figure_has_a_source() -> None:
         assert all(0 < value < 100 for variant in variants for value in variant["quality"].values()), name
 
 
+def test_what_is_told_as_tried_was_tried() -> None:
+    """Every kind, in every layout that it may have; the versions are those of the layouts that are kept here."""
+    known = json.loads(tried.WRITTEN.read_text(encoding="utf-8"))
+    assert [*known] == [each.repositories for each in RELEASED]
+    for each in RELEASED:
+        families = tried.families(each)
+        assert known[each.repositories]["layouts"] == {family: layouts.layout(family)["transformers"] for family in families}
+        assert known[each.repositories]["as"] == ([tried.repository(each, family) for family in families] or [each.repositories])
+        assert families or each.kind == "SAM 3"
+    assert {family for each in RELEASED for family in tried.families(each)} == set(layouts.FAMILIES)
+
+
+@pytest.mark.slow
+def test_a_kind_is_tried_by_asking_it() -> None:
+    """A release that is trained for instances alone answers these alone, whatever its layout could."""
+    [instances] = [each for each in RELEASED if each.repositories == "tue-mps/coco_instance_eomt_*"]
+    assert tried.answered([instances]) == {"tue-mps/coco_instance_eomt_tiny": ["instance"]}
+    with pytest.raises(RuntimeError, match="and the table says"):
+        tried.told(instances, {"tue-mps/coco_instance_eomt_tiny": ["panoptic"]})
+
+
 def test_a_cell_that_nobody_published_is_empty_and_a_range_spans_the_sizes() -> None:
     cells = {entry.released.repositories: entry.cells() for entry in FIGURES}
     assert cells["facebook/mask2former-*-coco-instance"][4:8] == ("AP 43.7 to 50.1", "CC BY-NC 4.0", "44 to 215.5 M", "384x384")
-    assert cells["Intel/dpt-large-ade"][4:9] == ("", "Apache 2.0", "1370 MB", "", "")
+    assert cells["Intel/dpt-large-ade"][4:] == ("", "Apache 2.0", "1370 MB", "", "", "4.26.1")
     assert cells["facebook/sam3"][4:6] == ("LVIS AP 48.5", "SAM License, gated")
     assert int(cells["facebook/mask2former-*-coco-panoptic"][8]) > 100
 
