@@ -21,11 +21,12 @@ from masklake import stopping, storage
 from masklake.errors import MasklakeError, Refused
 from masklake.images import conditions
 from masklake.images.conditions import Condition
-from masklake.inference import checkpoint, forwards
+from masklake.inference import forwards
 from masklake.inference.files import weight_files
 from masklake.schema import TABLE
 from masklake.segment import ahead, images, precision, preview
 from masklake.segment.account import Account, Summary
+from masklake.segment.checked import check_weights
 from masklake.segment.choice import Choice, choose, seconds_here
 from masklake.segment.committing import Committing
 from masklake.segment.digests import digest
@@ -100,7 +101,7 @@ def _segment(config: Config, listener: Listener) -> Summary:
         planned = run.plan(table)
         engine = run.engine(planned)
         if config.dry_run:
-            checkpoint.verify(run.model.description, run.model.folder)
+            check_weights(run.model.description, run.model.folder)
             return run.end_without_work("planned", planned) | run.estimate(table, planned)
         if not planned.todo_images:
             if table:
@@ -108,7 +109,7 @@ def _segment(config: Config, listener: Listener) -> Summary:
             return run.end_without_work("nothing to do", planned)
         afterwards.callback(run.leave)  # when Ray has ended
         beside = ThreadPoolExecutor(1)
-        checked = beside.submit(checkpoint.verify, run.model.description, run.model.folder)  # takes as long as Ray's start
+        checked = beside.submit(check_weights, run.model.description, run.model.folder)  # takes as long as Ray's start
         beside.shutdown(wait=False)  # a stop does not wait for it
         listener.update(State(engine.starting))
         engine.start()
@@ -224,7 +225,7 @@ class _Run:
         """Answer the few images of the work list, in this process; `given` are the settings as the user gave them."""
         engine = Local(self.config)
         engine.start()
-        checkpoint.verify(self.model.description, self.model.folder)
+        check_weights(self.model.description, self.model.folder)
         resources = engine.resources(preview.GROUP_ROWS, planned.groups)
         work = self._work_order(0, planned, resources)
         looked = preview.look(work, engine, resources, self.account.started, self.listener.update)
