@@ -138,13 +138,24 @@ def look(work: Work, engine: Local, resources: Resources, started: float, update
 def _measured(told: Sequence[Mapping[str, float]], first: float, rows: pa.Table, work: Work, machine: Machine) -> Measured:
     """What an image takes, start-up apart. Models' seconds are those in which they worked: calls wait for each other, and share batches."""
     images = sum(each["images"] for each in told)
-    model = sum(each["busy"] for each in told) / images
+    model = _warm(told)
     load = sum(each["fetch"] + each["decode"] for each in told) / images / loaders(machine)
     seconds = max(model, load) if machine.gpus_per_actor else model + load  # on CPUs, models and decoders share the cores
     start = max(0.0, first - told[0]["images"] * seconds)
     size = write.growth(rows, work.partition_by) / images
     where = f"{machine.device} ({cores()} cores)" if not machine.gpus_per_actor else machine.device
     return Measured(round(images), start, seconds, size, f"{where}, in one process")
+
+
+def _warm(told: Sequence[Mapping[str, float]]) -> float:
+    """The models' seconds for an image, by the packets that hold the last half of the images: the first calls pay once for what they
+    choose and allocate, which of a dozen images is most of the time, and of a lake nothing."""
+    half, images, busy = sum(each["images"] for each in told) / 2, 0.0, 0.0
+    for each in reversed(told):
+        images, busy = images + each["images"], busy + each["busy"]
+        if images >= half:
+            break
+    return busy / images
 
 
 def unknown(config: Config, planned: Plan, looked: Looked, found: Estimate | None) -> list[str]:
