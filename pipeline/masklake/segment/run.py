@@ -226,9 +226,10 @@ class _Run:
         engine = Local(self.config)
         engine.start()
         check_weights(self.model.description, self.model.folder)
-        resources = engine.resources(preview.GROUP_ROWS, planned.groups)
+        images = min(given.preview or 0, planned.images)
+        resources = engine.resources(preview.GROUP_ROWS, images)
         work = self._work_order(0, planned, resources)
-        looked = preview.look(work, engine, resources, self.account.started, self.listener.update)
+        looked = preview.look(work, engine, resources, images, self.account.started, self.listener.update)
         return preview.told(given, self.model, planned, looked, self.estimated(table, planned), self.listener.say)
 
     def _done(self, table: Table, wanted: Wanted, files: Sequence[KeyFile] | None) -> Iterator[pa.RecordBatch]:

@@ -133,15 +133,16 @@ def test_an_estimate_by_a_preview_is_arithmetic() -> None:
     )
 
 
-@pytest.mark.parametrize(("gpus", "image", "start"), [(0.0, 0.75, 4.0), (1.0, 0.5, 6.0)])
-def test_what_an_image_takes_is_arithmetic(gpus: float, image: float, start: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("gpus", "models", "image", "start"), [(0.0, 1, 0.75, 4.0), (0.0, 2, 0.5, 6.0), (1.0, 1, 0.5, 6.0)])
+def test_what_an_image_takes_is_arithmetic(gpus: float, models: int, image: float, start: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twelve images: 6 s of the model, 6 s of loading by two cores, or by three beside a GPU; ten seconds until the first eight were there.
 
-    Without a GPU, model and loading share the cores: 0.5 + 6 / 12 / 2. With one, the longer of 0.5 and 6 / 12 / 3.
+    Without a GPU, model and loading share the cores: 0.5 + 6 / 12 / 2; two models at once halve the 0.5.
+    With one, the longer of 0.5 and 6 / 12 / 3.
     """
     monkeypatch.setattr(write, "growth", lambda rows, partition_by: 2400)
     told = [{"images": 8, "busy": 4.0, "fetch": 1.0, "decode": 3.0}, {"images": 4, "busy": 2.0, "fetch": 0.5, "decode": 1.5}]
-    machine = Machine("", "", {}, 4 if gpus else 2, gpus, (), "cuda" if gpus else "cpu", 1, 1 if gpus else 2, gpus)
+    machine = Machine("", "", {}, 4 if gpus else 2, gpus, (), "cuda" if gpus else "cpu", models, 1 if gpus else 2 / models, gpus)
     found = preview._measured(told, 10.0, None, SimpleNamespace(partition_by=()), machine)  # type: ignore[arg-type]
     assert (found.images, found.image_seconds, found.start_seconds, found.image_bytes) == (12, image, start, 200)
 
