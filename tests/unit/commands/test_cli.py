@@ -103,7 +103,7 @@ def test_settings_of_one_name_are_of_one_kind_in_all_commands() -> None:
         for name, field in cli.program(command).fields.items():
             shown = mark(field, Shown)
             kinds.setdefault(name, set()).add(shown.placeholder if shown else "flag" if is_flag(field) else "choice")
-    place = {"URI", "FOLDER", "FILE"}
+    place = {"URI", "TABLE", "FOLDER", "FILE"}
     assert {name: kind for name, kind in kinds.items() if len(kind) > 1 and not kind <= place} == {}
 
 
