@@ -1,8 +1,8 @@
 """`masklake.load`: a checkpoint as something to call with images.
 
 Each answer is the row that `masklake segment` would write on this machine: the same decoding, resizing, batches and post-processing, and
-the same number of threads, which on CPUs moves the last bit of a logit, and with it a pixel now and then: without Ray that is all cores,
-with Ray one of each actor's CPUs.
+the same number of threads, which on CPUs moves the last bit of a logit, and with it a pixel now and then. By default that is all cores; a
+model of the job has half of them, and on Ray those of its actor.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _HereConfig(BaseModel):
 
     device: Device = Field("auto", description="where the model runs: auto (a GPU of NVIDIA's where there is one), cpu, cuda or mps")
     threads: Annotated[int | None, Shown("THREADS")] = Field(
-        None, ge=1, description="of the CPU (default: all cores, as the job without Ray; actors on Ray have --cpus-per-actor, 1)"
+        None, ge=1, description="of the CPU (default: all cores; a model of the job has half of them, actors on Ray --cpus-per-actor, 1)"
     )
     batch_size: int | None = Field(None, ge=1, description="images of a forward pass (default: chosen by device and input size)")
     max_decode_seconds: float = Field(120.0, gt=0, description="an image that takes more CPU to decode is an error")
@@ -67,7 +67,7 @@ def load(model: str | os.PathLike[str], *, say: Say = unsaid, **settings: Any) -
     Args:
         model: hub id with optional `@revision`, or a folder, local or in object storage, with a checkpoint.
         say: takes a sentence on what is found out on the way: what is downloaded, where things are known from.
-        **settings: `device` (auto, cpu, cuda, mps), `threads` (of the CPU; all cores, as the job has without Ray), `batch_size`,
+        **settings: `device` (auto, cpu, cuda, mps), `threads` (of the CPU; by default all cores), `batch_size`,
             `max_decode_seconds`, and those of `masklake segment` that change answers: `precision`, `resolution`, `postprocess`,
             `object_threshold`, `overlap_threshold`, `score_threshold`, `max_instances`, `thing_labels`, `labels`, `concepts`,
             `max_pixels`, `max_image_bytes`.
