@@ -175,8 +175,11 @@ def serve(requests: int, answers: int) -> None:
     """Answer the caller at the other end of two pipes until it is gone: what runs in the process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, to all its processes: the caller says when to end
     asked, line = Connection(requests, writable=False), Connection(answers, readable=False)
-    function = pickle.loads(asked.recv_bytes())  # noqa: S301 - our own caller
-    line.send_bytes(b"ready")
+    try:
+        function = pickle.loads(asked.recv_bytes())  # noqa: S301 - our own caller
+        line.send_bytes(b"ready")
+    except (EOFError, BrokenPipeError):  # it was stopped meanwhile
+        return
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders write there what they think of their input
     with suppress(EOFError, OSError):  # the caller is gone
         while True:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
 from masklake.errors import MasklakeError
 from masklake.isolated import Ended, Isolated, Limits
+from tests.lakes import ROOT
 
 LIMITS = Limits(seconds=60, memory=0)
 
@@ -108,3 +113,16 @@ def test_the_process_goes_when_its_caller_is_done() -> None:
     assert isinstance(process, int)
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_process_whose_caller_goes_while_it_starts_ends_without_a_word(asked: bool) -> None:
+    (requests, to_it), (from_it, answers) = Pipe(duplex=False), Pipe(duplex=False)
+    command = f"from masklake.isolated import serve; serve({requests.fileno()}, {answers.fileno()})"
+    if asked:
+        to_it.send_bytes(pickle.dumps(work))
+    to_it.close()
+    from_it.close()
+    ends = requests.fileno(), answers.fileno()
+    done = subprocess.run([sys.executable, "-c", command], pass_fds=ends, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
