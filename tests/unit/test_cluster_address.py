@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
 
 import pytest
 import ray
 from ray._private.utils import check_version_info
 from ray.exceptions import RayTaskError
 
-from masklake import leaving, stopping
 from masklake.cluster import _cause, cluster
 from masklake.errors import Refused, Stalled
-from masklake.segment.session import Session
+from tests.lakes import ROOT
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -55,35 +53,38 @@ def test_whatever_else_ray_says_of_a_join_is_one_line(monkeypatch: pytest.Monkey
         pass
 
 
-def test_a_stop_is_taken_at_once_while_a_thread_joins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `segment` joins: Ray's client asks in C++, and hears no signal."""
-    joining, never = threading.Event(), threading.Event()
+_STOPPED_WHILE_IT_JOINS = """
+import os, signal, threading, ray
+from masklake import leaving, stopping
+from masklake.segment.session import Session
 
-    def join(**settings: object) -> None:
-        joining.set()
-        never.wait(120)
-        raise ConnectionError
+joining = threading.Event()
 
-    monkeypatch.setattr("ray.init", join)
-    monkeypatch.setattr(leaving._Memory, "ends", True)
-    monkeypatch.setattr(leaving._Memory, "last", list[Callable[[], None]]())
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    stopping.listen()
-    with pytest.raises(stopping.Stopped) as stopped:
-        _wait_for_the_cluster(joining)
-    assert [thread for thread in threading.enumerate() if thread.name == "ray"], "it still asks"
-    never.set()
-    for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
-        signal.signal(number, handler)
-    assert stopped.value.exit_code == 143
+def join(**settings):  # in C++, Ray's client would hear no signal
+    joining.set()
+    threading.Event().wait()
 
-
-def _wait_for_the_cluster(joining: threading.Event) -> None:
+ray.init = join
+leaving.with_job()
+stopping.listen()
+try:
     with Session("auto") as session:
         session.begin()
-        assert joining.wait(60)
+        joining.wait()
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
         session.resources()
+except stopping.Stopped as stopped:
+    assert [thread for thread in threading.enumerate() if thread.name == "ray"], "it no longer asks"
+    os._exit(stopped.exit_code)
+"""
+
+
+def test_a_stop_is_taken_at_once_while_a_thread_joins() -> None:
+    """As `segment` joins, in a program of its own, to which a signal can be sent."""
+    done = subprocess.run(
+        [sys.executable, "-c", _STOPPED_WHILE_IT_JOINS], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert (done.returncode, done.stderr) == (143, "")
 
 
 def test_the_dashboards_address_is_told_from_the_clusters() -> None:
