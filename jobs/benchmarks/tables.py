@@ -36,7 +36,8 @@ DOCUMENTS = tuple(
 )
 MEASURED = ROOT / "pipeline" / "masklake" / "commands" / "measured.json"
 FIGURE = re.compile(
-    r"(?P<figure>[+-]?\d[\d,]*(?:\.\d+)?)(?P<unit>[*`%\w ]{0,8})<!-- (?P<file>[\w.-]+\.json)#(?P<pointer>/\S+)(?: x(?P<factor>\S+))? -->"
+    r"(?P<figure>[+-]?\d[\d,]*(?:\.\d+)?)(?P<unit>[*`%\w ]{0,8})"
+    r"<!-- (?P<file>[\w.-]+\.json)#(?P<pointer>/[^>\n]+?)(?: x(?P<factor>[\d.e-]+))? -->"
 )
 _TABLE = re.compile(r"(?P<head><!-- table: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 

@@ -15,6 +15,7 @@ from jobs.benchmarks import tables
 def test_every_figure_is_its_files(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert tables.differences(text, tables.rewritten(text, tables.RESULTS)) == []
+    assert len(tables.FIGURE.findall(text)) == len(re.findall(r"<!-- [\w.-]+\.json#", text)), "a figure that is not read is not looked at"
 
 
 def test_what_the_program_knows_of_speed_is_the_files() -> None:
