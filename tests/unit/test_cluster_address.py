@@ -17,6 +17,7 @@ from masklake.errors import Refused, Stalled
 from tests.lakes import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_a_closed_port_is_refused_in_seconds(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", lambda **asked: pytest.fail("Ray itself was asked"))
@@ -79,6 +80,7 @@ except stopping.Stopped as stopped:
 """
 
 
+@pytest.mark.slow
 def test_a_stop_is_taken_at_once_while_a_thread_joins() -> None:
     """As `segment` joins, in a program of its own, to which a signal can be sent."""
     done = subprocess.run(

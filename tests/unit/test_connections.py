@@ -34,6 +34,7 @@ def _nothing_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "config").write_text(SERVICES + PLAIN + OTHER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [

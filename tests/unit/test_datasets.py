@@ -61,6 +61,7 @@ def test_a_sample_holds_the_image_and_its_masks(table: masklake.Table) -> None:
     assert len(sample(next(table.newest()), min_score=0.6)["labels"]) == 0
 
 
+@pytest.mark.slow
 def test_a_data_set_gives_each_image_by_its_place_in_any_process(table: masklake.Table) -> None:
     dataset = table.dataset("instance", transform=grey)
     assert [dataset[index] for index in range(len(dataset))] == list(range(7))

@@ -71,16 +71,19 @@ def test_the_process_is_not_given_the_keys_of_stores(apart: Isolated[object], mo
     assert {"AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"}.isdisjoint(found)
 
 
+@pytest.mark.slow
 def test_a_crash_is_an_answer_and_the_next_call_is_served(apart: Isolated[object]) -> None:
     assert apart(b"segmentation fault", LIMITS) is Ended.DIED
     assert apart(b"some", LIMITS) == (b"some",)
 
 
+@pytest.mark.slow
 def test_attempts_are_bounded(apart: Isolated[object], tmp_path: Path) -> None:
     assert apart(str(tmp_path / "trace").encode(), LIMITS) is Ended.DIED
     assert (tmp_path / "trace").read_text() == "xx"
 
 
+@pytest.mark.slow
 def test_time_of_the_processor_is_bounded_and_so_is_waiting(apart: Isolated[object], monkeypatch: pytest.MonkeyPatch) -> None:
     assert apart(b"loop", Limits(seconds=0.3, memory=0)) is Ended.SLOW
     monkeypatch.setattr("masklake.isolated._WAITS", 2)
@@ -101,6 +104,7 @@ def test_an_exception_of_the_function_is_one_here(apart: Isolated[object]) -> No
     assert apart(b"some", LIMITS) == (b"some",)
 
 
+@pytest.mark.slow
 def test_threads_wait_for_each_other(apart: Isolated[object]) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda number: apart(str(number).encode(), LIMITS), range(100)))
@@ -115,6 +119,7 @@ def test_the_process_goes_when_its_caller_is_done() -> None:
         os.kill(process, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_process_whose_caller_goes_while_it_starts_ends_without_a_word(asked: bool) -> None:
     (requests, to_it), (from_it, answers) = Pipe(duplex=False), Pipe(duplex=False)

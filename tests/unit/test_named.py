@@ -36,6 +36,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, di
     return code, json.loads(told.out.splitlines()[-1]), told.err
 
 
+@pytest.mark.slow
 def test_export_takes_a_list_that_no_condition_could_hold(table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     some = tmp_path / "some.txt"
     some.write_text("\n".join([A, *NONE, D, ""]))
@@ -108,6 +109,7 @@ def test_a_table_of_some_images_is_read_like_the_whole(table: str) -> None:
     assert MaskStream(some, "panoptic")._images == some.images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -68,6 +68,7 @@ def test_a_locked_database_reaches_nothing_outside(query: str, tmp_path: Path) -
     assert (secret, file.read_text()) == ([1], "a\n1\n")
 
 
+@pytest.mark.slow
 def test_a_locked_database_still_spills_to_its_own_folder(tmp_path: Path) -> None:
     with duckdb.connect(str(tmp_path / "own.duckdb"), config={"memory_limit": "64MB", "threads": 1}) as database:
         database.execute("SET temp_directory = $folder", {"folder": str(tmp_path / "spill")})

@@ -155,6 +155,7 @@ sys.exit(end_with(work))
 """
 
 
+@pytest.mark.slow
 @STOPS
 def test_a_stop_that_a_library_makes_an_error_of_its_own_of_is_still_one(number: signal.Signals, code: int) -> None:
     job = subprocess.Popen([sys.executable, "-c", _QUERY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -87,6 +87,7 @@ def test_one_that_leaves_by_itself_ends_with_its_own_code() -> None:
     assert program.returncode == 4
 
 
+@pytest.mark.slow
 def test_the_work_does_not_outlive_its_program() -> None:
     program = start("import time; time.sleep(250)")
     assert program.stdout

@@ -45,6 +45,7 @@ def ended(needs: tuple[str, ...], work: Any, capsys: pytest.CaptureFixture[str])
     return code, json.loads(capsys.readouterr().out.splitlines()[-1]).get("error", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_an_extra_brings_what_pyproject_says(extra: str) -> None:
     required = {re.split(r"[\[<>=]", each)[0] for each in PROJECT["optional-dependencies"][extra]} - {"masklake"}

@@ -44,7 +44,7 @@ def address(tmp_path: Path) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -79,6 +79,7 @@ def test_an_image_is_answered_alike_whatever_it_is_given_as(
     assert [result.name for result in results[4:6]] == ["image 4", "image 5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(40, 60), (40, 60, 1), (40, 60, 3), (40, 60, 4)])
 def test_pixels_may_be_grey_or_have_colours_and_transparency(model: masklake.Model, shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(1).integers(0, 255, shape).astype(np.uint8)

@@ -129,6 +129,7 @@ def test_the_newest_answer_that_is_chosen_counts(tmp_path: Path, truth: str) -> 
     assert evaluate(tmp_path / "t", truth)["scores"]["miou"] == 1  # the older answer stands, as for readers that ask for ok rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "wanted", "folder"), [("instance", "coco-instances", ""), ("panoptic", "coco-panoptic", "panoptic.json")])
 def test_an_export_is_a_truth_against_which_its_table_is_perfect(tmp_path: Path, task: str, wanted: str, folder: str) -> None:
     table = build(str(tmp_path / "masks"))

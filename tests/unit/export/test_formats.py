@@ -113,6 +113,7 @@ def test_voc_has_classes_objects_and_boxes_of_things(apart: str, tmp_path: Path)
             assert [int(box.findtext(f"bndbox/{side}") or 0) for side in ("xmin", "ymin", "xmax", "ymax")] == limits
 
 
+@pytest.mark.slow
 def test_background_is_no_object_unless_it_is_asked_for(tmp_path: Path) -> None:
     table, whole = str(tmp_path / "masks"), rectangle(HEIGHT, WIDTH, slice(0, HEIGHT), slice(0, WIDTH))
     person = rectangle(HEIGHT, WIDTH, slice(2, 9), slice(2, 9))

@@ -103,6 +103,7 @@ def test_no_table_is_told(tmp_path: Path) -> None:
         export(str(tmp_path / "empty"), tmp_path / "out", "segments")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", FORMATS)
 def test_an_earlier_export_is_replaced_only_if_asked_and_completely(table: str, tmp_path: Path, wanted: str) -> None:
     rest: dict[str, Any] = (
@@ -133,6 +134,7 @@ def test_files_that_are_no_exports_stay(table: str, tmp_path: Path) -> None:
     assert files(tmp_path) == {"panoptic/notes.txt", "panoptic.json"}
 
 
+@pytest.mark.slow
 def test_what_breaks_off_does_not_look_complete(tmp_path: Path) -> None:
     table = str(tmp_path / "masks")
     good = {f"{number}.jpg": {"panoptic": answers(str(number))["panoptic"]} for number in range(200)}

@@ -448,6 +448,7 @@ def survive(originals: Sequence[bytes], seed: int, seconds: float) -> None:
         tried += 1
 
 
+@pytest.mark.slow
 def test_damaged_files_of_every_format_never_raise() -> None:
     samples = [encoded(picture(), format_, **options) for format_, options in FORMATS.items()]
     samples += [encoded(picture(), "TIFF", compression=name) for name in ("jpeg", "tiff_adobe_deflate", "packbits", "raw")]

@@ -55,6 +55,7 @@ def half(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels[::2, ::2]
 
 
+@pytest.mark.slow
 def test_a_decoder_that_crashes_or_never_ends_is_an_error_of_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(crashing_decoder(tmp_path)), *sys.path])
     decoder._idle.cache_clear()  # the one that serves now began without
@@ -79,6 +80,7 @@ def test_memory_for_each_pixel_is_bounded_in_every_format_and_mode() -> None:
     assert max(taken.values()) < BYTES_PER_PIXEL, taken
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bound memory, nor tell it")
 @pytest.mark.parametrize(("form", "kind"), [("F", np.float32), ("I", np.int32), ("I;16", np.uint16)], ids=["floats", "32 bits", "16 bits"])
 def test_a_small_tiff_of_wide_samples_takes_what_its_pixels_may(form: str, kind: type[np.generic]) -> None:

@@ -209,6 +209,7 @@ def test_quoted_etags_are_those_of_a_listing(tmp_path: Path) -> None:
 # --- folders and patterns -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_folder_or_pattern_of_lists_is_all_of_them_and_their_paths_have_keys(tmp_path: Path, form: str) -> None:
     files(tmp_path, "a.jpg", "b.jpg", "c.jpg")

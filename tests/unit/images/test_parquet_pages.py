@@ -71,6 +71,7 @@ def test_texts_come_as_they_are() -> None:
         assert read_text(file, ["uri", "size"]).to_pydict() == table.select(["uri", "size"]).to_pydict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("length", "rows", "reason"),
     [
@@ -159,6 +160,7 @@ print(pa.default_memory_pool().max_memory())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dictionary", "copies"), [(False, 3), (True, 4)])
 def test_arrows_reader_alone_takes_half_of_that(tmp_path: Path, dictionary: bool, copies: int) -> None:
     """Nothing of ours is between: why the bound is no tighter. It is to be lowered where a newer Arrow fails this."""

@@ -244,6 +244,7 @@ def without(folder: Path, part: str) -> None:
     save_file({k: v for k, v in weights.items() if part not in k}, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["mask2former", "oneformer", "maskformer"])
 def test_a_layer_that_the_backbones_class_declares_unused_is_not_missed(tmp_path: Path, family: str) -> None:
     """Released files lack the last norm of Swin, which transformers 5 carries and never uses: answers are the same without it."""

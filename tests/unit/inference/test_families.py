@@ -64,6 +64,7 @@ def assert_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> 
             assert [s.score for s in one[task]] == pytest.approx([s.score for s in other[task]], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_an_image_alone_in_a_batch_first_or_last_has_one_answer(checkpoints: dict[str, Path], family: str) -> None:
     opened = open_segmenter(checkpoints[family], family)
@@ -74,6 +75,7 @@ def test_an_image_alone_in_a_batch_first_or_last_has_one_answer(checkpoints: dic
     assert_same(opened.segment(inputs[::-1])[::-1], together)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_two_beside_each_other_share_weights_alone_and_answer_as_one(checkpoints: dict[str, Path], family: str) -> None:
     opened = open_segmenter(checkpoints[family], family, batch_size=2)
@@ -94,6 +96,7 @@ def test_every_known_family_is_tested() -> None:
     assert {*FAMILY_NAMES, "sam3"} == set(FAMILIES)  # which is told what to look for: `test_sam3`
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_pixel_values_on_the_device_are_those_of_the_preprocessor(checkpoints: dict[str, Path], family: str) -> None:
     opened = open_segmenter(checkpoints[family], family)
@@ -102,6 +105,7 @@ def test_pixel_values_on_the_device_are_those_of_the_preprocessor(checkpoints: d
     assert torch.equal(values[0], torch.from_numpy(preprocess.normalise(resized, opened.description.resize)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [name for name in FAMILY_NAMES if name != "oneformer"])
 def test_logits_are_those_of_transformers_forward(checkpoints: dict[str, Path], family: str) -> None:
     from transformers import AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation
@@ -154,6 +158,7 @@ def test_one_forward_serves_all_tasks(checkpoints: dict[str, Path], family: str)
     assert len(forwards) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_every_family_runs_in_half_precision(checkpoints: dict[str, Path], family: str, dtype: str) -> None:
@@ -197,6 +202,7 @@ def id_map(segments: list[Segment], size: tuple[int, int]) -> NDArray[np.int64]:
     return classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILY_NAMES)
 def test_hf_post_processing_gives_transformers_answers(checkpoints: dict[str, Path], family: str) -> None:
     opened = open_segmenter(checkpoints[family], family, postprocess="hf", object_threshold=0.3, overlap_threshold=0.3, score_threshold=0.2)

@@ -43,6 +43,7 @@ class Waits(TorchFunctionMode):
         return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "dtype", "before"), [("mask2former", "bfloat16", 1), ("mask2former", "float32", 2), ("oneformer", "bfloat16", 3)]
 )

@@ -44,6 +44,7 @@ def test_the_attention_is_that_of_transformers_in_float32() -> None:
     assert (deformable.attend(values, offsets, logits, _SHAPES) - theirs).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_kernel_is_the_same_attention(dtype: str) -> None:
@@ -106,6 +107,7 @@ def test_bfloat16_answers_as_float32_does_at_sizes_where_rounded_coordinates_wou
     assert ((logits[0] > 0) != (logits[1] > 0)).float().mean() < 0.003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["mask2former", "maskformer", "oneformer", "detr", "eomt_dinov3", "sam3"])
 def test_positions_are_rounded_once_in_every_family_that_computes_them(family: str, tmp_path: Path) -> None:
     folder = tiny_sam3.write(tmp_path) if family == "sam3" else tiny_checkpoints.write(family, tmp_path)

@@ -86,6 +86,7 @@ def converted(root: Path, pickled: Path) -> dict[str, Served]:
     }
 
 
+@pytest.mark.slow
 def test_a_model_is_pinned_to_a_commit_and_found_again_without_the_hub(served: Hub, tmp_path: Path) -> None:
     verdict, rest, said = ask(served.endpoint, tmp_path, "team/model")
     folder, commit = rest.split()

@@ -49,6 +49,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(HOSTILE))
 def test_nothing_that_a_configuration_asks_for_beside_its_model_is_done(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither by the whole nor by a part of it: no import, no file, no connection."""

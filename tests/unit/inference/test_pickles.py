@@ -141,6 +141,7 @@ def test_nothing_in_a_hostile_pickle_is_run(tmp_path: Path, kind: str, place: st
     assert {path.name for path in tmp_path.iterdir()} == {"pytorch_model.bin"}
 
 
+@pytest.mark.slow
 def test_a_hostile_pickle_is_refused_in_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     folder = folder_with(tmp_path, lambda path: torch.save({"w": Runs(os.system, f"touch {mark}")}, path))

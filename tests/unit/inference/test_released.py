@@ -23,6 +23,7 @@ BY_DEPTH = [pytest.param(name, marks=[pytest.mark.slow] if "resnet-101" in name 
 OUTPUTS = {"class_queries_logits": "class_logits", "masks_queries_logits": "mask_logits", "pred_masks": "mask_logits"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", BY_DEPTH)
 def test_the_same_weights_answer_as_when_they_were_released(tmp_path: Path, family: str) -> None:
     """Kernels for the order of channels that is used here sum otherwise (up to 2e-5): told apart from wrong weights, which is asked."""
@@ -40,6 +41,7 @@ def test_the_same_weights_answer_as_when_they_were_released(tmp_path: Path, fami
         assert (flat[:: max(1, len(flat) // 64)] - torch.tensor(expected)).abs().max() < 1e-5, key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", BY_DEPTH)
 def test_a_weight_that_is_missing_is_missed_without_reading_weights(tmp_path: Path, family: str) -> None:
     """The weights are cut away after the header: only it can be read."""
@@ -136,6 +138,7 @@ def test_where_nothing_tells_that_is_said_in_one_line(tmp_path: Path) -> None:
     assert not any("trained for" in note for note in checkpoint.describe(folder, options, "facebook/maskformer-swin-base-coco").notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["mask2former-swin", "maskformer-swin", "maskformer-resnet", "segformer", "mask2former-resnet"])
 def test_fine_tuning_takes_over_all_weights_of_a_released_checkpoint(tmp_path: Path, family: str) -> None:
     folder = layouts.write(family, tmp_path)

@@ -137,6 +137,7 @@ def test_two_beside_each_other_answer_as_one(folder: Path, segmenter: Segmenter)
         assert [answer.result() for answer in answers] == [asked(segmenter, *pictures)] * 2
 
 
+@pytest.mark.slow
 def test_texts_are_encoded_once_and_an_image_once_for_all_concepts(folder: Path) -> None:
     segmenter = opened(folder)
     calls: Counter[str] = Counter()

@@ -118,6 +118,7 @@ def test_padding_is_zero_after_normalisation_or_black() -> None:
         assert (values[0, :, :, 5:] == expected).all()
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_batch_and_remembers() -> None:
     model = FakeModel(capacity=3)
     opened = open_fake(model)
@@ -151,6 +152,7 @@ def test_one_image_too_large_for_the_device_is_quarantined_and_the_others_recove
     assert codes(opened.segment([picture(seed) for seed in range(9)])) == ["ok"] * 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 3, 6])
 def test_an_exception_is_the_fault_of_one_image_only(place: int) -> None:
     inputs = [picture(seed) for seed in range(7)]
@@ -201,6 +203,7 @@ def test_several_callers_share_a_model_one_batch_at_a_time() -> None:
     assert most == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [
@@ -312,6 +315,7 @@ def test_batches_are_filled_with_the_images_of_all_callers_that_wait(ahead: bool
     assert len(opened._waiting) == 0
 
 
+@pytest.mark.slow
 def test_an_image_to_blame_leaves_other_callers_images_alone() -> None:
     calls = [[picture(seed), picture(seed + 1)] for seed in (0, 2)]
     expected = [open_fake(FakeModel()).segment(call) for call in calls]

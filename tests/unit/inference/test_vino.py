@@ -234,6 +234,7 @@ def test_the_job_refuses_it_before_it_lists_images(tmp_path: Path) -> None:
     assert not (tmp_path / "masks").exists()
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_images_get_segments_as_by_torch(tmp_path: Path) -> None:
     model = tiny_checkpoints.write("segformer", tmp_path)

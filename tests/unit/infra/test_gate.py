@@ -73,6 +73,7 @@ def test_nothing_to_do_is_no_job(api: KubernetesAPI, night: Night) -> None:
     assert api.asked == ["get raycronjobs", "list rayjobs"]
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_work_is_one_job_as_kuberay_would_have_made_it(api: KubernetesAPI, night: Night) -> None:
     assert night(plan(7)) == {"outcome": "created", "planned": 7, "rayjob": f"{NAME}-29400120", "exit_code": 0}

@@ -133,6 +133,7 @@ class Mutant:
         return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_an_expression_that_printed_hostile_text_unescaped_would_be_noticed(calls: list[tuple[str, Values]], template: str) -> None:
     of_all = template not in {page for page, _ in calls}

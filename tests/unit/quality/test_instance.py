@@ -59,6 +59,7 @@ def test_worked_by_hand() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_more_objects_than_detections_count() -> None:
     """150 objects, all found: with pycocotools' bound of 100 the recall ends at 0.667, and AP is 1 at 67 of 101 recalls."""
     squares = [_square(12 * (number // 13), 12 * (number % 13), 9) for number in range(150)]

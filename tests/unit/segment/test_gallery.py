@@ -219,6 +219,7 @@ class TestPage:
 
 
 class TestCardFrom:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("size", "expected"), [((1080, 1920), (540, 960)), ((1800, 600), (960, 320)), ((48, 64), (48, 64)), ((3, 4000), (1, 960))]
     )

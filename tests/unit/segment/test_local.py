@@ -149,6 +149,7 @@ def until_ended() -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_run_that_stands_still_ends_with_exit_code_5_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,7 @@ def test_who_cannot_be_told_is_named_and_costs_nothing(server: str) -> None:
     assert "refused" in said
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_a_receiver_that_is_silent(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notices, "STOPPED_SECONDS", STOPPED_SECONDS)
     (said,) = run(config(notify=f"{server}/silent"), stopped())

@@ -24,6 +24,7 @@ def digest_batches(table: Table, wanted: Wanted) -> Iterator[pa.RecordBatch]:
         yield from part.to_batches()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_a_plan_is_what_its_definition_says_whichever_way_the_table_is_read(seed: int, tmp_path: Path) -> None:
     case = random_case(seed)

@@ -139,6 +139,7 @@ def test_a_packet_holds_every_row_of_its_images_and_a_write_partitions_them(work
         assert by_name["bomb.png"]["error_code"] == "too_large"
 
 
+@pytest.mark.slow
 def test_strings_that_are_written_with_the_files_are_those_of_the_model(work: Work) -> None:
     segmenter = stages.open_segmenter(work, threads=1)
     loaded = load_all(work)
@@ -162,6 +163,7 @@ def test_strings_that_are_written_with_the_files_are_those_of_the_model(work: Wo
     assert len(rows[0]) == 14
 
 
+@pytest.mark.slow
 def test_an_answer_is_the_same_whatever_travels_with_the_image(work: Work) -> None:
     segmenter = stages.open_segmenter(work, threads=1)
     loaded = load_all(work)

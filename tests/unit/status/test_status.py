@@ -202,6 +202,7 @@ def test_where_there_is_no_table_that_is_said(tmp_path: Path, capsys: pytest.Cap
     assert "there is no table: name the folder that segment has as --output" in json.loads(capsys.readouterr().out)["error"]
 
 
+@pytest.mark.slow
 def test_it_needs_neither_ray_nor_torch(tmp_path: Path) -> None:
     lake = lake_of(tmp_path, {"a.jpg": 1_000})
     begun(tmp_path / "masks", "run-1").finish_run()

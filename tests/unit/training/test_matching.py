@@ -33,6 +33,7 @@ def batch(queries: int, objects: tuple[int, ...] = COUNTS) -> tuple[torch.Tensor
     return logits, torch.randn(len(objects), queries, len(LABELS) + 1, generator=generator), masks, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["mask2former", "maskformer", "oneformer"])
 def test_the_assignments_are_those_of_transformers(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs, ours = matcher(family, tmp_path)
@@ -77,6 +78,7 @@ def test_a_batch_without_objects_is_matched_with_nothing(tmp_path: Path) -> None
     assert [(len(one), len(other)) for one, other in ours(*batch(7, (0, 0)))] == [(0, 0), (0, 0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["mask2former", "maskformer", "oneformer"])
 def test_a_step_learns_the_same(family: str, tmp_path: Path) -> None:
     """The loss and its gradient with transformers' matcher are those with ours."""

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 LABELS = {0: "box", 1: "river", 2: "sky"}  # the tiny checkpoints have sky 0, grass 1, ball 2, box 3, star 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list(PARTS))
 def test_rows_of_labels_that_the_checkpoint_knows_are_taken_over_by_name(tmp_path: Path, family: str) -> None:
     folder = trainings.model(family, tmp_path)
@@ -139,6 +140,7 @@ def test_a_family_that_is_not_trained_here_is_refused(tmp_path: Path) -> None:
         models.build(models.start(None, tmp_path / "config.json", None, None), LABELS, frozenset(), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["mask2former", "maskformer", "oneformer"])
 def test_the_weights_of_the_loss_are_settings(family: str, tmp_path: Path) -> None:
     """Of a checkpoint too, whose own configuration says otherwise; the new one says what it was trained with."""
@@ -153,6 +155,7 @@ def test_the_weights_of_the_loss_are_settings(family: str, tmp_path: Path) -> No
     assert models.with_loss(begin, {"class_weight": None, "points": None}) == begin
 
 
+@pytest.mark.slow
 def test_the_points_of_the_loss_are_a_setting_where_it_has_points(tmp_path: Path) -> None:
     begin = models.start(trainings.model("mask2former", tmp_path / "points"), None, None, None)
     module = models.build(models.with_loss(begin, {"points": 77}), LABELS, frozenset({0}), 0).module

@@ -172,6 +172,7 @@ def left_alone(table: Path, others: Path, hours: float = 0) -> int:
     return gone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["val", "task=panoptic/deep", "task=panoptic/dt=2026-11-22/deep", "_val/deep"])
 def test_another_table_of_masks_further_down_is_left_alone(tmp_path: Path, place: str) -> None:
     some_commits(tmp_path, "ab").finish_run()

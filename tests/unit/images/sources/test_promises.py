@@ -114,6 +114,7 @@ def test_every_kind_has_an_example() -> None:
     assert {source.name for source in SOURCES} == EXAMPLES.keys() | ON_S3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_a_kind_keeps_its_promises(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "in" / "dt=1"
