@@ -7,10 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from masklake.training import batches, finetune, flow
 from masklake.training.examples import BadExample
 from masklake.training.settings import FinetuneConfig
 from tests import trainings
+from tests.beside import when
 from tests.faults import processes
 from tests.lakes import ROOT, rows_by_image
 
@@ -107,24 +107,10 @@ def step_of(folder: Path) -> int:
     return int(json.loads(pointer.read_text())["step"]) if pointer.exists() else 0
 
 
-@contextmanager
-def after_a_save(folder: Path, strike: Callable[[], object]) -> Iterator[None]:
+def after_a_save(folder: Path, strike: Callable[[], object]) -> AbstractContextManager[None]:
     """Do something from beside, once a state later than the one that is there was saved."""
-    before, over = step_of(folder), threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.02):
-            if step_of(folder) > before:
-                strike()
-                return
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watching.join()
+    before = step_of(folder)
+    return when(lambda: step_of(folder) > before, strike)
 
 
 def kill_below(name: str) -> None:

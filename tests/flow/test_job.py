@@ -26,6 +26,7 @@ from masklake.segment.machine import cores
 from masklake.segment.patience import Cluster
 from masklake.segment.settings import RunConfig
 from masklake.segment.stages import Work
+from tests.beside import when
 from tests.hostile import CRASHING, crashing_decoder, waiting
 from tests.lakes import MODEL, rows_by_image, scene
 
@@ -297,24 +298,9 @@ def test_what_cannot_work_is_refused_before_any_work(
     assert "Traceback" not in errors
 
 
-@contextmanager
-def when_committed(table: Path, act: Callable[[], object]) -> Iterator[None]:
-    """Do something as soon as the table's log has rows."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            if any('"event":"data"' in path.read_text().replace(" ", "") for path in (table / "_delta_log").glob("*.json")):
-                act()
-                return
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watching.join()
+def has_rows(table: Path) -> bool:
+    """Whether its log has."""
+    return any('"event":"data"' in path.read_text().replace(" ", "") for path in (table / "_delta_log").glob("*.json"))
 
 
 @pytest.mark.timeout(600)
@@ -329,6 +315,8 @@ def test_the_first_commits_come_long_before_everything_is_loaded(tmp_path: Path,
         (tmp_path / "images" / f"{index:03}.jpg").hardlink_to(tmp_path / "images" / "0.jpg")
     (tmp_path / "images" / "last.ppm").write_bytes(waiting(tmp_path / "committed"))
     pace = ["--rows-per-file", "16", "--commit-seconds", "0.1", "--gallery-images", "0"]
-    with when_committed(tmp_path / "masks", (tmp_path / "committed").touch):  # had writing waited for the loading, nothing would ever be
+    with when(
+        lambda: has_rows(tmp_path / "masks"), (tmp_path / "committed").touch
+    ):  # had writing waited for the loading, nothing would ever be
         code, summary, errors = run(tmp_path, capsys, engine, "--partition-by", "task", *pace)
     assert (code, summary["ok"]) == (0, 161), errors

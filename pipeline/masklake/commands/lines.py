@@ -64,7 +64,7 @@ def say(text: str, event: str = "message", level: str | None = None) -> None:
     """A sentence on stderr; names and labels in it may hold anything."""
     if are_json():
         level = level or ("warning" if text.startswith(_ATTENTION) else "info")
-        print(json.dumps(made(event, level, message=visible(text))), file=sys.stderr, flush=True)
+        _put(made(event, level, message=visible(text)))
     else:
         print(f"masklake: {visible(text)}", file=sys.stderr, flush=True)
 
@@ -73,10 +73,14 @@ def show(error: Exception) -> None:
     """The stack of something unforeseen: one line of JSON, or many for people."""
     stack = "".join(traceback.format_exception(error))
     if are_json():
-        print(json.dumps(made("traceback", "error", message=stack.rstrip())), file=sys.stderr, flush=True)
+        _put(made("traceback", "error", message=stack.rstrip()))
         return
     for line in stack.splitlines():
         print(visible(line), file=sys.stderr)
+
+
+def _put(told: dict[str, Any], file: TextIO | None = None) -> None:
+    print(json.dumps(told), file=file or sys.stderr, flush=True)
 
 
 @contextmanager
@@ -120,8 +124,7 @@ def _caught() -> Iterator[None]:
 def _warn(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
 ) -> None:
-    told = made("warning", "warning", message=visible(str(message)), category=category.__name__, where=f"{filename}:{lineno}")
-    print(json.dumps(told), file=file or sys.stderr, flush=True)
+    _put(made("warning", "warning", message=visible(str(message)), category=category.__name__, where=f"{filename}:{lineno}"), file)
 
 
 class _Records(logging.Handler):
@@ -132,11 +135,7 @@ class _Records(logging.Handler):
         try:
             stack = {"traceback": logging.Formatter().formatException(record.exc_info)} if record.exc_info else {}
             level = record.levelname.lower()
-            print(
-                json.dumps(made("log", level, message=visible(record.getMessage()), logger=record.name, **stack)),
-                file=sys.stderr,
-                flush=True,
-            )
+            _put(made("log", level, message=visible(record.getMessage()), logger=record.name, **stack))
         except Exception:
             self.handleError(record)
 

@@ -13,13 +13,14 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
 
 from masklake import stopping
 from masklake.errors import MasklakeError, Refused, first_line
+from masklake.inference import devices
 from masklake.inference.limits import is_lost
 from masklake.isolated import Ended, Isolated
 from masklake.ordered import in_order
@@ -54,7 +55,8 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
         last.update(line)
         tell(line)
 
-    with _Loaders(prepared, loaders) as loading, _torch_threads(threads, device), ExitStack() as held:
+    computing = devices.threads(threads) if device.type == "cpu" else nullcontext()
+    with _Loaders(prepared, loaders) as loading, computing, ExitStack() as held:
 
         def feed(first: int) -> Iterator[MicroBatch]:
             made = loading.feed(first)
@@ -79,17 +81,6 @@ def _device(settings: FinetuneConfig) -> torch.device:
     if settings.gpus_per_worker and found.type == "cpu":
         raise Refused(f"--gpus-per-worker {settings.gpus_per_worker:g}: torch finds no GPU on this machine: leave it out, or give 0")
     return found
-
-
-@contextmanager
-def _torch_threads(count: int, device: torch.device) -> Iterator[None]:
-    """Compute with so many threads, where it is computed on CPUs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count if device.type == "cpu" else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Loaders:
