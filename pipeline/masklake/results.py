@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from masklake.errors import ImageFailure, MasklakeError
 from masklake.images.decoder import decode_apart
 from masklake.images.fetch import fetch_by_uri
+from masklake.spelling import plural
 from masklake.table.masks import SegmentRow, decode_masks
 from masklake.table.masks import overlay as paint
 
@@ -217,7 +218,7 @@ class Result:
         return self.failure is None
 
     def __repr__(self) -> str:
-        found = self.failure or f"{len(self)} segments"
+        found = self.failure or f"{plural(len(self), 'segment')}"
         return f"Result({self.name!r}, {self.task}: {found})"
 
     def _repr_html_(self) -> str:

@@ -1,4 +1,4 @@
-"""Text from a lake, a list or a model, as a person may read it: on a terminal, a page or a model card."""
+"""How things are spelt for a person, on a terminal, a page or a model card: text from a lake, a list or a model, and counts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(map(_visible, text))
+
+
+def plural(count: float, one: str, many: str | None = None) -> str:
+    """A count and its noun, also with the verb that goes with it: "1 row", "2,000 classes"."""
+    return f"{count:{',' if isinstance(count, int) else ',g'}} {one if count == 1 else many or one + 's'}"
 
 
 def _visible(character: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from masklake.spelling import visible
+from masklake.spelling import plural, visible
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,10 @@ from masklake.spelling import visible
 )
 def test_controls_are_spelt_out(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+def test_a_noun_and_its_verb_go_by_the_count() -> None:
+    assert [plural(count, "row") for count in (0, 1, 2, 1234)] == ["0 rows", "1 row", "2 rows", "1,234 rows"]
+    assert plural(1, "class is", "classes are") == "1 class is"
+    assert plural(3, "class is", "classes are") == "3 classes are"
+    assert plural(0.5, "GPU") == "0.5 GPUs"

@@ -21,6 +21,7 @@ from masklake.browse.pictures import Pictures
 from masklake.browse.settings import BrowseConfig
 from masklake.browse.truths import Truths
 from masklake.errors import Refused
+from masklake.spelling import plural
 from masklake.upkeep.upkeep import UpkeepTable
 
 _LOOPBACK = "127.0.0.1"
@@ -99,7 +100,7 @@ def browse(settings: BrowseConfig, say: Callable[[str], None]) -> int:
     """Show a table until Ctrl-C; returns how many rows it has."""
     say(f"reading {settings.table_uri}")
     with served(settings, say) as page:
-        say(f"{page.images:,} rows; look at them here, and end with Ctrl-C: {page.url}")
+        say(f"{plural(page.images, 'row')}; look at them here, and end with Ctrl-C: {page.url}")
         if settings.open:
             webbrowser.open(page.url)
         try:

@@ -16,6 +16,7 @@ from masklake.evaluation.pairs import Pair
 from masklake.evaluation.pictures import class_ids, compared
 from masklake.evaluation.scoring import Scoring, score_image
 from masklake.pages.cards import reduced_size
+from masklake.spelling import plural
 from masklake.table.keys import sql_text
 from masklake.tasks import Task
 from masklake.truth.classes import classes_for, read_mapping
@@ -60,7 +61,7 @@ class Truths:
                 if truth.images
                 else f"--truth {truth.uri}: has no images"
             )
-        say(", ".join(f"{len(judge.images):,} images with {task} answers have ground truth" for task, judge in self._judges.items()))
+        say(", ".join(f"{plural(len(judge.images), 'image')} with {task} answers and ground truth" for task, judge in self._judges.items()))
 
     def _note(self, task: str, uris: list[str]) -> None:
         database = self._index.database

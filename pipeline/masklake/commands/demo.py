@@ -24,6 +24,7 @@ from masklake.errors import MasklakeError, Refused
 from masklake.evaluation import run
 from masklake.evaluation.report import Report
 from masklake.evaluation.settings import EvaluateConfig
+from masklake.spelling import plural
 
 BUCKET, IMAGES, TABLE = "lake", "s3://lake/images/", "s3://lake/masks"
 TRUTH, EVALUATION = "s3://lake/truth/scenes.json", "s3://lake/evaluation"
@@ -44,7 +45,7 @@ def work(settings: DemoConfig) -> dict[str, Any]:
     with SeaweedFS() as server:
         os.environ.update(server.env())
         server.create_bucket(BUCKET)
-        with _step(f"uploading {settings.scenes} generated scenes and {len(broken_files())} broken files to {IMAGES}"):
+        with _step(f"uploading {plural(settings.scenes, 'generated scene')} and {plural(len(broken_files()), 'broken file')} to {IMAGES}"):
             upload_scenes(IMAGES, range(settings.scenes))
             upload_broken(IMAGES)
         first = _segment("first run: everything")

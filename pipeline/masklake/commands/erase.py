@@ -11,6 +11,7 @@ from masklake.commands.ending import Paced
 from masklake.commands.lines import say
 from masklake.errors import ImageFailure, MasklakeError, Refused
 from masklake.named import named, without_rows
+from masklake.spelling import plural
 from masklake.table import runs
 from masklake.upkeep.erase import Erasure, check_gone, erase, erase_pictures
 from masklake.upkeep.erase_settings import EraseConfig
@@ -62,7 +63,10 @@ def _forget(table: UpkeepTable, uris: Sequence[str], done: Erasure, settings: Er
     if settings.vacuum_hours == 0:
         check_gone(done.replaced)
     else:
-        say(f"old versions of the table still hold these rows: in {settings.vacuum_hours} hours, a vacuum deletes {done.files:,} files")
+        say(
+            "old versions of the table still hold these rows: "
+            f"in {plural(settings.vacuum_hours, 'hour')}, a vacuum deletes {plural(done.files, 'file')}"
+        )
     if done.rows and table.published and not vacuum["vacuumed"]["files"]:
         say("this table is published to Iceberg, where readers see the erased rows until the next masklake publish")
     alive = [marker.run_id for marker in runs.markers(table.uri) if marker.scope]
@@ -82,7 +86,10 @@ def _tell(uris: Sequence[str], unknown: Sequence[str], done: Erasure, settings: 
         say(f"{'missing in the lake: ' if settings.input else ''}{uri}")
     if len(uris) > _SHOWN:
         say(f"and {len(uris) - _SHOWN:,} more")
-    say(f"{len(uris):,} images asked for: {done.rows:,} rows of {len(done.found):,} of them {verb}, in {done.files:,} files")
+    say(
+        f"{plural(len(uris), 'image')} asked for: {plural(done.rows, 'row')} of {len(done.found):,} of them {verb}, "
+        f"in {plural(done.files, 'file')}"
+    )
     if settings.input and not settings.delete_missing and done.rows:
         say("nothing was erased: say --delete-missing to erase them")
     if unknown and not settings.input:
@@ -98,4 +105,7 @@ def _tell_present(uris: Sequence[str]) -> None:
         say(f"whether the lake has these images cannot be seen from here ({error}); if it has, the next run segments them again")
         return
     if present:
-        say(f"{present:,} of these images are in the lake: unless they are deleted there, the next run segments them again")
+        say(
+            f"{plural(present, 'of these images is', 'of these images are')} in the lake: "
+            "what is not deleted there, the next run segments again"
+        )

@@ -13,6 +13,7 @@ import torch
 from masklake import storage
 from masklake.commands import lines
 from masklake.commands.lines import say
+from masklake.spelling import plural
 from masklake.training import finetune, trackers
 from masklake.training.choice import Choice, choose
 from masklake.training.finetune import Prepared
@@ -81,7 +82,10 @@ def _tell_data(prepared: Prepared) -> None:
     """What is learned from, and what of it is left out."""
     training, held_out = prepared.training, prepared.held_out
     say(training.read_as)
-    say(f"{len(training.examples)} examples of {len(training.labels)} classes to learn from, {len(held_out.examples)} held out")
+    say(
+        f"{plural(len(training.examples), 'example')} of {plural(len(training.labels), 'class', 'classes')} to learn from, "
+        f"{len(held_out.examples):,} held out"
+    )
     for what, count in finetune.left_out(prepared).items():
         say(f"left out: {count} {what}")
     for line in finetune.remarks(prepared):

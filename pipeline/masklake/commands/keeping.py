@@ -11,6 +11,7 @@ from typing import Any
 
 from masklake import storage
 from masklake.commands.lines import say
+from masklake.spelling import plural
 from masklake.table.definition import check_log
 from masklake.upkeep.settings import KeepingConfig
 from masklake.upkeep.upkeep import UpkeepTable
@@ -36,7 +37,7 @@ def vacuumed(table: UpkeepTable, settings: KeepingConfig) -> dict[str, Any]:
     if settings.vacuum_hours == 0 and not settings.changes_nothing:
         say("--vacuum-hours 0: readers and plans that opened the table before now may fail once: open it, or run the command, again")
     done = vacuum(table, settings.vacuum_hours, settings.lease_seconds, settings.changes_nothing, say)
-    say(f"vacuum: {done.files:,} files, {done.bytes:,} bytes {'to delete' if settings.changes_nothing else 'deleted'}")
+    say(f"vacuum: {plural(done.files, 'file')}, {plural(done.bytes, 'byte')} {'to delete' if settings.changes_nothing else 'deleted'}")
     if done.files and not settings.changes_nothing and table.published:
         say("this table is published to Iceberg, where readers may now miss deleted files: masklake publish gives them the present version")
     return {"vacuum_hours": settings.vacuum_hours, "vacuumed": asdict(done)}

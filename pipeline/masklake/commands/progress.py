@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from masklake.commands import lines
 from masklake.segment.progress import Listener, State
-from masklake.spelling import visible
+from masklake.spelling import plural, visible
 
 _EVERY = 10.0  # seconds between JSON lines
 
@@ -95,7 +95,7 @@ def line(state: State) -> dict[str, Any]:
 def _numbers(state: State) -> str:
     if state.planned is None:
         return ""
-    text = f"{state.images}/{state.planned} images, {state.failed} errors"
+    text = f"{state.images}/{state.planned} images, {plural(state.failed, 'error')}"
     if state.eta_seconds is not None:
         eta = f"{state.eta_seconds:.0f} s" if state.eta_seconds < 120 else f"{state.eta_seconds / 60:.0f} min"
         text += f", {state.images_per_second:.1f}/s, ETA {eta}"

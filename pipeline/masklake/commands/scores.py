@@ -10,7 +10,7 @@ from rich.text import Text
 
 from masklake.evaluation.page import TITLES, figures, percent
 from masklake.evaluation.report import BY_CLASS, Report
-from masklake.spelling import visible
+from masklake.spelling import plural, visible
 
 _CLASSES = 40  # rows of the table
 
@@ -19,7 +19,7 @@ def tell(found: Report) -> None:
     """The figures as a table, on stdout."""
     console = Console(width=None if sys.stdout.isatty() else 100)
     names = BY_CLASS[found["task"]]
-    table = Table(title=f"{found['task']}: {found['images']['scored']} images", title_justify="left")
+    table = Table(title=f"{found['task']}: {plural(found['images']['scored'], 'image')}", title_justify="left")
     table.add_column("class", overflow="fold")
     for name in names:
         table.add_column(TITLES[name], justify="right")

@@ -12,9 +12,9 @@ from masklake.evaluation.pictures import Shown
 from masklake.evaluation.report import BY_CLASS, Report
 from masklake.pages import rendering
 from masklake.pages.cards import Painting, kinds, shot
-from masklake.pages.rendering import plural
 from masklake.quality.instance import CONFIDENT
 from masklake.schema import Task
+from masklake.spelling import plural
 from masklake.table.masks import RGB
 
 Legend = list[tuple[str, RGB | None, str]]

@@ -16,6 +16,7 @@ from masklake.quality.instance import InstanceStats
 from masklake.quality.panoptic import PanopticStats, Quality
 from masklake.quality.semantic import SemanticStats
 from masklake.schema import Task
+from masklake.spelling import plural
 from masklake.truth.formats import Truth
 
 Report = dict[str, Any]
@@ -168,27 +169,30 @@ def remarks(found: Report) -> Iterator[str]:
     images, unmatched = found["images"], found["unmatched"]
     if found["missed"]:
         named = [f"{miss['image']} ({miss['reason']})" for miss in found["missed"]]
-        yield f"{images['missed']} of {images['truth']} images count as missed, with all that is in them: {_some(named)}"
+        of = plural(images["truth"], "image")
+        yield f"{plural(images['missed'], f'of {of} counts', f'of {of} count')} as missed, with all that is there: {_some(named)}"
     if images["matched_by_file_name_alone"]:
-        yield f"{images['matched_by_file_name_alone']} images were matched by their file name alone: their folders differ"
+        yield f"{plural(images['matched_by_file_name_alone'], 'image')} matched by file name alone: the folders differ"
     if cut := found["images_with_more_detections"]:
         yield (
-            f"{cut} images have more than {found['max_detections']} detections of a class: those of the lowest scores do not count, "
-            "as for pycocotools; see --max-detections"
+            f"{plural(cut, 'image has', 'images have')} more than {found['max_detections']} detections of a class: "
+            "those of the lowest scores do not count, as for pycocotools; see --max-detections"
         )
     if found["other_names"]:
         named = [f"{each['label']} is {each['truth']}" for each in found["other_names"]]
         yield f"labels with another name in the ground truth: {_some(named)}"
     if unmatched["truth"]:
         named = [_in_words(each) for each in unmatched["truth"]]
-        yield f"{len(named)} classes of the ground truth are the label of no segment, and count as missed where they occur: {_some(named)}"
+        classes = plural(len(named), "class of the ground truth is", "classes of the ground truth are")
+        yield f"{classes} the label of no segment, which counts as missed: {_some(named)}"
     if unmatched["table"]:
-        named = [f"{each['label']} ({each['segments']} segments)" for each in unmatched["table"]]
-        what = "labels of the table are not classes of the ground truth, their segments are removed"
-        yield f"{len(named)} {what}: {_some(named)}; see --categories"
+        named = [f"{each['label']} ({plural(each['segments'], 'segment')})" for each in unmatched["table"]]
+        labels = plural(len(named), "label of the table is no class", "labels of the table are no classes")
+        yield f"{labels} of the ground truth; such segments are removed: {_some(named)}; see --categories"
     if unmatched["not_judged"]:
         left_out = unmatched["not_judged"]
-        yield f"{len(left_out)} categories of the ground truth are not judged, by --categories: {_some(left_out)}"
+        classes = plural(len(left_out), "category of the ground truth is", "categories of the ground truth are")
+        yield f"{classes} not judged, by --categories: {_some(left_out)}"
 
 
 def _in_words(each: Report) -> str:

@@ -20,6 +20,7 @@ from masklake.evaluation.scoring import Scoring, Tally, score_group
 from masklake.evaluation.settings import EvaluateConfig
 from masklake.named import chosen
 from masklake.schema import Task
+from masklake.spelling import plural
 from masklake.table.place import check_outside_tables
 from masklake.table.read import MaskTable
 from masklake.table.selection import check_condition, mixtures
@@ -69,7 +70,7 @@ def _evaluate(
     choice = settings.choice(scoring.task)
     check_condition(table, settings.where)
     pairing = pair(table, choice, truth)
-    of_truth = f"{len(truth.images)} images of ground truth ({truth.format})"
+    of_truth = f"{plural(len(truth.images), 'image')} of ground truth ({truth.format})"
     say(f"{of_truth}, {len(pairing.answered)} of them with an answer in {settings.table_uri}")
     for line in mixtures(pairing.answers):
         say(line)
@@ -100,7 +101,7 @@ def _tally(groups_of_pairs: Iterator[list[Pair]], scoring: Scoring, images: int,
         for group in groups_of_pairs:
             yield group
             done += len(group)
-            show(f"{done} of {images} images")
+            show(f"{done:,} of {plural(images, 'image')}")
 
     if address is None and images <= IN_PROCESS:
         tally: Tally = reduce(add, (score_group(scoring, group) for group in shown()))

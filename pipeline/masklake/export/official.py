@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 from masklake import storage
 from masklake.errors import Refused
+from masklake.spelling import plural
 from masklake.truth.classes import Classes, judged_classes
 from masklake.truth.coco import Id, Json, read_json
 from masklake.truth.formats import TruthImage
@@ -53,7 +54,7 @@ class Official:
         images = [TruthImage(order, name, uri=uri) for order, (name, uri, _) in enumerate(self._images.values())]
         found = match(images, uris).images
         if not found:
-            raise Refused(f"{_SETTING} {self.uri}: none of its {len(images)} images is among those that are exported")
+            raise Refused(f"{_SETTING} {self.uri}: none of its images ({len(images):,}) is among those that are exported")
         return {uri: (ids[image.order], image.name) for uri, image in found.items()}
 
     def size_of(self, image_id: Id) -> tuple[int, int]:
@@ -64,10 +65,12 @@ class Official:
         """What did not fit the file, a sentence each."""
         lines = []
         if asked > exported:
-            lines.append(f"{asked - exported} images are not in {self.uri}, and are left out")
+            lines.append(f"{plural(asked - exported, 'image is', 'images are')} not in {self.uri}, and left out")
         if len(self._images) > exported:
-            lines.append(f"{len(self._images) - exported} images of {self.uri} are not exported: tools count what is in them as missed")
+            lines.append(
+                f"{plural(len(self._images) - exported, 'image')} of {self.uri} not exported: tools count all that is there as missed"
+            )
         if self.left_out:
             some = ", ".join(f"{label} ({count})" for label, count in self.left_out.most_common(5))
-            lines.append(f"{self.left_out.total()} segments are left out, since {self.uri} has no category for them: {some}")
+            lines.append(f"{plural(self.left_out.total(), 'segment')} left out for want of a category in {self.uri}: {some}")
         return lines

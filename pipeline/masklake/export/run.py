@@ -21,6 +21,7 @@ from masklake.export.official import Official
 from masklake.export.selection import Selection
 from masklake.export.settings import ExportConfig
 from masklake.named import chosen
+from masklake.spelling import plural
 from masklake.table.place import check_outside_tables
 from masklake.table.read import MaskTable
 from masklake.table.selection import mixtures
@@ -60,7 +61,7 @@ def _export(settings: ExportConfig, table: MaskTable, output: str, say: Callable
         tempfile.TemporaryDirectory(prefix="masklake-export-") as scratch,
         closing(Selection(table, settings, Path(scratch), show)) as selection,
     ):
-        say(f"{selection.rows} rows of version {table.delta.version()} of {settings.table_uri}")
+        say(f"{plural(selection.rows, 'row')} of version {table.delta.version()} of {settings.table_uri}")
         for line in mixtures(selection.answers):
             say(line)
         form = settings.chosen_format

@@ -21,6 +21,7 @@ from masklake.export.format import Format
 from masklake.export.official import Official
 from masklake.export.settings import ExportConfig
 from masklake.schema import TABLE
+from masklake.spelling import plural
 from masklake.table.keys import sql_text
 from masklake.table.masks import UNPAINTED
 from masklake.table.read import MaskTable
@@ -190,13 +191,13 @@ class Selection:
         reader = self._stream(f"SELECT {columns} FROM rows JOIN images ON rows.image_uri = images.image_uri", ())  # noqa: S608
         seen = 0
         for batch in reader:
-            self._progress(f"{seen} of {self.rows} images")
+            self._progress(f"{seen:,} of {plural(self.rows, 'image')}")
             seen += batch.num_rows
             for first in range(0, batch.num_rows, _ROWS_AT_ONCE):
                 yield from map(self._with_categories, batch.slice(first, _ROWS_AT_ONCE).to_pylist())
         if seen != self.rows:
             raise MasklakeError(
-                f"{self._settings.table_uri} gave {seen} rows where {self.rows} were expected: an image has its newest row twice"
+                f"{self._settings.table_uri} gave {plural(seen, 'row')} in place of {self.rows:,}: an image has its newest row twice"
             )
 
     def flat_segments(self, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -205,7 +206,7 @@ class Selection:
         seen = 0
         for batch in self._stream(f"SELECT {chosen}, unnest({self._kept()}) AS segment FROM {self._rows}", columns, batch_rows):  # noqa: S608
             seen += batch.num_rows
-            self._progress(f"{seen} segments")
+            self._progress(f"{plural(seen, 'segment')}")
             yield batch
 
     def _stream(self, query: str, columns: Sequence[str], batch_rows: int = _ROWS_AT_ONCE) -> pa.RecordBatchReader:

@@ -8,6 +8,7 @@ from masklake.errors import ImageFailure
 from masklake.export.selection import Row
 from masklake.images.fetch import fetch_by_uri
 from masklake.results import Pixels, Result, Unusable
+from masklake.spelling import plural
 
 _NAMED = 3
 
@@ -48,4 +49,4 @@ class Images:
         """What the user should know, a sentence each."""
         if not self._gone:
             return ()
-        return (f"{self._gone} images could not be read, and have no picture in the export: {'; '.join(self._examples)}",)
+        return (f"no picture in the export of {plural(self._gone, 'image')} that could not be read: {'; '.join(self._examples)}",)

@@ -19,6 +19,7 @@ from masklake.images.locations import named_by
 from masklake.images.pages import page
 from masklake.images.source import Unreadable
 from masklake.images.times import instants
+from masklake.spelling import plural
 
 URI_COLUMNS = (
     *("uri", "url", "path", "image", "image_uri", "image_url", "image_path", "file_name", "filename", "file", "file_path", "filepath"),
@@ -104,7 +105,7 @@ def page_of_rows(uri: str, rows: pa.Table, columns: Columns, asked: Asked, path_
     """
     names = rows[columns.uri].cast(pa.string()).to_pylist()
     if unnamed := sum(not name for name in names):
-        raise Unreadable(f"{unnamed} of its rows have no `{columns.uri}`")
+        raise Unreadable(f"{plural(unnamed, 'of its rows has', 'of its rows have')} no `{columns.uri}`")
     folder = uri[: uri.rindex("/") + 1]
     for name, value in path_keys.items():
         if name not in rows.column_names:

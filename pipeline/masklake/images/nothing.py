@@ -37,8 +37,8 @@ def refuse_empty(uri: str, tally: Tally) -> None:
         return
     if tally.excluded:
         endings = ", ".join(f"{number:,} {ending or 'without an ending'}" for ending, number in most_common(tally.endings, _ENDINGS))
-        raise Refused(f"--include, --exclude: they leave out all {tally.excluded:,} images of {uri} ({endings}){_EXPECTED}")
-    held = f"none of its {tally.listed:,} objects holds an image" if tally.listed else _why_empty(uri)
+        raise Refused(f"--include, --exclude: they leave out every image of {uri} ({endings}){_EXPECTED}")
+    held = f"none of its objects ({tally.listed:,}) holds an image" if tally.listed else _why_empty(uri)
     raise Refused(f"--input {uri}: {held}{_EXPECTED}")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from masklake.errors import Refused
+from masklake.spelling import plural
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -101,7 +102,9 @@ def stored_tensors(folder: Path, name: str) -> dict[str, Stored]:
     if not (folder / SAFETENSORS).is_file():
         absent = sorted(set(read_json(index, "", name)["weight_map"]) - set(found))
         if absent:
-            raise Refused(f"{name}: {index.name} names {len(absent)} weights that its shards do not hold ({', '.join(absent[:3])})")
+            raise Refused(
+                f"{name}: {index.name} names {plural(len(absent), 'weight')} that its shards do not hold ({', '.join(absent[:3])})"
+            )
     return found
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from masklake.spelling import visible
+from masklake.spelling import plural, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -92,8 +92,3 @@ def name_of(uri: str) -> tuple[str, str]:
 def hex_colour(colour: tuple[int, int, int]) -> str:
     """RGB, 0..255, as CSS writes it."""
     return "#" + "".join(f"{min(255, max(0, int(part))):02x}" for part in colour)
-
-
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """A count and its noun."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

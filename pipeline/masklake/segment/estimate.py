@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from masklake.spelling import plural
+
 LOOKED_AT = 10
 """Reports of the last runs; the largest run of the same model counts."""
 
@@ -26,8 +28,8 @@ class Estimate:
     def source(self) -> str:
         """By what it is told."""
         if self.from_run is None:
-            return f"the {self.from_images:,} images of this preview on {self.device}"
-        return f"run {self.from_run} ({self.from_images:,} images on {self.device})"
+            return f"the {plural(self.from_images, 'image')} of this preview on {self.device}"
+        return f"run {self.from_run} ({plural(self.from_images, 'image')} on {self.device})"
 
     def __str__(self) -> str:
         """A sentence for the user."""

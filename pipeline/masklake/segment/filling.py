@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 
 from masklake.segment.patience import StageSign
 from masklake.segment.stages import Began, Written
+from masklake.spelling import plural
 
 FILE_BYTES = 64 * 1024 * 1024
 """Of a file that is large enough, as it is stored."""
@@ -61,7 +62,7 @@ class Fill:
     def __str__(self) -> str:
         """In words."""
         if self._images:
-            return f"a file holds {self._images:,} rows (--rows-per-file), before partitioning"
+            return f"a file holds {plural(self._images, 'row')} (--rows-per-file), before partitioning"
         return (
             f"a file is written at {FILE_BYTES >> 20} MB, or when its first rows have waited {self._least:g} s, "
             f"later up to {max(self._least, _LONGEST_SECONDS):g} s"

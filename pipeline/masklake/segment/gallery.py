@@ -12,6 +12,7 @@ from typing import Any
 from masklake.pages import rendering
 from masklake.pages.cards import Card, kinds, shot
 from masklake.segment.report import RunFacts, RunTotals, by_count
+from masklake.spelling import plural
 from masklake.table.masks import RGB
 
 _ABSENT = "\N{EN DASH}"
@@ -57,13 +58,13 @@ def render_gallery(gallery: GalleryInput) -> Gallery:
         facts=_facts(run, totals),
         kinds=labels,
         cards=cards,
-        sampled=f"sampled from {rendering.plural(totals.images, 'image')}",
+        sampled=f"sampled from {plural(totals.images, 'image')}",
         all_failed=0 < totals.images == totals.failed_images,
         segments=totals.segments,
         counts=[(label, f"{count:,}", count / max(1, counts[0][1])) for label, count in counts],
         errors=errors,
         listed=sum(len(examples) for _, _, examples in errors),
-        failures=f"of {rendering.plural(totals.failed_rows, 'failed row')}; the table holds them all, with status",
+        failures=f"of {plural(totals.failed_rows, 'failed row')}; the table holds them all, with status",
         stages=_stages(totals),
     )
     return Gallery(html, tuple(dict.fromkeys(card["uri"] for card in cards)))
@@ -98,13 +99,13 @@ def render_preview(page: PreviewPage) -> str:
         facts=page.facts,
         kinds=labels,
         cards=cards,
-        sampled=f"of {rendering.plural(page.picked, 'image')} picked over the {page.images:,} of the input",
+        sampled=f"of {plural(page.picked, 'image')} picked over the {page.images:,} of the input",
         all_failed=bool(page.failures) and not cards,
         segments=sum(page.labels.values()),
         counts=[(label, f"{count:,}", count / max(1, counts[0][1])) for label, count in counts],
         errors=[(code, len(found), found) for code, found in page.failures.items()],
         listed=failed,
-        failures=f"of {rendering.plural(failed, 'image')} that cannot be used; a run makes each a row with status",
+        failures=f"of {plural(failed, 'image')} that cannot be used; a run makes each a row with status",
         stages=[],
     )
 

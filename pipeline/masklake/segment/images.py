@@ -20,6 +20,7 @@ from masklake.images.sources import source_of
 from masklake.images.tally import Tally, most_common
 from masklake.segment.plan import Plan
 from masklake.segment.settings import RunConfig
+from masklake.spelling import plural
 
 _ENDINGS = 4  # of names that are not images', shown
 _TABLES = 3
@@ -98,22 +99,26 @@ class Images:
         """A plan in words."""
         left_out = ((plan.older, "--since"), (plan.excluded, "--include and --exclude"), (plan.left_out, "--where"))
         parts = [
-            f"{plan.images:,} images, {plan.bytes:,} bytes",
+            f"{plural(plan.images, 'image')}, {plural(plan.bytes, 'byte')}",
             f"{plan.done_images:,} already done, {plan.todo_images:,} to do",
-            f"of earlier errors, {plan.retried_errors:,} rows to retry, {plan.kept_errors:,} left alone"
+            f"of earlier errors, {plural(plan.retried_errors, 'row')} to retry, {plan.kept_errors:,} left alone"
             + (" (--retry-errors picks them up)" if plan.kept_errors else ""),
-            *(f"{images:,} images: {held:,} of {plan.concepts:,} concepts are in the table already" for images, held in plan.held),
-            *(f"{number:,} are left out by {setting}" for number, setting in left_out if number),
+            *(
+                f"{plural(images, 'image')}: {held:,} of {plural(plan.concepts, 'concept')} in the table already"
+                for images, held in plan.held
+            ),
+            *(f"{number:,} left out by {setting}" for number, setting in left_out if number),
         ]
         if tables := sorted(self.asked.tables.found):
             more = f" and {len(tables) - _TABLES:,} more" if len(tables) > _TABLES else ""
-            parts.append(f"left out are {plan.in_tables:,} files in tables: {', '.join(tables[:_TABLES])}{more}")
+            parts.append(f"{plural(plan.in_tables, 'file')} left out, in tables: {', '.join(tables[:_TABLES])}{more}")
         if plan.unlike_images:
             most = most_common(self._tally.unlike, _ENDINGS)
             endings = ", ".join(f"{number:,} {ending}" for ending, number in most)
             pattern = f"*{most[0][0]}" if len(most) == 1 else f"*{{{','.join(ending for ending, _ in most)}}}"
             parts.append(
-                f"{plan.unlike_images:,} of the objects are not images by their names ({endings}): --exclude '{pattern}' leaves them out"
+                f"{plural(plan.unlike_images, 'object')} whose name is not an image's ({endings}): "
+                f"--exclude '{pattern}' leaves out what is called so"
             )
         return "; ".join(parts)
 
@@ -122,7 +127,7 @@ class Images:
         if plan.images:
             return "the table holds everything"
         if plan.left_out:
-            return f"--where leaves out all {plan.left_out:,} images"
+            return f"--where leaves out every image ({plan.left_out:,})"
         if plan.older:
-            return f"all {plan.older:,} images are older than --since"
+            return f"every image ({plan.older:,}) is older than --since"
         return "the input holds no image"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from masklake import storage
+from masklake.spelling import plural
 from masklake.table.asked import FACTS, facts
 
 _SETTINGS = {  # where the facts have another name than the flag
@@ -54,7 +55,7 @@ class Near:
     def __str__(self) -> str:
         """A sentence for the user."""
         return (
-            f"ATTENTION: the table holds {self.rows:,} rows of the task {self.task} that differ from what is asked in one setting: "
+            f"ATTENTION: the table holds {plural(self.rows, 'row')} of the task {self.task} made otherwise than is asked, in one setting: "
             f"{self.setting} is {self.theirs} there and {self.ours} here. They do not count as done, so every image is new work; "
             "to go on with them, say it as it is there"
         )

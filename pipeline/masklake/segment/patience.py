@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from masklake.errors import Refused, Say, Stalled
 from masklake.segment import placement
 from masklake.segment.placement import Node, Pool
+from masklake.spelling import plural
 
 SAY_SECONDS = 10.0
 """How often what is missing is said."""
@@ -113,8 +114,10 @@ class StageSign:
 
     def __str__(self) -> str:
         """In words."""
-        text = f"{self.name}: {self.at_work} calls at work, {self.finished} finished, {self.waiting} blocks before it"
-        return text + (f", {self.actors} actors alive and {self.pending_actors} not yet" if self.actors or self.pending_actors else "")
+        text = f"{self.name}: {plural(self.at_work, 'call')} at work, {self.finished:,} finished, {plural(self.waiting, 'block')} before it"
+        return text + (
+            f", {plural(self.actors, 'actor')} alive and {self.pending_actors} not yet" if self.actors or self.pending_actors else ""
+        )
 
 
 def diagnosis(still: float, stages: Sequence[StageSign], cluster: Cluster, pool: Pool, error: str) -> str:
@@ -127,7 +130,7 @@ def diagnosis(still: float, stages: Sequence[StageSign], cluster: Cluster, pool:
         pool: the actors that are wanted.
         error: what the worker that died last died of; empty where none did.
     """
-    nodes = ", ".join(f"{node.name} ({node.cpus:g} CPUs, {node.gpus:g} GPUs)" for node in cluster.nodes)
+    nodes = ", ".join(f"{node.name} ({plural(node.cpus, 'CPU')}, {plural(node.gpus, 'GPU')})" for node in cluster.nodes)
     room = placement.capacity(cluster.nodes, pool)
     parts = [
         f"nothing has happened for {_span(still)} (--stall-minutes)",

@@ -10,6 +10,7 @@ from masklake.segment.concepts import Held
 from masklake.segment.known import Known
 from masklake.segment.model import RunModel
 from masklake.segment.settings import Config
+from masklake.spelling import plural
 from masklake.table.append import Table
 from masklake.table.keys import Wanted
 from masklake.table.places import ok_places
@@ -26,7 +27,7 @@ def settle(config: Config, model: RunModel, on_gpus: Callable[[], bool], say: Sa
     others = known.remembered(table.uri) if table else []
     held = known.precision_held(told(model), others, lambda task, fingerprint: rows_of(table, task, fingerprint)) if table else None
     if held:
-        say(f"precision {held[0]}, as in about {held[1]:,} rows of this model in the table (--precision says another)")
+        say(f"precision {held[0]}, as in about {plural(held[1], 'row')} of this model in the table (--precision says another)")
     precision = held[0] if held else "bfloat16" if on_gpus() else "float32"
     settled = config.model_copy(update={"precision": precision})
     return settled, model.asked(settled)

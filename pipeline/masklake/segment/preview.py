@@ -32,6 +32,7 @@ from masklake.segment.plan import Plan
 from masklake.segment.progress import State
 from masklake.segment.settings import Config
 from masklake.segment.stages import Work, packet_facts, packet_rows
+from masklake.spelling import plural
 from masklake.table import write
 from masklake.table.place import check_outside_tables
 
@@ -145,7 +146,7 @@ def _measured(told: Sequence[Mapping[str, float]], first: float, rows: pa.Table,
     seconds = max(model, load) if machine.gpus_per_actor else model + load  # on CPUs, models and decoders share the cores
     start = max(0.0, first - told[0]["images"] * seconds)
     size = write.growth(rows, work.partition_by) / images
-    where = f"{machine.device} ({cores()} cores)" if not machine.gpus_per_actor else machine.device
+    where = f"{machine.device} ({plural(cores(), 'core')})" if not machine.gpus_per_actor else machine.device
     return Measured(round(images), start, seconds, size, f"{where}, in one process")
 
 
@@ -207,7 +208,7 @@ def told(config: Config, model: RunModel, planned: Plan, looked: Looked, earlier
             images=planned.images,
         ),
     )
-    say(f"{looked.images:,} images were looked at, of which {looked.failed:,} cannot be used: {page}")
+    say(f"{plural(looked.images, 'image')} looked at, of which {looked.failed:,} cannot be used: {page}")
     return {
         "images": looked.images,
         "errors": looked.failed,

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from masklake.segment.machine import Machine
+from masklake.spelling import plural
 from masklake.table.write import EXAMPLES, SAMPLES, FileRecord, Sample, merge_samples
 
 Amount = TypeVar("Amount", int, float)
@@ -253,11 +254,11 @@ def summary(facts: RunFacts, totals: RunTotals, **more: Any) -> dict[str, Any]:
 
 def in_words(totals: RunTotals) -> str:
     """What a run has done, as a sentence."""
-    took = f"{totals.images:,} images in {totals.wall_seconds:,.0f} s ({totals.images_per_second:,.1f}/s)"
+    took = f"{plural(totals.images, 'image')} in {totals.wall_seconds:,.0f} s ({totals.images_per_second:,.1f}/s)"
     if not totals.failed_images:
-        return f"done: {took}, {totals.segments:,} segments"
+        return f"done: {took}, {plural(totals.segments, 'segment')}"
     codes = ", ".join(f"{code} {count:,}" for code, count in by_count(totals.errors))
-    return f"done: {took}, {totals.segments:,} segments; {totals.failed_images:,} of the images failed (rows: {codes})"
+    return f"done: {took}, {plural(totals.segments, 'segment')}; {totals.failed_images:,} of the images failed (rows: {codes})"
 
 
 def by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:

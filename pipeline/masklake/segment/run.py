@@ -47,6 +47,7 @@ from masklake.segment.report import in_words
 from masklake.segment.session import Session
 from masklake.segment.settings import Config
 from masklake.segment.stages import Work
+from masklake.spelling import plural
 from masklake.table import overlap, runs, write
 from masklake.table.append import Table
 from masklake.table.definition import check_log
@@ -237,7 +238,7 @@ class _Run:
         rows = sum(file.rows for file in files or ())
         if files is None or rows < CLUSTER_ROWS or self.config.local:
             return digest(table.done_keys(wanted), KEYS, wanted.fingerprints)
-        self.listener.say(f"{rows:,} rows of the table to compare with, in {len(files):,} files: they are read on the cluster")
+        self.listener.say(f"{plural(rows, 'row')} of the table to compare with, in {plural(len(files), 'file')}: read on the cluster")
         return self._on_ray().done_digests(table.uri, wanted, files)
 
     def engine(self, planned: Plan) -> Engine:
@@ -384,7 +385,7 @@ class _Run:
         planned = self.account.totals.planned_rows
         if held != planned:
             raise MasklakeError(
-                f"{planned} rows were planned and {held} are in the table: the engine lost or repeated work; "
+                f"{plural(planned, 'row')} planned, {held:,} in the table: the engine lost or repeated work; "
                 "run the same command to do what is missing"
             )
 
@@ -401,7 +402,9 @@ class _Run:
         self.listener.say(in_words(totals))
         failed = totals.error_rate > most
         if failed:
-            self.listener.say(f"{totals.failed_images} of {totals.images} images failed: more than --max-error-rate {most:g} allows")
+            self.listener.say(
+                f"{totals.failed_images:,} of {plural(totals.images, 'image')} failed: more than --max-error-rate {most:g} allows"
+            )
         return {**account.summary("done"), "report_uri": self.folder.rstrip("/"), "too_many_failed": failed}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from masklake.spelling import visible
+from masklake.spelling import plural, visible
 
 _MOST = 20  # partitions, and classes that moved, that are shown
 _CODES = 3
@@ -13,7 +13,7 @@ _CODES = 3
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """A status, line by line; what others named in it is spelt out."""
-    yield visible(f"{found['table']}: version {found['version']}, {found['files']:,} files, {found['bytes']:,} bytes")
+    yield visible(f"{found['table']}: version {found['version']}, {plural(found['files'], 'file')}, {plural(found['bytes'], 'byte')}")
     yield ""
     yield from _table(("run", "state", "began", "last commit", "rows", "input"), map(_run, found["runs"]))
     if found["older_runs_not_shown"]:
@@ -65,7 +65,7 @@ def _partitions(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     )
     yield from _table(titles, rows)
     if len(found) > _MOST:
-        yield f"and {len(found) - _MOST:,} more partitions"
+        yield f"and {plural(len(found) - _MOST, 'more partition')}"
 
 
 def _place(each: Mapping[str, Any]) -> tuple[bool, int, str]:
@@ -79,23 +79,23 @@ def _partition(values: Mapping[str, str | None]) -> str:
 def _moved(each: Mapping[str, Any]) -> str:
     here, elsewhere = each["images"] / each["of"], each["elsewhere"] / each["of_others"]
     return visible(
-        f"  {_partition(each['partition'])} {each['task']}: {each['label']} in {here:.1%} of {each['of']:,} images, "
+        f"  {_partition(each['partition'])} {each['task']}: {each['label']} in {here:.1%} of {plural(each['of'], 'image')}, "
         f"elsewhere in {elsewhere:.1%} of {each['of_others']:,} (p = {each['p']:.1g})"
     )
 
 
 def _lag(each: Mapping[str, Any]) -> str:
     if not each["todo_images"]:
-        return visible(f"{each['input']}: {each['images']:,} images, nothing to do")
+        return visible(f"{each['input']}: {plural(each['images'], 'image')}, nothing to do")
     oldest = f", the oldest {each['oldest_uri']}, for {_span(each['seconds'])}" if each["seconds"] is not None else ""
-    return visible(f"{each['input']}: {each['todo_images']:,} of {each['images']:,} images to do{oldest}")
+    return visible(f"{each['input']}: {each['todo_images']:,} of {plural(each['images'], 'image')} to do{oldest}")
 
 
 def _span(seconds: float) -> str:
     for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return plural(round(seconds), "second")
 
 
 def _table(titles: Sequence[str], rows: Iterator[list[str]] | map[list[str]]) -> Iterator[str]:

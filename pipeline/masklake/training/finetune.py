@@ -26,6 +26,7 @@ from masklake.inference.preprocess import ResizePlan
 from masklake.inference.segmenter import Segmenter
 from masklake.inference.source import ModelSource
 from masklake.schema import Task
+from masklake.spelling import plural
 from masklake.table.place import check_outside_tables
 from masklake.training import models, result, sources
 from masklake.training.augment import Augmentation
@@ -200,8 +201,9 @@ def remarks(prepared: Prepared) -> Iterator[str]:
         images, most = sources.more_than(prepared.training, queries)
         if images:
             yield (
-                f"{images} of the images have more objects than the model has queries ({most} at most, and {queries}): of those that are "
-                "in a crop together, some are not learned; num_queries in the model's configuration decides, or a smaller --crop"
+                f"{plural(images, 'of the images has', 'of the images have')} more objects than the model has queries "
+                f"({most} at most, and {queries}): of those that are in a crop together, "
+                "some are not learned; num_queries in the model's configuration decides, or a smaller --crop"
             )
 
 
@@ -302,7 +304,7 @@ def work(
             raise
         height, width = prepared.crop
         raise MasklakeError(
-            f"memory does not hold a forward pass of {settings.micro} images of {height}x{width} ({first_line(error)}): lower "
+            f"memory does not hold a forward pass of {plural(settings.micro, 'image')} of {height}x{width} ({first_line(error)}): lower "
             "--micro-batch-size or --crop, and give another --output; the last saved state stays"
         ) from error
     if team.rank == 0 and state.step == settings.steps:

@@ -14,7 +14,7 @@ from masklake.inference import checkpoint, weights
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.families import FAMILIES
 from masklake.inference.options import Options
-from masklake.spelling import visible
+from masklake.spelling import plural, visible
 from masklake.training.curves import svg
 from masklake.training.examples import DataSet
 from masklake.training.models import Learner, Start
@@ -66,7 +66,7 @@ def card(begin: Start, base: str, data: DataSet, sizes: tuple[int, int], asked: 
         "---",
     ]
     scores = (
-        ", ".join(f"{name} {value:.4f}" for name, value in best.items() if name != "step") + f" (after {best['step']} steps)"
+        ", ".join(f"{name} {value:.4f}" for name, value in best.items() if name != "step") + f" (after {plural(best['step'], 'step')})"
         if best
         else "none: nothing was held out, these are the weights of the last step"
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from masklake import storage
 from masklake.schema import Task
+from masklake.spelling import plural
 from masklake.truth import coco
 from masklake.truth.coco import Entry, Json
 from masklake.truth.formats import BadTruth, Coding, Listed, Painted, Region, Truth, TruthImage
@@ -69,7 +70,7 @@ def open_truth(place: Place, settings: TruthConfig) -> Truth:
             raise found.refused(f"has an annotation of image {image_id} twice")
         annotations[image_id] = annotation
     if lacking := [name for image_id, (name, _, _) in images.items() if image_id not in annotations]:
-        raise found.refused(f"{len(lacking)} images have no annotation, such as {lacking[0]}")
+        raise found.refused(f"{plural(len(lacking), 'image has', 'images have')} no annotation, such as {lacking[0]}")
     return Truth(
         FORMAT,
         found.uri,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from masklake.errors import Refused
+from masklake.spelling import plural
 from masklake.truth import ade20k, cityscapes, coco_instances, coco_panoptic, instance_ids, label_colours, label_maps, vistas, voc, yolo
 from masklake.truth.formats import Truth
 from masklake.truth.place import Place
@@ -63,7 +64,9 @@ def open_truth(settings: TruthConfig, setting: str = "--truth") -> Truth:
 
 def found_in_words(truth: Truth) -> str:
     """What was found, as a sentence for the user."""
-    return f"{truth.uri} is read as {truth.format}: {len(truth.images)} images, {len(truth.categories)} classes"
+    return (
+        f"{truth.uri} is read as {truth.format}: {plural(len(truth.images), 'image')}, {plural(len(truth.categories), 'class', 'classes')}"
+    )
 
 
 def _kind(place: Place, settings: TruthConfig) -> Kind:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from masklake import storage
 from masklake.schema import Task
+from masklake.spelling import plural
 from masklake.truth import label_names
 from masklake.truth.formats import BadTruth, Category, Coding, Painted, Region, Truth, TruthImage
 from masklake.truth.label_colours import code_of
@@ -108,7 +109,8 @@ def open_truth(place: Place, settings: TruthConfig) -> Truth:
     there = [name.removesuffix(".png") for name in files_below(root + _CLASSES) if name.endswith(".png")]
     wanted = there if place.is_folder else storage.read_bytes(place.uri).decode().split()
     if absent := sorted(set(wanted) - set(there)):
-        raise place.refused(f"{len(absent)} of its {len(wanted)} images have no picture in {root}{_CLASSES}, such as {absent[0]}")
+        of = f"of its {plural(len(wanted), 'image')}"
+        raise place.refused(f"{plural(len(absent), f'{of} has', f'{of} have')} no picture in {root}{_CLASSES}, such as {absent[0]}")
     if not wanted:
         raise place.refused(f"there are no PNG files in {root}{_CLASSES}")
     objects = _OBJECTS in storage.list_names(root)

@@ -17,6 +17,7 @@ from masklake.errors import ImageFailure, Refused
 from masklake.images.decode import decode
 from masklake.images.fetch import fetch_by_uri
 from masklake.schema import Task
+from masklake.spelling import plural
 from masklake.truth import label_names
 from masklake.truth.formats import BadTruth, Category, Coding, Drawing, Drawn, Size, Truth, TruthImage
 from masklake.truth.masks import run_lengths
@@ -85,7 +86,7 @@ class Polygons(Coding):
         if len(numbers) + 1 == _BOX:
             raise BadTruth(f"{where}: is a box, as for detection, and no polygon: there is no mask in it")
         if len(numbers) % 2:
-            raise BadTruth(f"{where}: has {len(numbers)} numbers, and a polygon has an x and a y for each point")
+            raise BadTruth(f"{where}: has {plural(len(numbers), 'number')}, and a polygon has an x and a y for each point")
         return category, [float(each) for each in numbers]
 
 

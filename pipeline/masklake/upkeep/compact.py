@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from masklake.spelling import plural
 from masklake.storage import StorageError
 from masklake.upkeep.rewrite import replace_files
 from masklake.upkeep.superseded import Superseded, superseded
@@ -86,18 +87,18 @@ def compact(
     with ExitStack() as stack:
         dropped: Superseded | None = None
         if drop_superseded:
-            say(f"looking for superseded rows in {len(files):,} files")
+            say(f"looking for superseded rows in {plural(len(files), 'file')}")
             dropped = stack.enter_context(superseded(table, files))
             done = replace(done, superseded_rows=dropped.reasons)
-            say(f"superseded: {', '.join(f'{rows:,} rows ({reason})' for reason, rows in dropped.reasons.items())}")
+            say(f"superseded: {', '.join(plural(rows, 'row') + f' ({reason})' for reason, rows in dropped.reasons.items())}")
         groups = groups_to_merge(files, target_bytes, dropped.files if dropped else ())
         merged = sum(map(len, groups))
-        say(f"{len(files):,} files, {done.bytes_before:,} bytes; {merged:,} of them to merge into {len(groups):,}")
+        say(f"{plural(len(files), 'file')}, {plural(done.bytes_before, 'byte')}; {merged:,} of them to merge into {len(groups):,}")
         if dry_run:
             return replace(done, files_after=len(files) - merged + len(groups), merged_files=merged, new_files=len(groups))
         for number, group in enumerate(groups, 1):
             done = _merge(table, group, dropped, done)
-            show(f"{number:,} of {len(groups):,} new files")
+            show(f"{number:,} of {plural(len(groups), 'new file')}")
     files = table.files()
     return replace(done, files_after=len(files), bytes_after=sum(file.size for file in files))
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from masklake import storage
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError
+from masklake.spelling import plural
 from masklake.storage import StorageError
 from masklake.upkeep.rewrite import opened, replace_files
 from masklake.upkeep.upkeep import TableFile, UpkeepTable
@@ -58,7 +59,7 @@ def erase(table: UpkeepTable, uris: Collection[str], dry_run: bool = False, show
                 images |= found
                 replaced = (*erased.replaced, f"{table.uri}/{file.path}")
                 erased = Erasure(frozenset(images), erased.rows + rows, erased.files + 1, replaced)
-                show(f"{erased.rows:,} rows of {len(images):,} images in {erased.files:,} files")
+                show(f"{plural(erased.rows, 'row')} of {plural(len(images), 'image')} in {plural(erased.files, 'file')}")
         except StorageError:
             if table.holds(files):
                 raise

@@ -120,7 +120,7 @@ run_watched(lambda: end_with(sleep))
     program = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     said = b""
-    while b"ready" not in said:
+    while b"ready\r\n" not in said:
         said += os.read(ours, 65_536)
     os.write(ours, b"\x03")
     with suppress(OSError):  # Linux says so where the last of the other side has gone

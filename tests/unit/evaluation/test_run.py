@@ -68,7 +68,7 @@ def test_a_bound_on_detections_that_cuts_is_said(tmp_path: Path) -> None:
     said: list[str] = []
     found = evaluate(table, tmp_path / "out", said, max_detections=40)
     assert found["scores"]["ap"] == pytest.approx(51 / 101)  # 40 of 80 are found
-    assert any("1 images have more than 40 detections of a class" in line for line in said)
+    assert any("1 image has more than 40 detections of a class" in line for line in said)
     assert evaluate(table, tmp_path / "out")["scores"]["ap"] == pytest.approx(1)
 
 
@@ -102,7 +102,7 @@ def test_names_that_do_not_match_are_listed_and_count(tmp_path: Path, truth: str
     assert [each["label"] for each in found["unmatched"]["table"]] == ["street", "auto"]
     assert [each["iou"] for each in found["classes"]] == [0.5, 0, 0]
     assert any("2 classes of the ground truth are the label of no segment" in line for line in said)
-    assert any("2 labels of the table are not classes of the ground truth" in line and "street (1 segments)" in line for line in said)
+    assert any("2 labels of the table are no classes of the ground truth" in line and "street (1 segment)" in line for line in said)
 
     (tmp_path / "map.yaml").write_text("road: street\ncar: null\n")
     found = evaluate(table, truth, categories=str(tmp_path / "map.yaml"))

@@ -146,7 +146,7 @@ def test_pictures_are_cut_and_painted_and_those_that_are_gone_are_named(tmp_path
     assert (cut.shape, cut.max(axis=(0, 1)).tolist()) == ((2, 3, 4), [9, 9, 9, 255])
     assert files(tmp_path / "painted") == {"_export.json", "overlays/a.jpg"}
     assert files(tmp_path / "copied") == {"_export.json", "annotations.xml", "images/a.png"}
-    assert sum("1 images could not be read" in line and "gone.png" in line for line in said) == 3
+    assert sum("1 image that could not be read" in line and "gone.png" in line for line in said) == 3
 
 
 def test_settings_that_a_format_has_no_use_for_are_refused(table: str, tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_pycocotools_takes_the_results_against_the_official_file(tmp_path: Path)
     commit(tmp_path / "masks", "instance", given)
     said: list[str] = []
     export(str(tmp_path / "masks"), tmp_path / "out", "coco-results", said, categories_of=str(official))
-    assert any("1 images are not in" in line for line in said)
-    assert any("15 segments are left out" in line and "spaceship (15)" in line for line in said)
+    assert any("1 image is not in" in line for line in said)
+    assert any("15 segments left out" in line and "spaceship (15)" in line for line in said)
 
     with redirect_stdout(io.StringIO()):
         evaluation = COCOeval(truth, truth.loadRes(str(tmp_path / "out" / "results.json")), "segm")
@@ -118,7 +118,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     content: dict[str, Any] = {"images": [image], "annotations": [], "categories": [{"id": 18, "name": "dog"}]}
     file = tmp_path / "official.json"
     for change, message in (
-        ({"file_name": "b.jpg"}, "none of its 1 images is among those that are exported"),
+        ({"file_name": "b.jpg"}, r"none of its images \(1\) is among those that are exported"),
         ({"height": 6, "width": 4}, "is 6 x 4, and 4 x 6 in .*: it is another image"),
         ({"height": None}, "image 7 has no height"),
     ):

@@ -86,7 +86,7 @@ def test_nothing_new_is_no_mistake(tmp_path: Path) -> None:
         ("images/b.jpg/c.jpg", "there is nothing there: did you mean {root}images/b.jpg?"),
         ("none.csv", "it names no image"),
         ("none.parquet", "it names no image"),
-        ("texts.tar", "none of its 1 objects holds an image"),
+        ("texts.tar", "none of its objects (1) holds an image"),
     ],
 )
 def test_an_input_without_images_is_refused_with_what_would_match(tmp_path: Path, uri: str, message: str) -> None:
@@ -157,7 +157,7 @@ def test_patterns_that_leave_nothing_are_refused(tmp_path: Path) -> None:
     files(tmp_path, "a.jpg", "b.jpg", "c.txt", "noending")
     message = refusal(tmp_path, Patterns(("*.jpeg",)))
     assert message.startswith(
-        f"--include, --exclude: they leave out all 4 images of file://{tmp_path} (2 .jpg, 1 without an ending, 1 .txt); if that is as it "
+        f"--include, --exclude: they leave out every image of file://{tmp_path} (2 .jpg, 1 without an ending, 1 .txt); if that is as it "
         "should be, say --allow-empty"
     )
     with pytest.raises(Refused, match="not a pattern"):

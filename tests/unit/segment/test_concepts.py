@@ -102,7 +102,7 @@ def test_an_added_concept_is_asked_alone_and_one_that_is_taken_away_not_at_all(
 
     planned = look(lake, table, folder, ["yellow school bus", "person"], dry_run=True)
     assert (planned["plan"]["todo_images"], planned["plan"]["held"]) == (IMAGES + 2, ((IMAGES - 1, 1),))
-    assert any(f"{IMAGES - 1} images: 1 of 2 concepts are in the table already" in line for line in caplog.messages)
+    assert any(f"{IMAGES - 1} images: 1 of 2 concepts in the table already" in line for line in caplog.messages)
     assert not any("ATTENTION" in line for line in caplog.messages)
 
     calls.clear()

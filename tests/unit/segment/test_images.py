@@ -60,14 +60,14 @@ def test_the_plan_counts_what_is_left_out_and_what_looks_like_no_image(tmp_path:
         "excluded": 1,
         "unlike_images": 3,
     }
-    assert "; 1 are left out by --include and --exclude; 3 of the objects are not images by their names (2 .txt, 1 .db)" in errors
-    assert "--exclude '*{.txt,.db}' leaves them out" in errors
+    assert "; 1 left out by --include and --exclude; 3 objects whose name is not an image's (2 .txt, 1 .db)" in errors
+    assert "--exclude '*{.txt,.db}' leaves out what is called so" in errors
     code, summary, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--exclude", "*{.txt,.db}")
     assert (summary["plan"]["images"], summary["plan"]["unlike_images"]) == (3, 0)
-    assert "by their names" not in errors
+    assert "whose name is not" not in errors
     code, summary, errors = plan(capsys, tmp_path, "--input", f"{tmp_path}/in", "--include", "*.jpeg")
     assert (code, summary["outcome"]) == (2, "refused")
-    assert "they leave out all 6 images" in errors
+    assert "they leave out every image" in errors
 
 
 def test_a_partition_that_no_image_has_is_refused_with_those_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,6 @@ def test_a_stalled_run_says_where_it_stands() -> None:
     assert said == (
         "nothing has happened for 30 min (--stall-minutes); load: 0 calls at work, 12 finished, 0 blocks before it; "
         "segment: 0 calls at work, 0 finished, 3 blocks before it, 0 actors alive and 1 not yet; "
-        "1 to 2 actors of 2 CPUs each are wanted; the nodes head (0 CPUs, 0 GPUs), 10.0.0.2 (1 CPUs, 0 GPUs) have room for 0; "
+        "1 to 2 actors of 2 CPUs each are wanted; the nodes head (0 CPUs, 0 GPUs), 10.0.0.2 (1 CPU, 0 GPUs) have room for 0; "
         "the last worker that died: OOM; what was committed stays, run the same command to go on"
     )

@@ -138,7 +138,7 @@ class TestVoc:
             assert objects(truth) == [(9, False), (12, False)]
             assert truth.images_at == f"file://{root}/JPEGImages/"
         (root / "ImageSets" / "Segmentation" / "val.txt").write_text("2007_000032\n2008_000001\n")
-        with pytest.raises(Refused, match=r"1 of its 2 images have no picture in .*SegmentationClass/, such as 2008_000001"):
+        with pytest.raises(Refused, match=r"1 of its 2 images has no picture in .*SegmentationClass/, such as 2008_000001"):
             open_truth(root / "ImageSets" / "Segmentation" / "val.txt")
 
     def test_classes_alone(self, tmp_path: Path) -> None:

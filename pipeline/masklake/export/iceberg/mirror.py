@@ -32,6 +32,7 @@ from pyiceberg.typedef import Record
 
 from masklake import storage
 from masklake.errors import MasklakeError, Refused
+from masklake.spelling import plural
 from masklake.upkeep.upkeep import TableFile, UpkeepTable
 
 VERSION = "masklake.delta-version"
@@ -204,7 +205,7 @@ def data_files(table: UpkeepTable, files: Sequence[TableFile], metadata: TableMe
     with ThreadPoolExecutor(storage.CONCURRENCY, thread_name_prefix="footer") as pool:
         for number, entry in enumerate(pool.map(describe, files), 1):
             described.append(entry)
-            show(f"{number:,} of {len(files):,} new files looked at")
+            show(f"{number:,} of {plural(len(files), 'new file')} looked at")
     return described
 
 

@@ -28,6 +28,7 @@ from masklake.export.iceberg.catalogs import (
 )
 from masklake.export.iceberg.mirror import Difference
 from masklake.export.iceberg.settings import PublishConfig
+from masklake.spelling import plural
 from masklake.storage import StorageError
 from masklake.upkeep.upkeep import ICEBERG_FOLDER, UpkeepTable
 
@@ -93,7 +94,7 @@ def _once(
     there = _settled(_find(settings, table, catalog))
     found = mirror.difference(there, table, table.files(), settings.shown_name)
     change = _extended(there, table) if there else _created(settings, table, catalog)
-    say(f"version {table.version} of {settings.table_uri}: {len(found.missing):,} files to add, {len(found.surplus):,} to take out")
+    say(f"version {table.version} of {settings.table_uri}: {plural(len(found.missing), 'file')} to add, {len(found.surplus):,} to take out")
     if found.missing or found.surplus:
         _stage(change, found, table, show)
     done = change.commit_transaction()
@@ -104,7 +105,7 @@ def _once(
 
 def _plan(settings: PublishConfig, table: UpkeepTable, there: Table | None, say: Callable[[str], None]) -> Summary:
     found = mirror.difference(there, table, table.files(), settings.shown_name)
-    say(f"version {table.version} of {settings.table_uri}: {len(found.missing):,} files to add, {len(found.surplus):,} to take out")
+    say(f"version {table.version} of {settings.table_uri}: {plural(len(found.missing), 'file')} to add, {len(found.surplus):,} to take out")
     return _summary(settings, table, found, "planned", there)
 
 

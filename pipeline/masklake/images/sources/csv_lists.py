@@ -12,6 +12,7 @@ from masklake import storage
 from masklake.images.lines import lines, with_gzip
 from masklake.images.lists import Lists
 from masklake.images.source import Unreadable
+from masklake.spelling import plural
 
 _DELIMITERS = ",;\t|"
 
@@ -36,7 +37,7 @@ class CsvLists(Lists):
         while part := [record for record in islice(records, storage.PAGE) if record]:
             for number, record in enumerate(part, first):
                 if len(record) != len(header):
-                    raise Unreadable(f"record {number} has {len(record)} values, and the header {len(header)} names")
+                    raise Unreadable(f"record {number} has {plural(len(record), 'value')}, and the header {plural(len(header), 'name')}")
             arrays = [pa.array([record[place] or None for record in part], pa.string()) for place in places]
             yield pa.table(arrays, names=columns.names)
             first += len(part)

@@ -31,6 +31,7 @@ from masklake.images.opening import Opening, opened
 from masklake.images.pages import Place, page, page_of_files
 from masklake.images.parquet_pages import TooMuch, open_images, plain, read_text
 from masklake.images.source import Input, Source
+from masklake.spelling import plural
 from masklake.storage import FilePage, StorageError, StoredFile
 
 _NAME = "table"
@@ -208,7 +209,7 @@ def read_footer(file: StoredFile, column: ImageColumn, asked: Asked = NOT_ASKED)
 def _check_keys(uri: str, rows: pa.Table, key: str) -> pa.ChunkedArray:
     keys = _unnest(rows.to_batches(), key)
     if keys.null_count:
-        raise Refused(f"--key-column {key}: {keys.null_count} rows of {uri} have none")
+        raise Refused(f"--key-column {key}: {plural(keys.null_count, f'row of {uri} has', f'rows of {uri} have')} none")
     twice = None
     for chunk in keys.chunks:  # as dictionaries: one value in every row would be long only where it is spelt out
         if pa.types.is_dictionary(chunk.type) and len(chunk) and (counts := np.bincount(chunk.indices.to_numpy())).max() > 1:

@@ -67,7 +67,7 @@ def test_a_struct_of_bytes_and_path_as_hugging_face_writes_it(tmp_path: Path) ->
     path = write(tmp_path / "train-00000-of-00001.parquet", values, kind, label=[1, 2, 3])
     empty = ImageFailure(ErrorCode.EMPTY, "the row has no bytes")
     assert list(contents(path).values()) == [b"zero", empty, empty]
-    with pytest.raises(Refused, match=r"--key-column image.path: 1 rows of .* have none"):
+    with pytest.raises(Refused, match=r"--key-column image.path: 1 row of .* has none"):
         found(path, ("image", "image.path"))
     path = write(tmp_path / "two.parquet", values[:2], kind)
     assert list(found(path, ("image", "image.path"))) == [
