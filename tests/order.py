@@ -20,6 +20,7 @@ STARTING = (
     "tests/integration/test_secrets.py",
     "tests/flow/test_job.py",
     "tests/flow/test_flow.py",
+    "tests/flow/test_variables.py",
 )
 """Those, the longest first."""
 LONG = (

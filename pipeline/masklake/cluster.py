@@ -10,8 +10,6 @@ import functools
 import logging
 import os
 import re
-import secrets
-import shutil
 import socket
 import sys
 import tempfile
@@ -20,36 +18,26 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
-
-# After an interruption, threads that still wait for results must not start another Ray behind our back; read when ray is imported.
-os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 import ray
-from ray._private import ray_constants
-from ray._private.node import psutil  # type: ignore[attr-defined]  # a copy of Ray's own
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.data import DataContext, Dataset
 from ray.exceptions import RayError
 
-from masklake import pandas_later, stopping
-from masklake.errors import MasklakeError, Refused, one_line
+from masklake import own_ray, pandas_later, stopping, variables
+from masklake.addresses import LOCAL, refuse_closed, target_of, why_not_joined
+from masklake.errors import MasklakeError, Refused
 from masklake.storage.places import VARIABLE as PLACES
 
 pandas_later.let_pyarrow_know()
 
 _OUR_ERROR = re.compile(r"masklake\.[\w.]*\.(?P<name>\w+): (?P<message>.+)")
 _ERROR_LINE = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Refused)\b.*: ")
-_LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
 _PULSE_SECONDS = 2.0
 _LOST_SECONDS = 40.0  # less than the minute after which Ray would end this process without a word
-_KNOCKS = (0.5, 1.5)  # seconds between attempts to reach a cluster
-_GREETING_SECONDS = 15.0  # a busy head may take some
-_OTHER_VERSION = "Version mismatch"  # as Ray begins to say it
-_TLS = "RAY_USE_TLS"  # then nobody greets in the open
 _STOP_SECONDS = 0.5  # of the few that whoever stops a job gives it
 _BLOCK_BYTES = 16 * 1024 * 1024
 _Group = TypeVar("_Group")
@@ -72,125 +60,41 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
         MasklakeError: a local Ray could not be started.
     """
     target = target_of(address)
-    # Ray's C++ side writes what it thinks of actors to the user's stderr; what ends a run reaches us as an exception.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # A local Ray would end a worker that idles for a second, between two writes say; the next costs seconds of Python's imports.
-    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "60000")
+    variables.prepare(address)  # where whoever began did not
     # On one CPU, Ray's count is raised: loading and the model then take turns.
-    settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(2, os.cpu_count() or 2)} if target == "local" else {}
+    settings: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(2, os.cpu_count() or 2)} if target == LOCAL else {}
     elsewhere = {name: os.environ[name] for name in (PLACES,) if name in os.environ}
-    if elsewhere and target != "local":  # workers of a local Ray have this process's environment
+    if elsewhere and target != LOCAL:  # workers of a local Ray have this process's environment
         settings["runtime_env"] = {"env_vars": elsewhere}
-    with _among_ourselves() if target == "local" else nullcontext():
+    with own_ray.alone() if target == LOCAL else nullcontext():
         yield from _joined(target, settings)
 
 
 def _joined(target: str, settings: dict[str, Any]) -> Iterator[dict[str, float]]:
-    _refuse_closed(target)
+    refuse_closed(target)
     try:
         with _muffled():
             ray.init(address=target, logging_level=logging.ERROR, log_to_driver=False, **settings)
     except Exception as error:  # Ray raises bare ones, too, as when its node is slow to start
-        if target == "local":
-            raise MasklakeError(_why_not_started(error)) from None
-        raise Refused(f"--ray-address {target}: {_why_not_joined(error)}") from None
+        if target == LOCAL:
+            raise MasklakeError(own_ray.why_not_started(error)) from None
+        raise Refused(f"--ray-address {target}: {why_not_joined(error)}") from None
     at_once = False
     try:
         stopping.listen()  # Ray has put handlers of its own in place, which end the process in the middle of a line
         with redirect_stdout(sys.stderr):  # where Ray prints what befell its workers: stdout is for lines of JSON
             yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     except stopping.Stopped:
-        at_once = target == "local"
+        at_once = target == LOCAL
         raise
     finally:
         _end(at_once)
 
 
-def _why_not_joined(error: Exception) -> str:
-    """What Ray says in many lines, as one sentence."""
-    said = one_line(error)
-    if _OTHER_VERSION in said:
-        return f"the cluster has another version of Ray or Python than this driver: install the same here ({said})"
-    return (
-        f"no Ray cluster answers there: {said}; name the head's port, often 6379, and where the cluster wants a token, "
-        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
-    )
-
-
-def _refuse_closed(target: str) -> None:
-    """Look whether anybody listens there: Ray itself would ask for minutes, and take no stop meanwhile.
-
-    Raises:
-        Refused: nobody does.
-    """
-    if target.startswith(("http://", "https://")):
-        raise Refused(
-            f"--ray-address {target}: this is the dashboard's, for `ray job submit --address`; a driver joins at the port of the head's "
-            "control store, such as 10.0.0.1:6379"
-        )
-    host, _, port = target.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdecimal()):
-        return  # a word of Ray's, such as `auto`
-    for wait in (*_KNOCKS, None):
-        try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as asked:
-                if _TLS not in os.environ and not _speaks_grpc(asked):
-                    raise Refused(
-                        f"--ray-address {target}: something listens there, but it is not a Ray cluster: name the head's port, often 6379"
-                    )
-                return
-        except (OSError, OverflowError) as error:
-            if wait is None:
-                raise Refused(
-                    f"--ray-address {target}: no Ray cluster answers there: {getattr(error, 'strerror', None) or error}"
-                ) from None
-            time.sleep(wait)
-
-
-def _speaks_grpc(asked: socket.socket) -> bool:
-    """Whether a server greets as HTTP/2 does, with a frame of its settings (RFC 9113, 3.4): others would let Ray wait for minutes."""
-    asked.settimeout(_GREETING_SECONDS)
-    try:
-        asked.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + bytes([4]) + bytes(5))
-        head = b""
-        while len(head) < 9 and (more := asked.recv(9 - len(head))):
-            head += more
-    except OSError:
-        return False
-    return len(head) == 9 and head[3] == 4
-
-
-@contextmanager
-def _among_ourselves() -> Iterator[None]:
-    """Let a Ray that is started here listen on loopback only, and obey nobody without a token of this process.
-
-    Ray listens on every interface wherever it takes the machine for a possible node of a larger cluster, which on Linux it always does, and
-    whoever reaches its ports can run code. Where the user set how Ray knows its clients (`RAY_AUTH_MODE`), that stays.
-    """
-    settings = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}  # for the processes that are started
-    if "RAY_AUTH_MODE" not in os.environ:
-        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    before = {name: os.environ.get(name) for name in settings}
-    may_grow, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False  # for this one, which has read it
-    os.environ.update(settings)
-    Config.initialize("")  # of the C++ side, which read the environment when it was imported
-    AuthenticationTokenLoader.instance().reset_cache()
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = may_grow
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-        Config.initialize("")
-
-
 def _end(at_once: bool) -> None:
     """Leave the cluster; `at_once`, where it is our own and whoever stops us will not wait for its good end."""
     if at_once:
-        end_at_once()
+        own_ray.end_at_once()
     elif _gone.is_set():
         atexit.unregister(ray.shutdown)  # nobody is there to say goodbye to: it would wait, and end this process in its own way
     else:
@@ -201,59 +105,6 @@ def say_no_goodbye() -> None:
     """Leave the cluster without Ray's own way of it, which a thread that still waits for the cluster would not survive; this process must
     end soon. The cluster sees that it is gone, and ends what it had there."""
     _gone.set()
-
-
-def end_at_once() -> None:
-    """Kill a Ray of our own, its workers included; this process must end soon."""
-    atexit.unregister(ray.shutdown)
-    node = ray._private.worker.global_worker.node
-    if not node:
-        return
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - to the end: a thread of Ray's would print that it ends
-    started = [process for _, process in node.live_processes()]
-    below = [child for process in started for child in _children(process.pid)]
-    node.kill_all_processes(check_alive=False, allow_graceful=False)
-    for child in below:  # workers, which would notice by themselves, in their own time
-        with suppress(psutil.Error):
-            child.kill()
-
-
-def end_children() -> None:
-    """Kill all that this process has started, as a Ray that is only starting; it must end now.
-
-    The kernel would end a control store and a raylet by itself, but for a minute not the raylet's agents.
-    """
-    for child in _children(os.getpid()):
-        with suppress(psutil.Error):
-            child.kill()
-
-
-def _children(pid: int) -> list[Any]:
-    try:
-        return list(psutil.Process(pid).children(recursive=True))
-    except psutil.Error:  # it is over
-        return []
-
-
-def _why_not_started(error: Exception) -> str:
-    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()  # a full one is passed over by Python only
-    if _is_full(folder):
-        return f"Ray could not start: {_no_space(folder)}"
-    return f"Ray could not start on this machine: {' '.join(str(error).split())}"
-
-
-def _is_full(folder: str) -> bool:
-    with suppress(OSError):  # what is not there is not full
-        return shutil.disk_usage(folder).free < _LEAST_BYTES
-    return False
-
-
-def _no_space(folder: str) -> str:
-    return f"no space is left in {folder}, where Ray's files go: free some, or name another folder in RAY_TMPDIR"
-
-
-def target_of(address: str | None) -> str:
-    return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 class Pulse:
@@ -298,14 +149,14 @@ class Pulse:
         self._full = self._full + passed if self._is_full else 0.0
         self._seen, self._checked = beats, now
         if self._full > _LOST_SECONDS:
-            raise MasklakeError(f"{_no_space(self._folder)}; what was committed stays, run the same command to go on")
+            raise MasklakeError(f"{own_ray.no_space(self._folder)}; what was committed stays, run the same command to go on")
         if self._silent > _LOST_SECONDS:
             _gone.set()
             raise ClusterLost("the Ray cluster is gone; what was committed stays, run the same command to go on")
 
     def _ask(self) -> None:
         while not self._over.wait(_PULSE_SECONDS):
-            self._is_full = _is_full(self._folder)
+            self._is_full = own_ray.is_full(self._folder)
             try:
                 with socket.create_connection(self._control, timeout=5):
                     pass

@@ -14,8 +14,10 @@ from tests.lakes import ROOT
 
 SOURCE = ROOT / "pipeline" / "masklake"
 USES: list[tuple[str, ...]] = [  # distribution, module, name there, the files that use it
-    ("ray", "ray._private.worker", "global_worker", "cluster.py"),
-    ("ray", "ray._private.node", "psutil", "cluster.py"),
+    ("ray", "ray._private.worker", "global_worker", "cluster.py", "own_ray.py"),
+    ("ray", "ray._private.node", "psutil", "own_ray.py"),
+    ("ray", "ray._private.services", "get_node", "own_ray.py"),
+    ("ray", "ray._private.ray_constants", "ENABLE_RAY_CLUSTER", "own_ray.py"),
     ("ray", "ray._private.node", "Node.start_api_server", "segment/lean.py"),
     ("ray", "ray._private.node", "Node.start_monitor", "segment/lean.py"),
     ("ray", "ray._private.node", "Node.start_log_monitor", "segment/lean.py"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from masklake import storage
+from masklake import storage, variables
 from masklake.commands import lines
 from masklake.commands.lines import say
 from masklake.spelling import plural
@@ -23,6 +23,11 @@ from masklake.training.settings import FinetuneConfig
 
 def work(settings: FinetuneConfig) -> dict[str, Any]:
     """Train, or say what would be trained; returns the summary."""
+    with variables.prepared(settings.ray_address):
+        return _work(settings)
+
+
+def _work(settings: FinetuneConfig) -> dict[str, Any]:
     prepared = finetune.prepare(settings, say)
     _tell_data(prepared)
     if settings.dry_run:

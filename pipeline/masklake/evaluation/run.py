@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from masklake import reading, storage
+from masklake import reading, storage, variables
 from masklake.errors import MasklakeError, Refused
 from masklake.evaluation import pictures, report
 from masklake.evaluation.page import render_page
@@ -46,6 +46,11 @@ def evaluate(settings: EvaluateConfig, say: Callable[[str], None], show: Callabl
         Refused: a setting, credential, bucket or file of truth is wrong, or nothing fits.
         MasklakeError: the evaluation failed.
     """
+    with variables.prepared(settings.ray_address):
+        return _evaluated(settings, say, show)
+
+
+def _evaluated(settings: EvaluateConfig, say: Callable[[str], None], show: Callable[[str], None]) -> report.Report:
     storage.check_input(settings.table, "--table")
     if settings.output_uri is not None:
         storage.check_output(settings.output_uri)

@@ -2,13 +2,13 @@
 
 Left out are the server of Ray's dashboard, for which `ray.init` would wait, the monitor that would start nodes, what would carry workers'
 output here, and two actors of Ray Data's: one keeps figures for the dashboard, one shares out a cluster among datasets. These names are
-private to Ray, whose version pyproject.toml bounds; where one is not there, all of its processes are.
+private to Ray, whose version pyproject.toml bounds; where one is not there, all of its processes are. Workers that would start before there
+is work for them are left out by `variables`.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
@@ -17,10 +17,6 @@ from typing import Any
 import ray
 from ray._private.node import Node
 
-_WORKERS = {  # begin when there is work for them: of those that Ray starts before, actors take none
-    "RAY_prestart_worker_first_driver": "0",
-    "RAY_enable_worker_prestart": "0",
-}
 _STATS, _SCALING = "ray.data._internal.stats", "ray.data._internal.cluster_autoscaler.rate_based_cluster_autoscaler"
 
 
@@ -28,10 +24,6 @@ _STATS, _SCALING = "ray.data._internal.stats", "ray.data._internal.cluster_autos
 def starting() -> Iterator[None]:
     """Within, `ray.init` starts a control store and a raylet, which has agents of its own."""
     with ExitStack() as afterwards:
-        for name, value in _WORKERS.items():
-            if name not in os.environ:
-                os.environ[name] = value
-                afterwards.callback(os.environ.pop, name)
         _replace(afterwards, Node, "start_api_server", _no_server)
         for name in ("start_monitor", "start_log_monitor"):
             _replace(afterwards, Node, name, _nothing)

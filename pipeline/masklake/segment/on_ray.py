@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from masklake.cluster import Pulse, target_of
+from masklake.addresses import LOCAL, target_of
+from masklake.cluster import Pulse
 from masklake.errors import Say
 from masklake.segment import flow, nodes, patience
 from masklake.segment.engine import Flowing, Meter, Resources
@@ -43,7 +44,7 @@ class OnRay:
 
     def _look(self) -> patience.Cluster:
         self.start()
-        return nodes.look(local=target_of(self._config.ray_address) == "local")
+        return nodes.look(local=target_of(self._config.ray_address) == LOCAL)
 
     def done_digests(self, table_uri: str, wanted: Wanted, files: Sequence[KeyFile]) -> Iterator[pa.RecordBatch]:
         """What the table holds, read all over the cluster; see `flow.done_digests`."""

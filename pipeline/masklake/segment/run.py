@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from masklake import stopping, storage
+from masklake import stopping, storage, variables
 from masklake.errors import MasklakeError, Refused
 from masklake.images import conditions
 from masklake.images.conditions import Condition
@@ -75,11 +75,12 @@ def segment(config: Config, listener: Listener) -> Summary:
         Fenced: a newer run on overlapping input took over.
         MasklakeError: the run failed; what was committed stays.
     """
-    return told(config, listener, partial(_segment, config))
+    with variables.prepared(config.ray_address, lean_data=True):
+        storage.use_places(_places(config))
+        return told(config, listener, partial(_segment, config))
 
 
 def _segment(config: Config, listener: Listener) -> Summary:
-    storage.use_places(_places(config))
     where = None if config.where is None else conditions.parse(config.where)
     images.check(config)
     if config.output:

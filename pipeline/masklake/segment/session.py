@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import TracebackType
 from typing import TypeVar
 
-from masklake import leaving
+from masklake import leaving, variables
+from masklake.addresses import LOCAL, target_of
 
 _Entered = TypeVar("_Entered")
 
@@ -74,17 +75,18 @@ class Session:
 
     def _open(self) -> None:
         try:
-            from masklake import cluster  # which takes seconds to be imported
+            variables.prepare(self._address, self._lean_data)  # where whoever began did not
+            from masklake import cluster, own_ray  # which take seconds to be imported
             from masklake.segment import lean
 
-            self._end_start = cluster.end_children
-            ours = cluster.target_of(self._address) == "local"
+            self._end_start = own_ray.end_children
+            ours = target_of(self._address) == LOCAL
             with lean.starting() if ours and self._lean_data else nullcontext():
                 resources = self._opened.enter_context(cluster.cluster(self._address))
             if ours:
                 if self._lean_data:
                     self._opened.enter_context(lean.data())
-                self._end_at_once = cluster.end_at_once
+                self._end_at_once = own_ray.end_at_once
             self._resources.set_result(resources)
         except BaseException as error:
             self._resources.set_exception(error)

@@ -63,7 +63,6 @@ class Connection:
 
         Credentials that renew themselves (an instance's or a pod's role) are left to delta-rs, which finds and renews them as well.
         """
-        _trust(self.ca_bundle)
         options = {"aws_region": self.region, "aws_conditional_put": "etag"}
         if self.endpoint:
             # By another name of the option, delta-rs would take the environment's AWS_ENDPOINT_URL_S3 instead.
@@ -134,6 +133,8 @@ def _resolve(_environment: tuple[str | None, ...], place: Place) -> Connection:
     bundle = session.get_config_variable("ca_bundle")
     if bundle and not Path(bundle).expanduser().is_file():
         raise Refused(f"AWS_CA_BUNDLE, or the profile's ca_bundle, {bundle}: there is no such file of certificates")
+    bundle = str(Path(bundle).expanduser()) if bundle else None
+    _trust(bundle)  # now, before there is a client with threads of its own: `masklake.variables` says why
     endpoint = place.endpoint or _endpoint(session, profile, own=place.profile is not None)
     if endpoint and "@" in urlsplit(endpoint).netloc:
         raise Refused(
@@ -143,7 +144,7 @@ def _resolve(_environment: tuple[str | None, ...], place: Place) -> Connection:
         endpoint=endpoint,
         region=os.environ.get("AWS_REGION") or session.get_config_variable("region") or DEFAULT_REGION,
         virtual=_section(profile, "s3").get("addressing_style") == "virtual",
-        ca_bundle=str(Path(bundle).expanduser()) if bundle else None,
+        ca_bundle=bundle,
         place=place,
     )
 

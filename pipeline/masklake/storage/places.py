@@ -37,10 +37,11 @@ USUAL = Place()
 
 def use(places: Sequence[Place]) -> None:
     """Reach these places their own way from here on, in this process and those that it starts. Longer prefixes go first."""
-    if all(place.is_usual for place in places):
+    known = None if all(place.is_usual for place in places) else json.dumps([asdict(place) for place in places])
+    if known is None:
         os.environ.pop(VARIABLE, None)
-    else:
-        os.environ[VARIABLE] = json.dumps([asdict(place) for place in places])
+    elif known != os.environ.get(VARIABLE):  # written no more often than it changes: `masklake.variables` says why
+        os.environ[VARIABLE] = known
 
 
 @functools.lru_cache(maxsize=8)

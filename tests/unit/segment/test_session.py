@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from masklake import cluster, leaving
+from masklake import cluster, leaving, own_ray
 from masklake.errors import MasklakeError, Refused
 from masklake.segment import lean
 from masklake.segment.session import Session
@@ -43,8 +43,8 @@ class Ray:
 def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ray]:
     ray = Ray()
     monkeypatch.setattr(cluster, "cluster", ray.cluster)
-    monkeypatch.setattr(cluster, "end_at_once", ray.kill)
-    monkeypatch.setattr(cluster, "end_children", lambda: ray.events.append("is no more"))
+    monkeypatch.setattr(own_ray, "end_at_once", ray.kill)
+    monkeypatch.setattr(own_ray, "end_children", lambda: ray.events.append("is no more"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(leaving._Memory, "last", list[Callable[[], None]]())
     yield ray
