@@ -268,7 +268,7 @@ def work(
         feed: gives this worker its micro-batches.
         team: who it works with.
         tell: takes the lines of progress; those of the first worker count.
-        stop: whether to save the state and end; asked after each step.
+        stop: whether to save the state and end; asked after each step, and before each forward pass of a validation.
         device: where it is computed; None: on the GPU where there is one.
 
     Raises:
@@ -288,7 +288,12 @@ def work(
         learner,
         settings,
         feed,
-        judge=lambda: _judge(segmenter, begin.tokenizer, mine, scorings, team, settings.bad_examples == "skip"),
+        judge=lambda: _judge(
+            segmenter,
+            begin.tokenizer,
+            team,
+            lambda: judge(segmenter, scorings, _images(mine, settings.bad_examples == "skip"), settings.bad_examples == "skip", stop),
+        ),
         store=Store(settings.output, prepared.asked),
         texts=texts,
         team=team,
@@ -307,7 +312,7 @@ def work(
             f"memory does not hold a forward pass of {plural(settings.micro, 'image')} of {height}x{width} ({first_line(error)}): lower "
             "--micro-batch-size or --crop, and give another --output; the last saved state stays"
         ) from error
-    if team.rank == 0 and state.step == settings.steps:
+    if team.rank == 0 and state.step == settings.steps and not state.unjudged:
         _publish(prepared, begin, learner, training.store, state)
         tell({"event": "finished", "step": state.step, "best": state.best})
 
@@ -324,17 +329,12 @@ def _scorings(prepared: Prepared) -> dict[str, Scoring]:
     return {task: Scoring(Task(task), truth.coding, classes_for(truth, Task(task), mapping), worst=0) for task in prepared.tasks}
 
 
-def _judge(
-    segmenter: Segmenter,
-    tokenizer: Path | None,
-    mine: list[tuple[int, Example]],
-    scorings: dict[str, Scoring],
-    team: Team,
-    skip_bad: bool,
-) -> dict[str, float]:
+def _judge(segmenter: Segmenter, tokenizer: Path | None, team: Team, share: Callable[[], Scores | None]) -> dict[str, float] | None:
+    """The scores of all members' shares; None for all of them where one was stopped."""
     segmenter.module.eval()
     with _answering(segmenter, tokenizer or Path()):
-        return sum(team.gather(judge(segmenter, scorings, _images(mine, skip_bad), skip_bad)), Scores()).result()
+        shares = team.gather(share())
+    return None if None in shares else sum(shares, Scores()).result()
 
 
 @contextmanager

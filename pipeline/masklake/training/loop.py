@@ -26,8 +26,8 @@ from masklake.training.validate import better
 
 Feed = Callable[[int], Iterator[MicroBatch]]
 """From a step on, this member's micro-batches: of each step those with index rank, rank + size, ..."""
-Judge = Callable[[], dict[str, float]]
-"""The scores of the model as it is, the same for every member; empty where nothing is held out."""
+Judge = Callable[[], dict[str, float] | None]
+"""The scores of the model as it is, the same for every member; empty where nothing is held out, None where `stop` ended it."""
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -65,12 +65,14 @@ class Training:
             MasklakeError: the loss or the gradient is not finite, or an example is bad; the last saved state stays.
         """
         self._resume()
+        if self._state.unjudged and self._validate():
+            self._save()
         feed = self.feed(self._state.step) if self._state.step < self.settings.steps else iter(())
-        while self._state.step < self.settings.steps:
+        while self._state.step < self.settings.steps and not self._state.unjudged:
             loss, norm = self._step(feed)
             self._state.step += 1
             self._after_step(loss, norm)
-            if self.team.sum(float(self.stop()), self.device):  # all members, or none
+            if self._state.unjudged or self.team.sum(float(self.stop()), self.device):  # all members, or none
                 self._save()
                 break
         return self._state
@@ -146,17 +148,20 @@ class Training:
             self._saved = state.step
             self.tell({"event": "saved", "step": state.step})
 
-    def _validate(self) -> None:
+    def _validate(self) -> bool:
+        """Judge the model as it is after the last step; returns whether that was done, which a stop leaves to the next run."""
         self.team.share_buffers(self.learner.module)
         scores = self.judge()
         self._train_mode()
+        self._state.unjudged = scores is None
         if not scores:
-            return
+            return scores is not None
         self._log({"step": self._state.step, "validation": scores})
         if better(scores, self._state.best, self.best_by):
             self._state.best = {**scores, "step": self._state.step}
             if self.team.rank == 0:
                 self.store.save_best(self._state.step, self.learner.module.state_dict())
+        return True
 
     def _train_mode(self) -> None:
         self.learner.module.train()

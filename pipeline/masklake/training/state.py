@@ -38,6 +38,8 @@ class State:
     """Of the steps since the last line of the log."""
     best: dict[str, Any] | None = None
     """The scores of the best validation, with its `step`."""
+    unjudged: bool = False
+    """Whether a stop ended the validation that is due after this step."""
 
 
 class Store:

@@ -6,7 +6,7 @@ The statistics of images are added up, so that workers can share the images.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -66,8 +66,11 @@ def _score(stats: Stats) -> tuple[str, float]:
     return "ap", stats.result().ap
 
 
-def judge(segmenter: Segmenter, scorings: Mapping[str, Scoring], images: Iterable[HeldOut], skip_bad: bool) -> Scores:
-    """Segment the images for each task, and score the answers as `masklake evaluate` does.
+def judge(
+    segmenter: Segmenter, scorings: Mapping[str, Scoring], images: Iterable[HeldOut], skip_bad: bool, stop: Callable[[], bool]
+) -> Scores | None:
+    """Segment the images for each task, and score the answers as `masklake evaluate` does; None: `stop`, asked before each forward pass,
+    said that nobody waits for it.
 
     Raises:
         BadExample: the truth of one cannot be read or does not fit its image, and `skip_bad` is false.
@@ -75,6 +78,8 @@ def judge(segmenter: Segmenter, scorings: Mapping[str, Scoring], images: Iterabl
     """
     tasks, total = tuple(scorings), Scores()
     for group in _groups(images):
+        if stop():
+            return None
         resize = segmenter.description.resize
         inputs = [ModelInput(preprocess.resize(each.pixels, resize), _size(each), tasks) for each in group]
         for image, answers in zip(group, segmenter.segment(inputs), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from masklake.training import finetune
 from masklake.training.batches import MicroBatch
 from masklake.training.state import Store
 from masklake.training.team import Team
+from masklake.training.validate import Scores
 from tests import trainings
 
 FAMILIES = ("mask2former", "maskformer", "oneformer", "segformer")
@@ -95,6 +97,46 @@ def test_a_run_that_is_asked_to_stop_saves_its_state_first(scenes: Path, tmp_pat
     assert not (tmp_path / "stopped" / "config.json").exists()
     assert trainings.train(given)[0] == {"event": "resumed", "step": 3}
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("asked", "step"),
+    [(4, 3), (9, 6)],  # each of six steps asks, and so do the two forward passes of the validations after steps 3 and 6, before they do
+    ids=["within", "of the last step"],
+)
+@pytest.mark.slow
+def test_a_stop_in_a_validation_leaves_it_to_the_next_run(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int, step: int
+) -> None:
+    monkeypatch.setattr("masklake.training.validate._TOGETHER", 2)
+    base = trainings.model("mask2former", tmp_path)
+    whole = trainings.train(trainings.settings(scenes, tmp_path / "whole", base))
+    given = trainings.settings(scenes, tmp_path / "stopped", base)
+    answers = iter([*[False] * (asked - 1), True])
+    told = trainings.train(given, asked=lambda: next(answers))
+    assert next(answers, None) is None
+    assert told[-1] == {"event": "saved", "step": step}
+    assert [line["step"] for line in told if "validation" in line] == [3] * (step > 3)
+    assert not finetune.finished(finetune.prepare(given))
+    again = trainings.train(given)
+    assert [line["step"] for line in again if "validation" in line] == [3, 6][step // 6 :]
+    assert again[0] == {"event": "resumed", "step": step}
+    assert again[-1] == whole[-1]
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+    assert (tmp_path / "stopped" / "training.jsonl").read_text() == (tmp_path / "whole" / "training.jsonl").read_text()
+
+
+class Beside(Team):
+    """A member that another one's end of a validation reaches."""
+
+    def gather(self, thing: Any) -> list[Any]:
+        return [thing, None] if isinstance(thing, Scores) else [thing]
+
+
+@pytest.mark.slow
+def test_a_member_that_heard_of_a_stop_ends_the_validation_of_all(scenes: Path, tmp_path: Path) -> None:
+    given = trainings.settings(scenes, tmp_path / "out", trainings.model("segformer", tmp_path))
+    assert trainings.train(given, team=Beside())[-1] == {"event": "saved", "step": 3}
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_and_names_step_and_images(scenes: Path, tmp_path: Path) -> None:
