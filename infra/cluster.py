@@ -43,12 +43,16 @@ _SHORT_PATH = 16  # characters of a folder for temporary files that is short eno
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024  # a node; Ray's default is a third of the machine's memory, twice
 _START_SECONDS, _STOP_SECONDS = 180.0, 20.0
 _PATIENCE = {
-    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": f"{_START_SECONDS:.0f}",  # by default a minute, which is little on a busy machine
+    # By default a minute, or half of one, which is little on a busy machine.
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": f"{_START_SECONDS:.0f}",
+    "RAY_gcs_server_port_wait_time_s": f"{_START_SECONDS:.0f}",
+    "RAY_raylet_start_wait_time_s": f"{_START_SECONDS:.0f}",
+    "RAY_agent_register_timeout_ms": f"{1000 * _START_SECONDS:.0f}",
     "RAY_JOB_STOP_WAIT_TIME_S": "30",  # by default 3, after which a stopped job is killed
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # by default half a minute for idle workers, which nothing here needs
 }
 _NODE_PORTS = ("node-manager", "object-manager", "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export")
-_LOG_LINES = 20
+_LOG, _LOG_LINES = "; the end of its log:\n", 20
 
 
 class LocalCluster:
@@ -89,7 +93,7 @@ class LocalCluster:
             if self._own_store:
                 self.s3.start()
             self.s3.create_bucket(BUCKET)
-            self._start_nodes_or_again()
+            _or_again(self._start_nodes, self._end_nodes)
         except BaseException:
             self.stop()
             raise
@@ -139,8 +143,11 @@ class LocalCluster:
         """Start a worker that was lost anew, with more options of `ray start`, and wait until it has joined.
 
         Raises:
-            RuntimeError: it does not come up in time.
+            RuntimeError: it does not come up in time, twice.
         """
+        _or_again(lambda: self._add(name, *more), lambda: self._end_nodes(name))
+
+    def _add(self, name: str, *more: str) -> None:
         worker = (f"--address={self.address}", "--resources", '{"accelerator": 1}', *more)
         self._start_node(name, worker, free_ports(len(_NODE_PORTS)))
         self._wait(name, "has not joined", lambda: self._alive_nodes() == len(self._nodes))
@@ -164,14 +171,6 @@ class LocalCluster:
     def _token_file(self) -> Path:
         return self.folder / "token"
 
-    def _start_nodes_or_again(self) -> None:
-        """A port may be taken between our look and Ray's, and Ray itself gives up after 30 s on a busy machine: try twice."""
-        try:
-            self._start_nodes()
-        except RuntimeError:
-            self._end_nodes()
-            self._start_nodes()
-
     def _start_nodes(self) -> None:
         gcs, dashboard, client, *ports = free_ports(3 + len(_NODE_PORTS))
         self.dashboard, self.address = f"http://{LOOPBACK}:{dashboard}", f"{_ADDRESSES['head']}:{gcs}"
@@ -183,18 +182,18 @@ class LocalCluster:
             self.add(name)
         self._wait("head", "takes no jobs", lambda: self.get("/api/jobs/") == [])
 
-    def _end_nodes(self) -> None:
-        """End all nodes at once, gently if they listen."""
-        for process in self._nodes.values():
+    def _end_nodes(self, *names: str) -> None:
+        """End these nodes, by default all, at once, gently if they listen."""
+        ending = [self._nodes.pop(name) for name in names or tuple(self._nodes)]
+        for process in ending:
             process.terminate()
         deadline = time.monotonic() + _STOP_SECONDS
-        for process in self._nodes.values():
+        for process in ending:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # the group outlives its leader: agents stay for a while without their raylet
             process.wait()
-        self._nodes.clear()
 
     def _start_node(self, name: str, arguments: tuple[str, ...], ports: list[int]) -> None:
         """Run one `ray start`, which stays: its end is the node's end."""
@@ -231,7 +230,22 @@ class LocalCluster:
             time.sleep(0.2)
         culprit = self.dead() or name
         tail = _tail(self.folder / f"{culprit}.log")
-        raise RuntimeError(f"Ray's {culprit} node {'ended while starting' if self.dead() else problem + last}; the end of its log:\n{tail}")
+        raise RuntimeError(f"Ray's {culprit} node {'ended while starting' if self.dead() else problem + last}{_LOG}{tail}")
+
+
+def _or_again(start: Callable[[], None], end: Callable[[], None]) -> None:
+    """Start what may fail once for no fault of its own: a port may be taken between our look and Ray's, and `ray start` itself gives a node
+    30 s, by no setting, which a busy machine may need.
+
+    Raises:
+        RuntimeError: it failed twice; the message tells the second failure.
+    """
+    try:
+        start()
+    except RuntimeError as error:
+        print(f"cluster: once more: {str(error).partition(_LOG)[0]}", file=sys.stderr)
+        end()
+        start()
 
 
 def submit_command(dashboard: str, *arguments: str) -> list[str]:
