@@ -22,7 +22,7 @@ from masklake.training.settings import FinetuneConfig
 from tests import trainings
 from tests.lakes import MODEL, rows_by_image
 
-SCENES, POOL, CORRECTED = 24, 64, 48
+SCENES, POOL, CORRECTED, JUDGED = 24, 64, 48, 4
 STEPS = 32
 
 
@@ -37,25 +37,29 @@ def swapped(folder: Path, seeds: range) -> Path:
     return folder
 
 
-def corrected(pool: Path, exported: Path) -> Path:
-    """The images of an export to CVAT as people correct them, in the JSON that CVAT exports as "COCO 1.0": exact masks."""
+def corrected(pool: Path, exported: Path) -> tuple[Path, Path]:
+    """The images of an export to CVAT as people correct them, in the JSON that CVAT exports as "COCO 1.0": exact masks; and a few of them
+    apart, to be held out. A share would be, by a hash of the folder's path, which is another one each time.
+    """
     truth = json.loads((pool / "panoptic.json").read_text())
     segments = {each["image_id"]: each for each in truth["annotations"]}
     tasks = {image.attrib["name"] for image in ElementTree.parse(exported / "annotations.xml").iter("image")}
     images = [image for image in truth["images"] if image["file_name"] in tasks]
     assert len(images) == len(tasks) == CORRECTED
-    annotations: list[dict[str, Any]] = []
+    annotations: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in images}
     for image in images:
         ids = np.asarray(Image.open(pool / "panoptic" / segments[image["id"]]["file_name"]))[..., 0]
         for segment in segments[image["id"]]["segments_info"]:
             run_lengths = coco_mask.encode(np.asfortranarray(ids == segment["id"]))
             counts = {"size": run_lengths["size"], "counts": run_lengths["counts"].decode()}
-            place = {"id": len(annotations) + 1, "image_id": image["id"], "bbox": coco_mask.toBbox(run_lengths).tolist()}
+            place = {"id": segment["id"] + 1000 * image["id"], "image_id": image["id"], "bbox": coco_mask.toBbox(run_lengths).tolist()}
             more = {"category_id": segment["category_id"], "area": int(coco_mask.area(run_lengths)), "iscrowd": 0, "segmentation": counts}
-            annotations.append({**place, **more})
-    path = exported / "instances_default.json"
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": truth["categories"]}))
-    return path
+            annotations[image["id"]].append({**place, **more})
+    learned, judged = exported / "instances_default.json", exported / "instances_judged.json"
+    for path, some in ((learned, images[JUDGED:]), (judged, images[:JUDGED])):
+        of_them = [each for image in some for each in annotations[image["id"]]]
+        path.write_text(json.dumps({"images": some, "annotations": of_them, "categories": truth["categories"]}))
+    return learned, judged
 
 
 @pytest.mark.timeout(900)
@@ -86,9 +90,11 @@ def test_what_people_correct_of_a_table_makes_the_next_table_better(tmp_path: Pa
     before = evaluated()
     choice = ["--where", "image_uri LIKE '%/pool/images/%'", "--least-certain", str(CORRECTED)]
     run("export", "--table", table, "--format", "cvat", "--copy-images", *choice, "--output", str(exported))
+    learned, judged = corrected(pool, exported)
     told = trainings.train(
         FinetuneConfig(
-            truth=str(corrected(pool, exported)),
+            truth=str(learned),
+            validation_truth=str(judged),
             images=str(exported / "images"),
             model=str(MODEL),
             output=mine,
