@@ -95,7 +95,7 @@ class UpkeepTable(Table):
         try:
             yield table
             table.finish_run()
-        except stopping.Stopped:
+        except (stopping.Stopped, Refused):  # whose marker would have the next vacuum wait until it is taken for dead
             with suppress(MasklakeError):  # the next vacuum cleans up, then
                 table.stop_run()
             raise
@@ -103,7 +103,7 @@ class UpkeepTable(Table):
             table.rest()
 
     def stop_run(self) -> None:
-        """Of a job that was stopped: delete what it wrote and did not commit, and its marker.
+        """Of a job that was stopped or refused: delete what it wrote and did not commit, and its marker.
 
         What it committed, the log says: the stop may have come just after a commit.
         """
