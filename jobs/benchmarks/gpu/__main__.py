@@ -83,10 +83,7 @@ def _measured(part: str, arguments: argparse.Namespace, scratch: Path, seconds: 
 
 def _process(part: str, arguments: argparse.Namespace, scratch: Path, output: Path, ends: float, keep: Keep) -> int | None:
     """Run a process for a part; returns its exit code, None where it was ended since nothing came of it for too long."""
-    command = [*_program(part), "--device", arguments.device, "--scratch", str(scratch)]
-    command += ["--images", str(arguments.images), "--large-images", str(arguments.large_images)]
-    command += ["--output", str(output), *(["--small"] if arguments.small else [])]
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen([*_program(part), *_passed_on(arguments, scratch, output)], start_new_session=True)
     written, last = output.stat().st_mtime if output.exists() else 0.0, time.monotonic()
     try:
         while process.poll() is None:
@@ -102,6 +99,12 @@ def _process(part: str, arguments: argparse.Namespace, scratch: Path, output: Pa
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return process.returncode
+
+
+def _passed_on(arguments: argparse.Namespace, scratch: Path, output: Path) -> list[str]:
+    small = ["--small"] if arguments.small else []
+    images = ["--images", str(arguments.images), "--large-images", str(arguments.large_images)]
+    return ["--device", arguments.device, "--scratch", str(scratch), "--output", str(output), *images, *small]
 
 
 def _program(part: str) -> list[str]:

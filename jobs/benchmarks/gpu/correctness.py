@@ -192,17 +192,15 @@ def lost_device(asked: Asked) -> dict[str, Any]:
     return {"exit": done.returncode, "said": (done.stdout + done.stderr)[-600:]}
 
 
+MEASUREMENTS = {
+    "kernels": kernels,
+    "attention": attention,
+    "graphs": graphs,
+    "demo": demo,
+    "families": families,
+    "memory": memory,
+    "lost device": lost_device,
+}
+
 if __name__ == "__main__":
-    sys.exit(
-        part.run(
-            {
-                "kernels": kernels,
-                "attention": attention,
-                "graphs": graphs,
-                "demo": demo,
-                "families": families,
-                "memory": memory,
-                "lost device": lost_device,
-            }
-        )
-    )
+    sys.exit(part.run(MEASUREMENTS))

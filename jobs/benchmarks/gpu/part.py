@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ UNENDED = "its process ended"
 """What is said of a measurement for as long as it is not over."""
 
 
-def run(measurements: Mapping[str, Measurement]) -> int:
+def run(measurements: Mapping[str, Measurement], argv: Sequence[str] | None = None) -> int:
     """Take the measurements, as a program: one that fails is told as such, and the next goes on.
 
     Those of which `--output` tells are not taken again: after one that ended its process, another process goes on.
@@ -48,7 +48,7 @@ def run(measurements: Mapping[str, Measurement]) -> int:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--images", type=int, default=Asked.images)
     parser.add_argument("--large-images", type=int, default=Asked.large_images)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     asked = Asked(arguments.device, arguments.small, arguments.scratch, arguments.images, arguments.large_images)
     found: dict[str, Any] = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     for name, measure in measurements.items():

@@ -68,10 +68,11 @@ _held: dict[str, _Loaded] = {}
 
 
 def _loaded(asked: Asked, case: Case) -> tuple[_Loaded, int]:
-    """The model of a case, which replaces the one before it in memory, and how many images it takes."""
+    """The model of a case, which replaces the one before it in memory unless it is small, and how many images it takes."""
     batch = 2 if asked.small else case.batch
     if case.model not in _held:
-        _held.clear()
+        if not asked.small:
+            _held.clear()
         gc.collect()
         torch.cuda.empty_cache()
         _held[case.model] = _load(asked, case.model, batch)
@@ -292,7 +293,7 @@ def _longest(host: cProfile.Profile) -> dict[str, float]:
     return {f"{one.file_name.rsplit('/', 1)[-1]}:{one.line_number} {name}": round(one.tottime * 1000, 2) for name, one in longest}
 
 
-def measurements() -> dict[str, part.Measurement]:
+def _measurements() -> dict[str, part.Measurement]:
     """Every model at its commonest size first: the time may be over before the last."""
     found: dict[str, part.Measurement] = {}
     for case in CASES:
@@ -303,5 +304,7 @@ def measurements() -> dict[str, part.Measurement]:
     return found
 
 
+MEASUREMENTS = _measurements()
+
 if __name__ == "__main__":
-    sys.exit(part.run(measurements()))
+    sys.exit(part.run(MEASUREMENTS))

@@ -68,5 +68,7 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
+MEASUREMENTS = {"swin-tiny, batch 8": swin_tiny, "demo": demo}
+
 if __name__ == "__main__":
-    sys.exit(part.run({"swin-tiny, batch 8": swin_tiny, "demo": demo}))
+    sys.exit(part.run(MEASUREMENTS))
