@@ -17,9 +17,11 @@ from deltalake import DeltaTable
 from jobs.benchmarks.process_tree import _tree, watched
 from tests.lakes import MODEL, rows_by_image, scene
 
-IMAGES = 600  # more than four runs come to before they are stopped
+IMAGES = 600  # more than three runs come to before they are stopped
 REST = 40  # of those that no run came to, for the last one
-ENGINES = (("--no-local", "--actors", "1"), ("--local",))
+ON_RAY = ("--no-local", "--actors", "1")
+STOPS = ((ON_RAY, signal.SIGTERM, 143), (ON_RAY, signal.SIGINT, 130), (("--local",), signal.SIGINT, 130))
+"""Ray has a way of its own with each signal."""
 NEEDLESS = ("dashboard.py", "monitor.py", "_StatsActor", "_AutoscalingCoordinator")
 """Processes that Ray starts for many users, and a Ray of our own goes without."""
 
@@ -92,21 +94,20 @@ def stop_after_a_commit(lake: Path, engine: tuple[str, ...], number: signal.Sign
 
 def test_a_stopped_run_commits_what_is_written_and_the_next_goes_on_at_once(lake: Path) -> None:
     held = 0
-    for engine in ENGINES:
-        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-            returned, last, seconds = stop_after_a_commit(lake, engine, number)
-            print(engine[0], number.name, f"{seconds:.1f} s", last)
-            assert (returned, last["outcome"], last["exit_code"]) == (code, "stopped", code)
-            assert last["images"] == rows(lake) - held
-            assert left_over(lake) == []
-            assert held < rows(lake) < IMAGES
-            held = rows(lake)
-            assert seconds < 60  # 3 on a machine of one's own
+    for engine, number, code in STOPS:
+        returned, last, seconds = stop_after_a_commit(lake, engine, number)
+        print(engine[0], number.name, f"{seconds:.1f} s", last)
+        assert (returned, last["outcome"], last["exit_code"]) == (code, "stopped", code)
+        assert last["images"] == rows(lake) - held
+        assert left_over(lake) == []
+        assert held < rows(lake) < IMAGES
+        held = rows(lake)
+        assert seconds < 60  # 3 on a machine of one's own
     done = set(rows_by_image(str(lake / "masks")))
     rest = sorted(path for path in (lake / "images").iterdir() if f"file://{path}" not in done)
     for path in rest[REST:]:
         path.unlink()
-    process = start(lake, *ENGINES[0])
+    process = start(lake, *ON_RAY)
     with watched(process.pid) as watch:
         output, _ = process.communicate(timeout=300)
     assert (process.returncode, json.loads(output.splitlines()[-1])["images"]) == (0, len(rest[:REST]))
