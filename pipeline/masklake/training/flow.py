@@ -36,6 +36,7 @@ from masklake.training.batches import MicroBatch, Recipe
 from masklake.training.examples import Example, Sample
 from masklake.training.finetune import Prepared
 from masklake.training.loop import Tell
+from masklake.training.messages import Messages
 from masklake.training.settings import FinetuneConfig
 from masklake.training.team import Team
 
@@ -110,42 +111,6 @@ def _resources(settings: FinetuneConfig, resources: dict[str, float]) -> tuple[f
                 f"{resources.get(what[:-1], 0.0):g}{free}: ask for fewer"
             )
     return each_cpu, each_gpu
-
-
-class Messages:
-    """What workers have to say, and why they cannot go on."""
-
-    def __init__(self) -> None:
-        self._lines: list[dict[str, Any]] = []
-        self._failure = ""
-        self._stop, self._learning, self._ended = False, False, 0
-
-    def stop(self, workers: int) -> bool:
-        """Have the workers save and end; whether there is nothing to wait for: none of them has learned anything, or all have ended."""
-        self._stop = True
-        return not self._learning or self._ended >= workers
-
-    def is_stopped(self) -> bool:
-        """Asked by each worker after each step."""
-        self._learning = True
-        return self._stop
-
-    def end(self) -> None:
-        """Said by each worker that has nothing more to do."""
-        self._ended += 1
-
-    def put(self, line: dict[str, Any]) -> None:
-        self._lines.append(line)
-
-    def take(self) -> list[dict[str, Any]]:
-        lines, self._lines = self._lines, []
-        return lines
-
-    def fail(self, reason: str) -> None:
-        self._failure = self._failure or reason
-
-    def failure(self) -> str:
-        return self._failure
 
 
 def _listen(messages: Any, training: Future[Any], workers: int, told: list[dict[str, Any]], tell: Tell) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from masklake import leaving, stopping
 from masklake.training import flow
-from masklake.training.flow import Messages
+from masklake.training.messages import Messages
 
 
 class Call:
