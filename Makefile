@@ -10,7 +10,7 @@ SELDOM := /(tests|transformers/models|ray/(rllib|serve|tune)|torch/testing|pip|m
 # Some of the tests' time is waiting for servers and clusters, so three files at once keep two cores busy; tests/order.py says which.
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo check test suite faults lint style types contracts cluster cluster-down benchmark constraints
+.PHONY: help install demo check fast test suite faults lint style types contracts cluster cluster-down benchmark constraints
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,7 +27,10 @@ $(STAMP): pyproject.toml infra/constraints.txt
 demo: install  ## embedded S3 server, generated images, the job three times, pictures and quality (about 3 minutes)
 	$(BIN)/masklake demo --output demo-out
 
-check: lint  ## lint, types, contracts and the fast unit tests
+check: style  ## lint, types, contracts and the fast unit tests
+	@$(MAKE) --no-print-directory --jobs 2 fast types contracts
+
+fast: install
 	$(BIN)/python -m pytest tests/unit -m 'not slow' -n 2 --dist worksteal
 
 test: lint suite  ## format, lint, types, import contracts, all tests; with `--jobs 2`, types are checked beside the tests

@@ -37,6 +37,7 @@ def test_a_uri_may_name_its_account() -> None:
     assert clouds.azure_account("abfs://lake/a@b.jpg") == ""
 
 
+@pytest.mark.slow
 def test_a_listing_names_the_account_as_it_was_given() -> None:
     pytest.importorskip("adlfs")
     store = clouds.AzureStore("account")

@@ -62,6 +62,7 @@ def test_answers_come_from_one_process_that_is_not_this_one(apart: Isolated[obje
     assert apart(large, LIMITS) == (large,)
 
 
+@pytest.mark.slow
 def test_the_process_is_not_given_the_keys_of_stores(apart: Isolated[object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "token")
@@ -98,6 +99,7 @@ def test_memory_is_bounded(apart: Isolated[object]) -> None:
     assert apart(b"memory", Limits(seconds=60, memory=1 << 30)) == 1 << 30
 
 
+@pytest.mark.slow
 def test_an_exception_of_the_function_is_one_here(apart: Isolated[object]) -> None:
     with pytest.raises(MasklakeError, match="KeyError: 'nothing'"):
         apart(b"raise", LIMITS)
@@ -111,6 +113,7 @@ def test_threads_wait_for_each_other(apart: Isolated[object]) -> None:
     assert answers == [(str(number).encode(),) for number in range(100)]
 
 
+@pytest.mark.slow
 def test_the_process_goes_when_its_caller_is_done() -> None:
     with Isolated(work) as function:
         process = function(b"pid", LIMITS)

@@ -97,6 +97,7 @@ class TestGuard:
 
 
 class TestPictures:
+    @pytest.mark.slow
     def test_are_those_of_the_rows(self, client: TestClient, folder: Path) -> None:
         number = images(client)["a.png"]["id"]
         answer = client.get(f"/{TOKEN}/photograph/{number}")

@@ -50,6 +50,7 @@ def found(answers: Answers, **asked: object) -> list[str]:
 
 
 class TestFound:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("asked", "names"),
         [
@@ -177,6 +178,7 @@ class TestTaken:
             assert [each["command"].split()[1] for each in commands] == ["export", "export", "finetune", "erase"]
             assert [f"--uris {LIST}" in each["command"] for each in commands] == [by_list] * 3 + [True]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "asked",
         [{"in_dt": "2026-11-22"}, {"label": "dog"}, {"name": "A.P"}, {"status": "ok"}, {"model": "model f-old", "label": "dog"}, {}],

@@ -103,6 +103,7 @@ def test_what_was_committed_just_before_the_stop_stays(
     assert len(data_files(table)) == 6  # the old ones, for readers of older versions, and the one that holds all
 
 
+@pytest.mark.slow
 def test_an_export_does_not_look_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("export", "--table", build(str(tmp_path / "masks")), "--output", tmp_path / "out", "--format", "label-maps", "--overwrite")
     with monkeypatch.context() as patch:
@@ -113,6 +114,7 @@ def test_an_export_does_not_look_complete(tmp_path: Path, capsys: pytest.Capture
     assert (tmp_path / "out" / "_export.json").exists()
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_told_whole_or_not_at_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_value_of_255_that_the_labels_name_is_a_class(tmp_path: Path) -> None:
     assert found["confusion"]["matrix"] == [[800, 0, 0], [400, 0, 0]]
 
 
+@pytest.mark.slow
 def test_a_bound_on_detections_that_cuts_is_said(tmp_path: Path) -> None:
     squares = [rectangle(30, 41, slice(top, top + 3), slice(left, left + 3)) for top in range(0, 30, 4) for left in range(0, 40, 4)]
     dogs = [named(number, each, "dog", score=1 - number / 100) for number, each in enumerate(squares, 1)]
@@ -118,6 +119,7 @@ def test_several_names_of_truth_may_be_one_label(tmp_path: Path, truth: str) -> 
     assert found["confusion"]["matrix"] == [[4, 0, 4], [0, 3, 3]]  # b is missed
 
 
+@pytest.mark.slow
 def test_the_newest_answer_that_is_chosen_counts(tmp_path: Path, truth: str) -> None:
     for minute, values in enumerate((np.full(SIZE, SKY), TRUTH)):
         given = {f"{LAKE}{name}.jpg": (semantic(values), SIZE) for name in "ab"}
@@ -139,6 +141,7 @@ def test_an_export_is_a_truth_against_which_its_table_is_perfect(tmp_path: Path,
     assert found["scores"]["pq" if task == "panoptic" else "ap"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_exported_label_maps_are_a_truth(tmp_path: Path) -> None:
     table = build(str(tmp_path / "masks"))
     export(table, tmp_path / "out", "label-maps")
@@ -157,6 +160,7 @@ def test_a_fault_of_a_task_travels_as_it_is() -> None:
     assert str(answer) == "--truth a.png: no"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -190,6 +194,7 @@ def test_a_truth_of_other_images_is_refused(tmp_path: Path, truth: str) -> None:
         evaluate(tmp_path / "absent", truth)
 
 
+@pytest.mark.slow
 def test_a_damaged_row_is_one_sentence(tmp_path: Path) -> None:
     overlapping = [named(number, rectangle(30, 41, slice(0, 9), slice(0, 9)), "dog") for number in (1, 2)]
     table = build(str(tmp_path / "masks"))
@@ -199,6 +204,7 @@ def test_a_damaged_row_is_one_sentence(tmp_path: Path) -> None:
         evaluate(tmp_path / "again", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_the_output_holds_the_report_and_a_page(tmp_path: Path, truth: str) -> None:
     hostile = "</script><b>car"
     answer = semantic(TRUTH, ("sky", "road", hostile))

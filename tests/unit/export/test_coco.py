@@ -62,6 +62,7 @@ def test_filters_leave_out_segments_and_keep_images(table: str, tmp_path: Path) 
     assert [category["name"] for category in document["categories"]] == ["person"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["panoptic", "semantic"])
 def test_panoptic_pictures_hold_what_panopticapi_asks_for(table: str, tmp_path: Path, task: str) -> None:
     export(table, tmp_path, "coco-panoptic", task=task)
@@ -122,6 +123,7 @@ def test_a_stem_that_is_another_images_name_is_not_taken(tmp_path: Path) -> None
     assert files(tmp_path / "out") == {"_export.json", "panoptic.json", *pictures}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x/../../../above.jpg", "x//twice.jpg"])
 def test_a_key_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     commit(str(tmp_path / "masks"), "run-1", {name: answers("a"), "y.jpg": answers("b")})

@@ -9,6 +9,8 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from masklake import storage
 from masklake.table.asked import FACTS, unasked
 from tests.answers import FINGERPRINTS, rectangle, stamp
@@ -33,6 +35,7 @@ def picked(table: str, folder: Path, wanted: int, form: str = "coco-instances", 
     return {image["coco_url"].removeprefix(ROOT) for image in images}
 
 
+@pytest.mark.slow
 def test_the_least_certain_by_area_come_first(tmp_path: Path) -> None:
     table = str(tmp_path / "masks")
     scores = {"sure.jpg": (0.99, 0.99), "undecided.jpg": (0.5, 0.99), "weak.jpg": (0.7, 0.9), "absent.jpg": (0.02, 0.99)}
@@ -44,6 +47,7 @@ def test_the_least_certain_by_area_come_first(tmp_path: Path) -> None:
     assert picked(table, tmp_path, 3) == {"undecided.jpg", "empty.jpg", "weak.jpg"}
 
 
+@pytest.mark.slow
 def test_images_on_which_models_disagree_count(tmp_path: Path) -> None:
     table = str(tmp_path / "masks")
     sure = dict.fromkeys(("agreed.jpg", "disputed.jpg", "weak.jpg"), (0.99, 0.99)) | {"weak.jpg": (0.9, 0.9)}
@@ -57,6 +61,7 @@ def test_images_on_which_models_disagree_count(tmp_path: Path) -> None:
     assert picked(table, tmp_path, 2) == {"disputed.jpg", "weak.jpg"}
 
 
+@pytest.mark.slow
 def test_on_what_a_model_was_not_asked_it_does_not_disagree(tmp_path: Path) -> None:
     table = str(tmp_path / "masks")
     names = dict.fromkeys(("grown.jpg", "weak.jpg"), (0.99, 0.99)) | {"weak.jpg": (0.9, 0.9)}

@@ -127,6 +127,7 @@ def test_background_is_no_object_unless_it_is_asked_for(tmp_path: Path) -> None:
     assert (tmp_path / "voc" / "labelmap.txt").read_text().count("background") == 1
 
 
+@pytest.mark.slow
 def test_pictures_are_cut_and_painted_and_those_that_are_gone_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()

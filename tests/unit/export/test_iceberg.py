@@ -124,6 +124,7 @@ def test_publishing_again_does_nothing_and_new_files_are_added_by_one_snapshot(t
     assert len(by_pyiceberg(catalog, snapshot_id=first["snapshot"])) == 2, "the past is still there"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", ["compact", "erase"])
 def test_files_that_a_job_replaced_are_replaced_by_one_snapshot(tmp_path: Path, catalog: Path, job: str) -> None:
     grown(tmp_path / "masks", "run-1", "abc")
@@ -229,6 +230,7 @@ def test_two_publications_at_once_leave_each_file_there_once(tmp_path: Path, cat
     assert len(snapshots(catalog)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_one_that_is_overtaken_looks_again(tmp_path: Path, catalog: Path, first: bool) -> None:
     if not first:
@@ -276,6 +278,7 @@ def test_a_file_that_is_gone_ends_it_in_words_and_changes_nothing(tmp_path: Path
     assert [row["image_uri"] for row in by_pyiceberg(catalog)] == [f"{LAKE}a.jpg"]
 
 
+@pytest.mark.slow
 def test_what_another_program_did_to_the_iceberg_table_is_undone(tmp_path: Path, catalog: Path) -> None:
     grown(tmp_path / "masks", "run-1", "abc")
     published(tmp_path / "masks", catalog)
@@ -300,6 +303,7 @@ def test_what_another_program_did_to_the_iceberg_table_is_undone(tmp_path: Path,
     assert_same(tmp_path / "masks", catalog)
 
 
+@pytest.mark.slow
 def test_many_publications_leave_few_manifests(tmp_path: Path, catalog: Path) -> None:
     grown(tmp_path / "masks", "run-0", "z")
     published(tmp_path / "masks", catalog)

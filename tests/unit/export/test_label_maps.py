@@ -56,6 +56,7 @@ def test_what_a_filter_leaves_out_is_void(table: str, tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(tmp_path / "label-maps" / "d.png")), np.where(sky, 2, 255))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label_id", "settings", "message"),
     [

@@ -29,6 +29,7 @@ def moved(mask: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
     return np.roll(mask, np.random.default_rng(seed).integers(-3, 4, 2), axis=(0, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_pycocotools_takes_the_results_against_the_official_file(tmp_path: Path) -> None:
     """The table's labels are those of 80-class checkpoints, and one that the file does not have; one image is not in the file."""

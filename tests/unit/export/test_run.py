@@ -36,6 +36,7 @@ def test_a_condition_leaves_out_rows_and_shortens_names(table: str, tmp_path: Pa
     assert names == ["c.tar.jpg", "d"]
 
 
+@pytest.mark.slow
 def test_rows_of_several_models_are_told_and_can_be_chosen_from(tmp_path: Path) -> None:
     table = str(tmp_path / "masks")
     commit(table, "run-1", {name: answers(name) for name in NAMES[:3]})
@@ -79,6 +80,7 @@ def test_a_task_that_the_table_lacks_is_told_with_those_it_has(tmp_path: Path) -
         export(str(tmp_path / "masks"), tmp_path / "out", "coco-instances", task="instance")
 
 
+@pytest.mark.slow
 def test_without_a_task_the_only_one_that_fits_is_taken_and_said(tmp_path: Path) -> None:
     table, said = str(tmp_path / "masks"), list[str]()
     commit(table, "run-1", {"a.jpg": {"panoptic": answers("a")["panoptic"]}})

@@ -326,6 +326,7 @@ def test_each_format_is_decoded_and_named(format_: str) -> None:
     assert np.abs(answer.pixels.astype(int) - np.asarray(picture())).mean() < 12  # the lossy ones lose, GIF's palette most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", [name for name in FORMATS if name != "TGA"])
 @pytest.mark.parametrize("part", [0.5, 0.9])
 def test_an_image_that_ends_early_is_truncated(format_: str, part: float) -> None:

@@ -46,6 +46,7 @@ def manifest(folder: Path, **columns: Any) -> Path:
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123456)  # noqa: DTZ001 - without a zone it means UTC
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "values", "in_table", "expected"),
     [

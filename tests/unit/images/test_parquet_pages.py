@@ -91,6 +91,7 @@ def test_texts_that_would_fill_memory_are_told(length: int, rows: int, reason: s
         assert str(told.value) == reason
 
 
+@pytest.mark.slow
 def test_values_that_repeat_what_came_before_are_told() -> None:
     """Each value is 300,000 bytes longer than what is stored of it."""
     values = [b"x" * 300_000 + str(number).encode() for number in range(500)]

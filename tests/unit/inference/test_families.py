@@ -127,6 +127,7 @@ def test_logits_are_those_of_transformers_forward(checkpoints: dict[str, Path], 
         torch.testing.assert_close(answer.mask_logits, expected[names[1]], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_oneformer_with_shared_features_is_transformers_forward_for_each_task(checkpoints: dict[str, Path]) -> None:
     from transformers import AutoTokenizer, OneFormerForUniversalSegmentation
 
@@ -149,6 +150,7 @@ def test_oneformer_with_shared_features_is_transformers_forward_for_each_task(ch
     assert not torch.allclose(panoptic.mask_logits, semantic.mask_logits), "the task has no effect"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [name for name in MASK_FAMILIES if name != "oneformer"])
 def test_one_forward_serves_all_tasks(checkpoints: dict[str, Path], family: str) -> None:
     opened = open_segmenter(checkpoints[family], family)

@@ -94,6 +94,7 @@ def test_attention_masks_are_those_of_transformers(size: tuple[int, int]) -> Non
     assert torch.equal(half_precision.outside(masks, size, 8), theirs)
 
 
+@pytest.mark.slow
 def test_bfloat16_answers_as_float32_does_at_sizes_where_rounded_coordinates_would_not() -> None:
     """By casting alone, the answer was not finite on a CPU, and points were off by a third of a pixel of a coarse map."""
     image = render(sample_scene(900_000), 384, 384).image

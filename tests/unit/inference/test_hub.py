@@ -131,6 +131,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.slow
 def test_what_the_hub_refuses_is_said_in_a_sentence(served: Hub, tmp_path: Path) -> None:
     answers = ask_for_many(served.endpoint, tmp_path, *REFUSALS)
     assert [verdict for verdict, _ in answers] == ["refused"] * len(REFUSALS)

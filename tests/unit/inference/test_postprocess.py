@@ -315,6 +315,7 @@ def test_images_of_one_pixel_and_one_line(original: Size) -> None:
             assert_equal(answer, literal_instance(case), original)
 
 
+@pytest.mark.slow
 def test_200_queries() -> None:
     case = regions(5, 200, (16, 16), (90, 70))
     want = literal_panoptic(case)

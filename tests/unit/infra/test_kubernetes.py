@@ -41,6 +41,7 @@ def test_there_is_one_for_each_kind_of_cluster() -> None:
     assert {"aws", "google-cloud", "on-premise", "kueue", "autoscaling"} <= set(OVERLAYS)
 
 
+@pytest.mark.slow
 def test_every_field_of_a_core_kind_and_of_a_pod_is_one_of_kubernetes(manifests: tuple[Manifest, ...]) -> None:
     for manifest in manifests:
         assert manifest["metadata"]["namespace"] == "masklake"
@@ -56,6 +57,7 @@ def test_a_field_that_does_not_exist_would_be_noticed() -> None:
         check_pod(pod | {"serviceAcountName": "masklake"})
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_every_field_of_a_custom_kind_is_one_of_kuberays(manifests: tuple[Manifest, ...]) -> None:
     for manifest in manifests:

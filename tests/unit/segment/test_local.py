@@ -38,7 +38,6 @@ def key(row: dict[str, Any]) -> tuple[str, str]:
     return row["image_uri"], row["partition"]
 
 
-@pytest.mark.slow
 def test_its_rows_are_those_of_the_stages_one_after_another(work: Work) -> None:
     resources = Local(CONFIG).resources(group_rows=2, most_rows=16)
     with Local(CONFIG).flowing(work, resources) as flowing:
@@ -53,6 +52,7 @@ def test_its_rows_are_those_of_the_stages_one_after_another(work: Work) -> None:
     assert len(ours) == 14
 
 
+@pytest.mark.slow
 def test_no_write_goes_on_when_the_flow_is_left(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a run that is fenced cleans up would not have its files: they came later."""
     writing, ended = threading.Event(), threading.Event()

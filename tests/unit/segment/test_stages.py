@@ -90,6 +90,7 @@ def test_an_image_that_was_replaced_since_is_new_work_and_tells_nothing_of_a_ver
     assert (row["image_etag"], row["image_bytes"], row["image_modified"], row["pixels"]) == (None, None, None, None)
 
 
+@pytest.mark.slow
 def test_a_key_that_is_too_long_for_a_folder_is_an_error_of_its_image_alone(work: Work, tmp_path: Path) -> None:
     city = "\u4eac" * 80  # 240 bytes in its own folder, 720 once encoded
     (tmp_path / "images" / f"city={city}").mkdir()

@@ -141,6 +141,7 @@ def test_a_newer_run_on_overlapping_input_takes_over(tmp_path: Path, older: str,
     assert images_in(tmp_path) == Counter("ab")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("left", "right"),
     [
@@ -385,6 +386,7 @@ def test_a_commit_by_somebody_elses_delta_writer_is_passed_over(tmp_path: Path) 
 # A table that is deleted under a living run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commits", [None, 0, 2, 3, 9])
 def test_a_table_that_is_made_anew_takes_no_commit_of_a_run_of_the_old_one(tmp_path: Path, commits: int | None) -> None:
     """Whether its log is shorter than the old one, as long, or longer; None: nothing is there."""

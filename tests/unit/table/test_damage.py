@@ -37,6 +37,7 @@ def test_junk_among_the_signs_of_life_is_named(table: Path, junk: bytes) -> None
     refused(lambda: runs.markers(f"file://{table}"), f"file://{table}/_masklake/live/x.json: this is not the marker of a run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed", [{"run_id": "../../../y"}, {"run_id": "y"}, {"seen": "0"}, {"begun": True}, {"stopped": 0}, {"beat": 1.5}, {"table": None}]
 )

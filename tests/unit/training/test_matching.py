@@ -73,6 +73,7 @@ def test_what_is_not_finite_is_matched_last(tmp_path: Path) -> None:
     assert 2 not in found[0][0].tolist()
 
 
+@pytest.mark.slow
 def test_a_batch_without_objects_is_matched_with_nothing(tmp_path: Path) -> None:
     _, ours = matcher("maskformer", tmp_path)
     assert [(len(one), len(other)) for one, other in ours(*batch(7, (0, 0)))] == [(0, 0), (0, 0)]

@@ -77,6 +77,7 @@ def test_a_segformer_learns_more_than_255_classes_alike(tmp_path: Path) -> None:
     assert float(nothing.detach()) == 0
 
 
+@pytest.mark.slow
 def test_only_what_is_new_is_said_to_be_new(tmp_path: Path) -> None:
     begin = models.start(trainings.model("mask2former", tmp_path), None, None, None)
     assert models.build(begin, dict(tiny_checkpoints.LABELS), frozenset(), 0).new == ()

@@ -38,5 +38,6 @@ def test_things_overlap_and_stuff_of_a_label_is_one_segment() -> None:
     assert np.mean([len(found) for found in labels]) > 4
 
 
+@pytest.mark.slow
 def test_photographs_come_in_several_sizes() -> None:
     assert {photograph(seed).ids.shape for seed in range(7)} == set(PHOTO_SIZES)

@@ -241,6 +241,7 @@ def test_rows_of_a_table_are_learned_from_as_they_are_read(tmp_path: Path, task:
     )
 
 
+@pytest.mark.slow
 def test_a_table_filtered_by_score_gives_only_what_scores_well(tmp_path: Path) -> None:
     uri = exports.build(str(tmp_path / "table"))
     settings = SourceConfig(format="table", truth=uri, task=Task.INSTANCE, min_score=0.5, validation_share=0)

@@ -373,6 +373,7 @@ def test_every_layout_is_learned_from_with_its_images_found(tmp_path: Path, name
     assert len(sample.masks) >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "task", "score"), [("cityscapes", "panoptic", "pq"), ("yolo", "instance", "ap"), ("voc", "semantic", "miou")]
 )
