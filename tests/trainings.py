@@ -34,7 +34,7 @@ def settings(scenes: Path, output: Path, model: Path, **more: Any) -> FinetuneCo
         "validation_truth": str(scenes / "held-out" / "panoptic.json"),
         "validation_images": str(scenes / "held-out" / "images"),
         "model": str(model),
-        "size": "64x64",
+        "resolution": "64x64",
         "output": str(output),
         "steps": 6,
         "batch_size": 4,

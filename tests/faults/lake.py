@@ -160,7 +160,7 @@ class Lake:
         """Start a real training on the scenes that lie in the bucket, into a folder of it."""
         root = f"s3://{self.bucket}"
         data = ["--format", "coco-panoptic", "--truth", f"{root}/scenes/panoptic.json", "--images", f"{root}/scenes/images"]
-        model = ["--model", str(self.folder / f"tiny-{TRAINED}"), "--size", "64x64", "--output", f"{root}/{folder}"]
+        model = ["--model", str(self.folder / f"tiny-{TRAINED}"), "--resolution", "64x64", "--output", f"{root}/{folder}"]
         return self.start("finetune", *data, *model, *_TRAINING, *WAYS[self.way], environment=environment)
 
     def python(self, code: str, *arguments: str) -> tuple[int, str]:

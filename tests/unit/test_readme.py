@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from masklake.schema import SEGMENT, TABLE
 from masklake.training.models import PARTS
 from tests.lakes import ROOT
 
+SOURCE = ROOT / "pipeline" / "masklake"
 PAGES = ("README.md", "pipeline/README.md", "jobs/README.md", "jobs/benchmarks/README.md", "tests/README.md", "infra/README.md")
 DOCUMENTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 EVERYTHING = "\n".join(DOCUMENTS.values())
@@ -37,10 +40,16 @@ def test_every_link_leads_somewhere(page: str) -> None:
 def test_every_file_of_the_tree_exists() -> None:
     tree = re.search(r"^    masklake/\n((?:      .*\n?)+)", DOCUMENTS["pipeline/README.md"], re.MULTILINE)
     assert tree
-    source = ROOT / "pipeline" / "masklake"
     named = {name.rstrip("/") for name in re.findall(r"^      ([\w./-]+)  +\S", tree[1], re.MULTILINE)}
-    there = {path.name for path in source.iterdir() if path.name not in ("__init__.py", "__main__.py", "__pycache__", "py.typed")}
+    there = {path.name for path in SOURCE.iterdir() if path.name not in ("__init__.py", "__main__.py", "__pycache__", "py.typed")}
     assert named == there
+
+
+@pytest.mark.parametrize("room", sorted(path.parent for path in SOURCE.glob("*/__init__.py")), ids=lambda room: room.name)
+def test_a_room_says_what_it_needs_and_what_it_does_not_know(room: Path) -> None:
+    said = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8"))) or ""
+    assert re.search(r"\bNeeds\b", said)
+    assert re.search(r"\bKnows nothing of\b", said)
 
 
 def test_every_command_is_described() -> None:

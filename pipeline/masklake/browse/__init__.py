@@ -7,5 +7,5 @@
     truths      ground truth beside an answer, and the difference
     taking      what is found as an SQL condition, a list of images and commands
 
-Reads the table, its images and the ground truth, and writes nothing but scratch files. Knows nothing of Ray and models.
+Needs `reading`, `truth`, `evaluation`, `export`, DuckDB and Starlette; writes nothing but scratch files. Knows nothing of Ray and models.
 """

@@ -1,6 +1,6 @@
 """How every command is set: one schema, of which each setting is a flag, an environment variable and a YAML key.
 
-Needs pydantic, and yaml where a file is named: `--help` and refusals must be quick. Knows no command; `resolve` is what they call.
+Needs pydantic, and yaml where a file is named: `--help` and refusals must be quick. Knows nothing of any command; these call `resolve`.
 """
 
 from masklake.config.kinds import (

@@ -28,11 +28,11 @@ def demand(extras: Iterable[str], command: str) -> None:
     """Go on only where these extras are installed.
 
     Raises:
-        Refused: one is not; the message has the line that installs it.
+        Refused: some are not; the message has the line that installs them.
     """
-    for extra in extras:
-        if missing := [name for name in EXTRAS[extra] if not _is_here(name)]:
-            raise _lacking(command, missing, extra)
+    missing = {extra: absent for extra in extras if (absent := [name for name in EXTRAS[extra] if not _is_here(name)])}
+    if missing:
+        raise _lacking(command, [name for names in missing.values() for name in names], ",".join(missing))
 
 
 def in_words(error: ModuleNotFoundError, command: str) -> Refused | None:
@@ -48,7 +48,7 @@ def _is_here(name: str) -> bool:
 
 
 def install(extra: str) -> str:
-    """The line that installs an extra."""
+    """The line that installs an extra, or several with commas between them."""
     return f"pip install 'masklake[{extra}]'"
 
 

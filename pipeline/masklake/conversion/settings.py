@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from masklake.config import Folder, Model, Positional, Program
+from masklake.config import Model, Positional, Program, Uri
 
 
 class ConvertConfig(BaseModel):
@@ -17,7 +17,7 @@ class ConvertConfig(BaseModel):
     model: Annotated[Model, Positional()] = Field(
         description="hub id with optional @revision, or a folder (local or in object storage) with a checkpoint"
     )
-    output: Folder = Field(description="folder of the new checkpoint, empty or not there yet (s3://, file://, a path)")
+    output: Uri = Field(description="folder of the new checkpoint, empty or not there yet (s3://, file://, a path)")
 
 
 PROGRAM = Program(

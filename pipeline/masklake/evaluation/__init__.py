@@ -3,4 +3,5 @@
     settings, truth -> pairs (which row is which image's) -> scoring (groups of images, in process or on Ray) -> report -> page
 
 `run.evaluate` is one evaluation, from settings to report. The figures are those of `masklake.quality`.
+Needs `reading`, `truth`, `quality` and `pages`, `cluster` for large tables. Knows nothing of models, and of how a table came to be.
 """

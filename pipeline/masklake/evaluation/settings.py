@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from masklake.config import Folder, OneTask, Program, Shown
+from masklake.config import OneTask, Program, Shown, Uri
 from masklake.quality import MAX_DETECTIONS
 from masklake.table.settings import ChoiceConfig, folder
 from masklake.truth.settings import TruthConfig, in_lines
@@ -63,7 +63,7 @@ class ResultConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    output: Folder | None = Field(None, description="folder for evaluation.json and evaluation.html, which are replaced")
+    output: Uri | None = Field(None, description="folder for evaluation.json and evaluation.html, which are replaced")
     max_detections: Annotated[int, Shown("N")] = Field(
         MAX_DETECTIONS, ge=1, description="of --task instance: detections counted for each image and class, by descending score"
     )

@@ -39,6 +39,6 @@ def lines(uri: str) -> Iterator[str]:
                     raise Unreadable(f"line {number} is longer than {_LONGEST:,} bytes")
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
-            raise Unreadable(f"line {number} is not UTF-8") from None
+            raise Unreadable(f"line {number} is not UTF-8: save it as that (a spreadsheet calls it 'CSV UTF-8')") from None
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise Unreadable(f"after line {number} the gzip data cannot be read: {error}") from None

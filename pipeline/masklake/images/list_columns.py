@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from masklake.errors import Refused
+from masklake.images.formats import SUFFIXES
 from masklake.images.keys import Asked
 from masklake.images.locations import named_by
 from masklake.images.pages import page
@@ -71,9 +72,12 @@ def _named(schema: pa.Schema, said: str | None, uri: str, setting: str) -> str:
     name = _usual([field.name for field in usual if _is_text(field.type)], URI_COLUMNS)
     if name is None:
         hint = next((hint for field in usual if (hint := _hint(field))), "")
+        cure = "say which by --uri-column" if setting == "--input" else "give it such a name"
+        if any(name.lower().endswith(SUFFIXES) for name in schema.names):
+            cure = f"that is an image, so give the list a first line with its columns' names, such as {URI_COLUMNS[0]}"
         raise Refused(
             f"{setting} {uri}: a list of images has a column of text that names them, such as {', '.join(URI_COLUMNS[:4])}; this one has "
-            f"{listed}: {'say which by --uri-column' if setting == '--input' else 'give it such a name'}{hint}"
+            f"{listed}: {cure}{hint}"
         )
     return name
 

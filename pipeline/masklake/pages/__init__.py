@@ -1,4 +1,4 @@
 """Pages from templates, and pictures of rows for them.
 
-Needs `table.masks` and Jinja2. Knows nothing of runs, storage and models.
+Needs the masks of `table`, Jinja2 and Pillow. Knows nothing of runs, storage and models.
 """

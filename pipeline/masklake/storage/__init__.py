@@ -5,6 +5,8 @@ and Azure's stores work through fsspec. Credentials and endpoint come from the e
 AWS_SESSION_TOKEN, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION) or from where botocore looks otherwise, and appear in no message.
 Transient errors (time-outs, lost connections, 5xx, throttling) are retried with back-off; what then still fails is an exception of a verb
 on one object, and a value among the answers of a verb on many.
+
+Needs fsspec, s3fs and pyarrow. Knows nothing of images, tables and what is in an object.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def prepare(settings: FinetuneConfig, say: Say = unsaid) -> Prepared:
     fetched = [_fetched(source, say) for source in (model, backbone, tokenizer)]
     begin = models.start(fetched[0], config_file, fetched[1], fetched[2], settings.model or "")
     begin = models.with_loss(begin, {name: getattr(settings, name) for name in _OF_THE_LOSS})
-    preprocessor = models.preprocessor(begin, _size(settings.size))
+    preprocessor = models.preprocessor(begin, _size(settings.resolution))
     plan = processors.plan(preprocessor, begin.name)
     training, held_out = sources.read(settings, FAMILIES[begin.family].tasks == (SEMANTIC,))
     tasks = _tasks(begin.family, training)

@@ -6,7 +6,7 @@ import re
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from masklake.config import Condition, File, Folder, Model, OneTask, Program, Share, Shown, Uri
 from masklake.config.extras import install
@@ -73,7 +73,9 @@ class ModelConfig(BaseModel):
         None, description="with --model-config-file: checkpoint whose backbone weights are taken, of the architecture in the file"
     )
     tokenizer: Folder | None = Field(None, description="OneFormer from scratch: folder with a CLIP tokenizer")
-    size: Size = Field(None, description="input size HEIGHTxWIDTH of the model (default: the checkpoint's; needed from scratch)")
+    resolution: Annotated[Size, BeforeValidator(lambda value: None if value == "checkpoint" else value), Shown("SIZE")] = Field(
+        None, description="model input size HEIGHTxWIDTH, or checkpoint (the default: the checkpoint's); needed from scratch"
+    )
     crop: Size = Field(None, description="part of the resized image that is trained on at a time, HEIGHTxWIDTH (default: the input size)")
 
 
@@ -177,8 +179,8 @@ class FinetuneConfig(SourceConfig, ModelConfig, LearningConfig, WorkConfig):
             raise ValueError("--model starts from a checkpoint, --model-config-file from scratch: give one of them")
         if self.model is not None and (self.backbone or self.tokenizer):
             raise ValueError("--backbone and --tokenizer go with --model-config-file: a checkpoint has its own")
-        if self.model is None and self.size is None:
-            raise ValueError("--size is missing: from scratch there is no input size to take over, give HEIGHTxWIDTH")
+        if self.model is None and self.resolution is None:
+            raise ValueError("--resolution is missing: from scratch there is no input size to take over, give HEIGHTxWIDTH")
         return self
 
     @model_validator(mode="after")

@@ -6,5 +6,6 @@
     match                                       truth's images and those of a table or folder, matched by file name
     pictures, masks -> regions                  one image's truth as an id map, class map, instances or masks; run wherever the image is
 
+Needs `storage` and pycocotools, and of `images`, `inference` and `quality` how a file is decoded, a mask is encoded and pairs are counted.
 Knows nothing of Ray, models and the table's rows.
 """

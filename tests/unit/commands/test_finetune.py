@@ -28,11 +28,11 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
         (MODEL, "--truth is missing"),
         (["--truth", "a.json"], "--model starts from a checkpoint, --model-config-file from scratch: give one of them"),
         (["--truth", "a.json", "--model", "nowhere"], "--model nowhere: no such folder"),
-        (["--truth", "a.json", "--model-config-file", "config.json"], "--size is missing"),
+        (["--truth", "a.json", "--model-config-file", "config.json"], "--resolution is missing"),
         (["--truth", "a.json", *MODEL, "--images", "i"], "a.json"),
         (["--truth", "a.json", *MODEL, "--batch-size", "6", "--micro-batch-size", "4"], "--batch-size 6 must be a multiple"),
         (["--truth", "a.json", *MODEL, "--rate", "0"], "--rate 0 (on the command line): input should be greater than 0"),
-        (["--truth", "a.json", *MODEL, "--size", "big"], "--size big (on the command line): must be HEIGHTxWIDTH"),
+        (["--truth", "a.json", *MODEL, "--resolution", "big"], "--resolution big (on the command line): must be HEIGHTxWIDTH"),
         (
             ["--truth", "a.json", *MODEL, "--validation-images", "i"],
             "--validation-images and --validation-masks go with --validation-truth",
@@ -49,7 +49,7 @@ def test_a_wrong_setting_is_refused_by_name(arguments: list[str], expected: str,
 def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes, output = trainings.scenes(tmp_path), tmp_path / "out"
     data = ["--truth", str(scenes / "panoptic.json"), "--images", str(scenes / "images"), "--output", str(output)]
-    code, last, _ = run(["--format", "coco-panoptic", *MODEL, *data, "--freeze-backbone", "--dry-run"], capsys)
+    code, last, _ = run(["--format", "coco-panoptic", *MODEL, *data, "--freeze-backbone", "--resolution", "checkpoint", "--dry-run"], capsys)
     assert code == 0
     assert last["outcome"] == "planned"
     assert all(0 < count <= last["examples"] for count in last["classes"].values())
@@ -67,7 +67,7 @@ def test_a_dry_run_says_that_there_are_more_objects_than_queries(tmp_path: Path,
     config = json.loads((demo.MODEL / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_queries": 3}))
     data = ["--truth", str(scenes / "panoptic.json"), "--images", str(scenes / "images"), "--output", str(tmp_path / "out")]
-    code, last, told = run(["--model-config-file", str(tmp_path / "config.json"), "--size", "64x64", *data, "--dry-run"], capsys)
+    code, last, told = run(["--model-config-file", str(tmp_path / "config.json"), "--resolution", "64x64", *data, "--dry-run"], capsys)
     assert code == 0
     assert len(last["remarks"]) == 1
     assert "have more objects than the model has queries" in told

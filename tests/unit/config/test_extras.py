@@ -73,6 +73,10 @@ def test_what_is_not_installed_is_named_with_the_line_that_installs_it(
     assert code == 2
     assert error == "masklake toy needs no_such_package, nor_this, which are not installed here: pip install 'masklake[run]'"
     assert ended((), lambda settings: {}, capsys) == (0, "")
+    monkeypatch.setitem(EXTRAS, "demo", ("no_weed",))
+    assert ended(("run", "demo"), lambda settings: {}, capsys)[1].endswith(
+        "nor_this, no_weed, which are not installed here: pip install 'masklake[run,demo]'"
+    )
 
 
 def test_an_import_that_fails_on_the_way_is_told_the_same_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

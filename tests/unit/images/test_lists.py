@@ -132,6 +132,15 @@ def test_csv_comes_with_other_delimiters(tmp_path: Path, delimiter: str) -> None
     assert found_in_order(tmp_path / "list.tsv") == [f"file://{tmp_path}/a,b.jpg"]
 
 
+def test_csv_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    """With a line that says the delimiter, a mark of UTF-8, empty rows, as many as fill a page among them, and line breaks in a value."""
+    files(tmp_path, "a.jpg")
+    files(tmp_path, "b.jpg")
+    rows = 'sep=;\r\nnote;path\r\n"a, b\r\nc";a.jpg\r\n' + ";\r\n" * (storage.PAGE + 1) + "\r\n;b.jpg\r\n;\r\n"
+    (tmp_path / "list.csv").write_text(rows, encoding="utf-8-sig", newline="")
+    assert found_in_order(tmp_path / "list.csv") == [f"file://{tmp_path}/{name}.jpg" for name in "ab"]
+
+
 @pytest.mark.parametrize("column", ["uri", "URL", "path", "image", "File_Name", "src"])
 def test_the_column_that_names_images_has_a_usual_name_or_is_said(tmp_path: Path, column: str) -> None:
     files(tmp_path, "a.jpg")
@@ -275,7 +284,13 @@ def test_one_of_several_lists_that_cannot_be_read_is_a_row_and_alone_it_is_refus
         ("a.csv", b'uri\n"a.jpg\n', "not CSV: unexpected end of data"),
         ("a.csv", b"", "it has no header"),
         ("a.csv", b"uri,n\n,7\n", "1 of its rows has no `uri`"),
-        ("a.csv", b"s3://lake/a.jpg\ns3://lake/b.jpg\n", "this one has s3://lake/a.jpg: say which by --uri-column"),
+        ("a.csv", b"s3://lake/a.jpg\ns3://lake/b.jpg\n", "this one has s3://lake/a.jpg: that is an image, so give the list a first line"),
+        ("a.csv", b"s3://lake/a;b\n", "this one has s3://lake/a, b: say which by --uri-column"),
+        ("a.csv", b"uri\ra.jpg\rb.jpg\r", "its lines end in CR alone"),
+        ("a.csv", "uri\na.jpg\n".encode("utf-16"), "line 1 is not UTF-8: save it as that"),
+        ("a.csv", b"sep=;\n", "it has no header"),
+        ("a.json", b'[{"uri": "a.jpg"}]', "is no image by its name, and a list of images is a file that ends in .parquet, .csv,"),
+        ("a.xlsx", b"PK", "is no image by its name"),
         ("a.csv", b"uri\n\xfcber.jpg\n", "line 2 is not UTF-8"),
         ("a.txt", b"x" * (1 << 20) + b"\n", "line 1 is longer than 1,048,576 bytes"),
         ("a.jsonl", b'{"uri": "a.jpg"}\n{"uri":\n', "line 2 is not JSON"),

@@ -26,19 +26,23 @@ SOURCES: tuple[Source, ...] = (
 )
 """In the order in which they are asked for what they claim; the last one claims everything."""
 
+_DATA = (".json", ".xlsx", ".xls", ".ods", ".arrow", ".feather", ".orc", ".avro")  # lists of others, where the input is one such file
+
 
 def source_of(asked: Input) -> Source:
     """The kind of an input.
 
     Raises:
-        Refused: it is in a form that is not read, or said to be a list and none.
+        Refused: it is in a form that is not read, or said to be a list and none; a list in such a form is not taken for a broken image.
         StorageError: the store did not say what is there.
     """
     there = There(asked.uri)
     found = next(source for source in SOURCES if source.claims(asked, there))
+    endings = ", ".join(suffix for source in SOURCES if isinstance(source, Lists) for suffix in source.suffixes)
     if asked.uri_column is not None and not isinstance(found, Lists):
-        endings = ", ".join(suffix for source in SOURCES if isinstance(source, Lists) for suffix in source.suffixes)
         raise Refused(f"--uri-column {asked.uri_column}: {asked.uri} is not a list of images: a list is a file that ends in {endings}")
+    if found is _OBJECTS and asked.uri.lower().endswith(_DATA) and there.file is not None:
+        raise Refused(f"--input {asked.uri}: is no image by its name, and a list of images is a file that ends in {endings}")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -15,10 +16,12 @@ from masklake.images.source import Unreadable
 from masklake.spelling import plural
 
 _DELIMITERS = ",;\t|"
+_SAYS_SO = re.compile(r"sep=([,;\t|])\s*")  # a line before the header that spreadsheets write, and take
 
 
 class CsvLists(Lists):
-    """CSV with commas, semicolons, tabs or bars, whichever the header has most of; quoted as RFC 4180 says."""
+    """CSV with commas, semicolons, tabs or bars, whichever the header has most of or a line `sep=;` before it names; quoted as RFC 4180
+    says."""
 
     name = "csv"
     suffixes = with_gzip(".csv", ".tsv")
@@ -33,20 +36,23 @@ class CsvLists(Lists):
         records = _records(uri)
         header = _header(records)
         places = [header.index(name) for name in columns.names]
-        first = 2
-        while part := [record for record in islice(records, storage.PAGE) if record]:
-            for number, record in enumerate(part, first):
+        numbered = ((number, record) for number, record in enumerate(records, 2) if any(record))  # spreadsheets write empty rows, too
+        while part := list(islice(numbered, storage.PAGE)):
+            for number, record in part:
                 if len(record) != len(header):
                     raise Unreadable(f"record {number} has {plural(len(record), 'value')}, and the header {plural(len(header), 'name')}")
-            arrays = [pa.array([record[place] or None for record in part], pa.string()) for place in places]
+            arrays = [pa.array([record[place] or None for _, record in part], pa.string()) for place in places]
             yield pa.table(arrays, names=columns.names)
-            first += len(part)
 
 
 def _records(uri: str) -> Iterator[list[str]]:
     text = lines(uri)
     header = next(text, "")
-    delimiter = max(_DELIMITERS, key=header.count)  # the first of them where there is none
+    if told := _SAYS_SO.fullmatch(header):
+        header = next(text, "")
+    if "\r" in header.rstrip("\r\n"):
+        raise Unreadable("its lines end in CR alone, as in old files of a Mac: save it with LF or CRLF")
+    delimiter = told[1] if told else max(_DELIMITERS, key=header.count)  # the first of them where there is none
 
     def all_lines() -> Iterator[str]:
         yield header
