@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from deltalake import DeltaTable
 
 from masklake.table import runs
@@ -30,6 +31,18 @@ def begun(uri: Path | str, run_id: str, scope: str = LAKE) -> Table:
     table = Table.open_or_create(str(uri), BY)
     table.begin_run(scope, run_id, beat=False)
     return table
+
+
+def lose_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next commit is made, and whoever makes it hears that its connection broke."""
+    real = DeltaTable.create_write_transaction
+
+    def lossy(self: DeltaTable, *arguments: Any, **more: Any) -> None:
+        real(self, *arguments, **more)
+        monkeypatch.undo()
+        raise OSError("connection reset")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", lossy)
 
 
 def files(table: Table, run_id: str, names: list[str], day: str = "2026-11-22", **more: Any) -> list[FileRecord]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -33,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from jobs.benchmarks.process_tree import own_peak_mb
 from masklake.demo import MODEL
 from masklake.schema import TABLE
 from masklake.segment import run as job
@@ -213,7 +213,7 @@ def measure(folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "checkpoint_cpu_seconds": round(checkpoint_seconds, 2),
         "log_bytes_per_file": round(_entries(log) / (fleet.files + arguments.files_before)),
         "checkpoint_bytes": max(checkpoints, default=0),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": own_peak_mb(),
     }
 
 

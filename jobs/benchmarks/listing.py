@@ -13,7 +13,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import botocore.session
 import pyarrow as pa
 
 from jobs.benchmarks.listed_store import LAYOUTS
+from jobs.benchmarks.process_tree import own_peak_mb
 from masklake import storage  # the job: what a run's driver has in memory anyway
 from masklake.images.discover import discover
 from masklake.images.pages import page
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     measured = _from_memory(arguments) if arguments.from_memory else _from_store(arguments)
     asked = {name: value for name, value in vars(arguments).items() if name != "result"}
     # What else was at work here, beside the two processes of this: it changes the seconds, and the seconds of CPU a little.
-    told = json.dumps({**asked, **measured, "peak_mb": _peak_mb(), "load_of_the_machine": round(os.getloadavg()[1], 1)})
+    told = json.dumps({**asked, **measured, "peak_mb": own_peak_mb(), "load_of_the_machine": round(os.getloadavg()[1], 1)})
     if arguments.result:
         arguments.result.write_text(told + "\n")
     print(told)
@@ -90,7 +90,7 @@ def _from_memory(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _plan(pages: Iterator[pa.Table], arguments: argparse.Namespace) -> dict[str, Any]:
     """Compare a listing with a table and write the work list."""
-    before, cpu, started = _peak_mb(), time.process_time(), time.monotonic()
+    before, cpu, started = own_peak_mb(), time.process_time(), time.monotonic()
     done = digest(_rows(arguments.layout, arguments.done), KEYS, _FINGERPRINTS) if arguments.done else None
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(_watched(pages, started), done, _FINGERPRINTS, work_list=WorkList(folder, job.GROUP_ROWS))
@@ -164,12 +164,8 @@ def _requests(endpoint: str) -> int:
         return int(answer.read())
 
 
-def _peak_mb() -> int:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
 def _show(what: str, seconds: float) -> None:
-    print(f"{seconds:7.1f} s  {_peak_mb():5d} MB  {what}", file=sys.stderr, flush=True)
+    print(f"{seconds:7.1f} s  {own_peak_mb():5d} MB  {what}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

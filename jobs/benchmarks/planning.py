@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.benchmarks import simulated_table
+from jobs.benchmarks.process_tree import own_peak_mb
 from jobs.benchmarks.simulated_table import DAYS, FINGERPRINT, LAKE
 from masklake.cluster import cluster
 from masklake.segment import flow
@@ -86,7 +87,7 @@ def _measure(table: Table, arguments: argparse.Namespace) -> dict[str, Any]:
         "rows_read": sum(file.rows for file in files),
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1),
-        "peak_mb": _peak_mb(),
+        "peak_mb": own_peak_mb(),
         **children,
     }
 
@@ -148,12 +149,8 @@ def _workers() -> Iterator[tuple[float, int]]:
                 yield (int(fields[11]) + int(fields[12])) / _TICK, (resident - shared) * resource.getpagesize() >> 20
 
 
-def _peak_mb() -> int:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
 def _show(what: str, started: float) -> None:
-    print(f"{time.monotonic() - started:7.1f} s  {_peak_mb():5d} MB  {what}", file=sys.stderr, flush=True)
+    print(f"{time.monotonic() - started:7.1f} s  {own_peak_mb():5d} MB  {what}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

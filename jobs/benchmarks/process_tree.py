@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,11 @@ from pathlib import Path
 
 _TITLES = {"actor": "_SegmentActor", "load": "(load)", "write": "(write)"}
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def own_peak_mb() -> int:
+    """The most memory that this process has had, in MB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # Linux tells KB
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -38,11 +37,6 @@ time_t time(time_t *out) {
     return exact.tv_sec;
 }
 """
-
-
-def can_skew() -> bool:
-    """Whether there is a compiler."""
-    return shutil.which("cc") is not None
 
 
 def skewed(seconds: int, folder: Path) -> dict[str, str]:

@@ -17,7 +17,6 @@ from tests.lakes import ROOT as REPOSITORY
 
 SECTION = (REPOSITORY / "jobs" / "README.md").read_text(encoding="utf-8").split("\n## export\n")[1].split("\n## evaluate\n")[0]
 RECIPES = re.findall(r"^```python\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL)
-TENTH = HEIGHT * WIDTH // 10  # 123 of 1230 pixels
 
 
 @pytest.fixture(scope="module")

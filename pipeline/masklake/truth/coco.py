@@ -140,6 +140,18 @@ def find(place: Place) -> Json | None:
     return place.once("coco", lambda: _find(place))
 
 
+def found(place: Place) -> Json:
+    """The same, where one must be there.
+
+    Raises:
+        Refused: there is none, a folder holds several, or the file is none.
+    """
+    there = find(place)
+    if there is None:
+        raise place.refused("holds no COCO JSON")
+    return there
+
+
 def _find(place: Place) -> Json | None:
     if not place.is_folder:
         return Json(read_json(place.uri, place.setting), place.uri, place.setting) if place.uri.endswith(".json") else None

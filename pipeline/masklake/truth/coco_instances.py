@@ -60,9 +60,7 @@ def open_truth(place: Place, settings: TruthConfig) -> Truth:
     Raises:
         Refused: an entry lacks what COCO's format demands, is there twice, or names what is not there.
     """
-    found = coco.find(place)
-    if found is None:
-        raise place.refused("holds no COCO JSON")
+    found = coco.found(place)
     categories, images = found.categories(things=True), found.images()
     known = {category.id for category in categories}
     by_image: defaultdict[Id, list[Listed]] = defaultdict(list)

@@ -54,9 +54,7 @@ def open_truth(place: Place, settings: TruthConfig) -> Truth:
     Raises:
         Refused: an entry lacks what COCO's format demands, is there twice, or names what is not there.
     """
-    found = coco.find(place)
-    if found is None:
-        raise place.refused("holds no COCO JSON")
+    found = coco.found(place)
     folder = storage.normalise(settings.masks or found.uri.removesuffix(".json")).rstrip("/") + "/"
     categories = found.categories(things=True)
     known = {category.id for category in categories}

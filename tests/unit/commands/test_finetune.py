@@ -49,7 +49,9 @@ def test_a_wrong_setting_is_refused_by_name(arguments: list[str], expected: str,
 def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes, output = trainings.scenes(tmp_path), tmp_path / "out"
     data = ["--truth", str(scenes / "panoptic.json"), "--images", str(scenes / "images"), "--output", str(output)]
-    code, last, _ = run(["--format", "coco-panoptic", *MODEL, *data, "--freeze-backbone", "--resolution", "checkpoint", "--dry-run"], capsys)
+    code, last, _ = run(
+        ["--format", "coco-panoptic", *MODEL, *data, "--freeze-backbone", "--resolution", "checkpoint", "--dry-run"], capsys
+    )
     assert code == 0
     assert last["outcome"] == "planned"
     assert all(0 < count <= last["examples"] for count in last["classes"].values())

@@ -115,10 +115,6 @@ def test_or_by_what_masklake_wrote_of_it(tmp_path: Path) -> None:
     assert released.told("mine", tmp_path, {"thing_ids": [1]}).tasks == ALL_TASKS
 
 
-def five(names: dict[int, str] | None, places: tuple[int, ...] = (0, 1, 2, 3, 4)) -> dict[int, str]:
-    return {index: (names or {})[place] for index, place in enumerate(places)}
-
-
 def test_a_semantic_checkpoint_makes_no_panoptic_rows_wherever_it_lies(tmp_path: Path) -> None:
     folder = layouts.write("maskformer-swin", tmp_path / "copy")
     config = json.loads((folder / "config.json").read_text()) | {"thing_ids": [1]}

@@ -21,7 +21,7 @@ from masklake.table.append import Table
 from masklake.table.keys import Wanted
 from masklake.upkeep.upkeep import UpkeepTable
 from tests.answers import FINGERPRINTS
-from tests.tables import BY, LAKE, begun, files, write_together
+from tests.tables import BY, LAKE, begun, files, lose_an_answer, write_together
 
 
 def images_in(uri: Path | str) -> Counter[str]:
@@ -89,14 +89,7 @@ def test_nothing_is_committed_before_a_run_has_begun(tmp_path: Path) -> None:
 
 def test_a_commit_whose_answer_got_lost_is_not_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = begun(tmp_path, "run-1")
-    real = DeltaTable.create_write_transaction
-
-    def lossy(self: DeltaTable, *arguments: Any, **more: Any) -> None:
-        real(self, *arguments, **more)
-        monkeypatch.undo()
-        raise OSError("connection reset")
-
-    monkeypatch.setattr(DeltaTable, "create_write_transaction", lossy)
+    lose_an_answer(monkeypatch)
     table.commit(files(table, "run-1", ["a"]))
     assert DeltaTable(str(tmp_path)).version() == 2  # created, begun, committed once
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from deltalake import DeltaTable
@@ -18,7 +17,7 @@ from masklake.table import overlap, runs
 from masklake.table.append import Table
 from masklake.table.overlap import Watch, may_go_on
 from masklake.table.runs import Marker
-from tests.tables import BY, LAKE, begun, files
+from tests.tables import BY, LAKE, begun, files, lose_an_answer
 
 DAY = LAKE + "dt=2026-11-22/"
 
@@ -305,13 +304,6 @@ def test_polite_runs_on_disjoint_input_begin_side_by_side(tmp_path: Path) -> Non
 
 def test_a_polite_beginning_whose_answer_got_lost_is_still_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table.open_or_create(str(tmp_path), BY)
-    real = DeltaTable.create_write_transaction
-
-    def lossy(self: DeltaTable, *arguments: Any, **more: Any) -> None:
-        real(self, *arguments, **more)
-        monkeypatch.undo()
-        raise OSError("connection reset")
-
-    monkeypatch.setattr(DeltaTable, "create_write_transaction", lossy)
+    lose_an_answer(monkeypatch)
     assert table.begin_run(LAKE, "run-1", polite=True, beat=False)
     assert [replace(found, seen=0, table="") for found in runs.markers(table.uri)] == [Marker("run-1", LAKE, begun=1, seen=0)]

@@ -27,7 +27,20 @@ from masklake.upkeep.rewrite import rewrite
 from masklake.upkeep.superseded import REASONS
 from masklake.upkeep.upkeep import TableFile, UpkeepTable
 from tests.answers import FINGERPRINTS, rows
-from tests.tables import BY, LAKE, begun, compacted, content, data_files, files, images_in, some_commits, vacuumed, write_together
+from tests.tables import (
+    BY,
+    LAKE,
+    begun,
+    compacted,
+    content,
+    data_files,
+    files,
+    images_in,
+    lose_an_answer,
+    some_commits,
+    vacuumed,
+    write_together,
+)
 
 MB = 1_000_000
 
@@ -183,14 +196,7 @@ def test_files_that_another_program_replaced_are_left_to_it(tmp_path: Path, monk
 
 def test_a_commit_whose_answer_got_lost_is_not_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some_commits(tmp_path, "ab")
-    real = DeltaTable.create_write_transaction
-
-    def lossy(self: DeltaTable, *arguments: Any, **more: Any) -> None:
-        real(self, *arguments, **more)
-        monkeypatch.undo()
-        raise OSError("connection reset")
-
-    monkeypatch.setattr(DeltaTable, "create_write_transaction", lossy)
+    lose_an_answer(monkeypatch)
     done = compacted(tmp_path)
     assert (done.merged_files, done.new_files, done.overtaken_files) == (2, 1, 0)
     assert images_in(tmp_path) == Counter("ab")
