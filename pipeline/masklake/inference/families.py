@@ -184,7 +184,13 @@ FAMILIES: dict[str, Family] = {
         config_changes={"use_auxiliary_loss": True},  # its forward fails without
     ),
     "maskformer": MaskClassifier(
-        "MaskFormerForInstanceSegmentation", "MaskFormer", ALL_TASKS, "class_predictor", divisor=32, config_changes=_QUIET
+        "MaskFormerForInstanceSegmentation",
+        "MaskFormer",
+        ALL_TASKS,
+        "class_predictor",
+        divisor=32,
+        operations=4_500.0,
+        config_changes=_QUIET,
     ),
     "oneformer": OneFormer(
         "OneFormerForUniversalSegmentation",
@@ -212,12 +218,14 @@ FAMILIES: dict[str, Family] = {
         vocabulary=("text_config", "vocab_size"),
         prompted=True,
     ),
-    "segformer": Family("SegformerForSemanticSegmentation", "Segformer"),
+    "segformer": Family("SegformerForSemanticSegmentation", "Segformer", operations=11_000.0),
     "upernet": Family("UperNetForSemanticSegmentation", "Segformer", divisor=32),
     "beit": Family("BeitForSemanticSegmentation", "Beit", fixed_input="exact"),
     "data2vec-vision": Family("Data2VecVisionForSemanticSegmentation", "Beit", fixed_input="exact"),
     "dpt": Family("DPTForSemanticSegmentation", "DPT", head="head.head.4", fixed_input="exact"),
-    "mobilenet_v2": Family("MobileNetV2ForSemanticSegmentation", "MobileNetV2", head="segmentation_head.classifier.convolution"),
+    "mobilenet_v2": Family(
+        "MobileNetV2ForSemanticSegmentation", "MobileNetV2", head="segmentation_head.classifier.convolution", operations=20_000.0
+    ),
 }
 
 

@@ -90,6 +90,9 @@ class Family:
     """Files besides config, preprocessor and weights that answers depend on, where they exist."""
     vocabulary: tuple[str, ...] = ()
     """Where config.json says how many entries the tokenizer of a text encoder has; empty where there is none."""
+    operations: float = 8_000.0
+    """Of a forward on CPUs, about, for each weight and million pixels of its input, at 25e9 a second: what a run will take is told by it.
+    More where weights are convolutions of fine maps, and those of small kernels or few channels, which wait for memory."""
     config_changes: Mapping[str, Any] = field(default_factory=dict)
     """What inference does not need and training does; these change no answer."""
 

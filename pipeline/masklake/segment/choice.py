@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from masklake.inference.checkpoint import ModelDescription
+from masklake.inference.families import FAMILIES
 from masklake.segment.machine import Placed, cluster_address
 from masklake.segment.plan import Plan
 from masklake.segment.settings import RunConfig
@@ -13,7 +14,6 @@ from masklake.segment.settings import RunConfig
 WORTH_RAY = 60.0
 """Seconds of work in this process from which Ray is started: it and its workers take about 15 to 20, and then do up to twice as much."""
 
-_OPERATIONS = 8_000.0  # of a forward, for each weight and million pixels: 4,600 for Mask2Former Swin-T, 16,000 for SegFormer B0
 _PER_CONCEPT = 0.08  # of the forward: SAM 3's image encoder takes 5.6e12 operations, what each concept has of its own 0.43e12
 _PER_CORE, _PER_GPU = 25e9, 5e12  # operations a second, in float32 and with all that is around them
 _PER_IMAGE = 0.01  # seconds, beside the forward
@@ -30,14 +30,15 @@ class Choice:
     words: str
 
 
-def seconds_here(plan: Plan, model: ModelDescription, weight_bytes: int, cores: int, gpu: bool) -> float:
-    """About how long the work of a plan takes in this process, without the start: right within a factor of 3 or so.
+def seconds_here(plan: Plan, model: ModelDescription, weights: int, cores: int, gpu: bool) -> float:
+    """About how long the work of a plan takes in this process, without the start, with a model of so many weights: right within a factor of
+    2 or so on CPUs.
 
     Of a model that is told what to look for, concepts that the table holds already cost nothing, and images of which it holds all, next to
     nothing.
     """
     height, width = model.frame.padded(model.resize.target(*_PHOTOGRAPH))
-    operations = _OPERATIONS * weight_bytes / 4 * height * width / 1e6
+    operations = FAMILIES[model.family].operations * weights * height * width / 1e6
     forward = operations / (_PER_GPU if gpu else _PER_CORE * cores)
     images, passes = plan.model_images, plan.passes(len(model.concepts))
     read = plan.todo_bytes * images / max(1, plan.todo_images)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from masklake.images import decode
 from masklake.inference import checkpoint
 from masklake.inference import source as model_source
 from masklake.inference.checkpoint import ModelDescription
+from masklake.inference.files import stored_tensors
 from masklake.inference.options import HALF_PRECISION_VERSION, Options
 from masklake.inference.source import ModelSource
 from masklake.segment.known import digest_of
@@ -51,6 +54,11 @@ class RunModel:
         told = {str(task): facts(config, self.description, task) for task in config.tasks}
         fingerprints = {task: digest_of(found) for task, found in told.items()}
         return replace(self, precision=config.precision, fingerprints=fingerprints, facts=told)
+
+    @cached_property
+    def weights(self) -> int:
+        """How many there are, by the files' headers."""
+        return sum(math.prod(each.shape) for each in stored_tensors(self.folder, self.description.name).values())
 
     def say(self) -> Iterator[str]:
         """What the user should know of the model before it answers."""

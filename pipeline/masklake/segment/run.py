@@ -22,7 +22,6 @@ from masklake.errors import MasklakeError, Refused
 from masklake.images import conditions
 from masklake.images.conditions import Condition
 from masklake.inference import forwards
-from masklake.inference.files import weight_files
 from masklake.schema import TABLE
 from masklake.segment import ahead, images, precision, preview
 from masklake.segment.account import Account, Summary
@@ -250,9 +249,8 @@ class _Run:
         return Local(self.config) if choice.local else self._on_ray()
 
     def _choose(self, planned: Plan) -> Choice:
-        weights = sum(file.stat().st_size for file in weight_files(self.model.folder, self.config.model))
         gpu = not cluster_address(self.config) and has_gpus(self.config)
-        return choose(self.config, seconds_here(planned, self.model.description, weights, cores(), gpu))
+        return choose(self.config, seconds_here(planned, self.model.description, self.model.weights, cores(), gpu))
 
     def _on_ray(self) -> OnRay:
         from masklake.segment.on_ray import OnRay  # which takes seconds to be imported
