@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from jobs import make_scenes
 from masklake.commands import cli
-from masklake.errors import ErrorCode
+from masklake.config import resolve
+from masklake.errors import ErrorCode, Refused
 from masklake.inference.released import RELEASED
 from masklake.schema import SEGMENT, TABLE
 from masklake.training.models import PARTS
@@ -57,6 +61,51 @@ def test_every_command_is_described() -> None:
     assert set(re.findall(r"[a-z]+", " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| ")))) - {
         "and"
     } >= set(cli.COMMANDS)
+
+
+def commands(page: str) -> Iterator[tuple[list[str], bool]]:
+    """The words of every command of a page, without a shell's comments; whether it is whole, or stands in a sentence or has `...`."""
+    text = re.sub(r" \\\n\s*", " ", (ROOT / page).read_text(encoding="utf-8"))
+    for place in (r"^ {4}(.+)$", r"`([^`\n]+)`"):
+        for line in re.findall(place, text, re.MULTILINE):
+            if found := re.search(r"(?:^|.* )(python -m (?:masklake|jobs|tests|infra)\b.*)|^(masklake .*)", line):
+                words = shlex.split(found[1] or found[2], comments=True)
+                yield [word for word in words if word != "..."], place.startswith("^") and "..." not in words
+
+
+@pytest.mark.parametrize("page", [*PAGES, "pipeline/masklake/demo/model/README.md"])
+def test_every_command_is_one_that_its_program_takes(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = list(commands(page))
+    assert shown
+    for words, whole in shown:
+        module, *arguments = words[2:] if words[0] == "python" else words
+        if module == "masklake":
+            wrong = [each for each in _refused(arguments) if whole or " is missing" not in each]
+            assert wrong == [], words
+        else:
+            file = Path(find_spec(module).origin or "")  # type: ignore[union-attr]
+            program = file.with_name("__main__.py") if file.name == "__init__.py" else file
+            flags = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+            assert {flag for flag in flags if not _takes(program, flag)} == set(), words
+
+
+def _refused(arguments: list[str]) -> list[str]:
+    """What a command says to these settings, a sentence each."""
+    name, *settings = arguments
+    if name in ("help", "NAME") or "--help" in settings:
+        return []
+    try:
+        resolve(settings, cli.program(name))
+    except Refused as refused:
+        return str(refused).splitlines()
+    return []
+
+
+def _takes(program: Path, flag: str) -> bool:
+    """Whether a program of the checkout has such a flag, with argparse or with settings of its own."""
+    name = flag.removeprefix("--")
+    return bool(re.search(rf"[\"']--{name}[\"']|^ +{name.replace('-', '_')}: ", program.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def test_every_make_target_exists() -> None:

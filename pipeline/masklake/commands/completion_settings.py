@@ -25,7 +25,7 @@ PROGRAM = Program(
     examples={
         "source <(masklake completion bash)": "in this bash; in ~/.bashrc, in every one",
         "masklake completion bash > ~/.local/share/bash-completion/completions/masklake": "in every bash that has bash-completion",
-        "masklake completion zsh > ~/.zfunc/_masklake": "in zsh, with ~/.zfunc in its fpath before compinit is called",
+        "masklake completion zsh > ~/.zfunc/_masklake": "in every zsh that has ~/.zfunc in its fpath before compinit is called",
     },
     exit_codes="0 printed, 2 refused",
     prints_summary=False,

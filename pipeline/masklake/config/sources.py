@@ -13,8 +13,8 @@ ENV_PREFIX = "MASKLAKE_"
 FILE_VARIABLE = ENV_PREFIX + "CONFIG"
 """Names the YAML file where no --config does."""
 
-OTHERS = frozenset({"cache", "log_format"})
-"""Variables that are not settings of any command: `MASKLAKE_CACHE` is the folder of downloaded models,
+OTHERS = frozenset({"cache", "config", "log_format"})
+"""Variables that are not settings of any command: `MASKLAKE_CACHE` is the folder of downloaded models, `MASKLAKE_CONFIG` the YAML file,
 `MASKLAKE_LOG_FORMAT` whether lines are JSON."""
 
 _NULL = "tag:yaml.org,2002:null"

@@ -229,13 +229,17 @@ def test_a_misspelt_variable_is_refused_and_one_of_another_command_is_not(monkey
 def test_what_other_variables_the_sources_read_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     files = [file for file in (ROOT / "pipeline").rglob("*.py") if file.parent.name != "config"]
     read = {name.lower() for file in files for name in re.findall(r'"MASKLAKE_([A-Z_]+)"', file.read_text(encoding="utf-8"))}
-    assert read == OTHERS
+    assert read | {"config"} == OTHERS
     said: list[str] = []
     monkeypatch.setenv("MASKLAKE_CACHE", "/models")
     assert resolve(TABLE, TOY, tuple, said.append).table == "t"
     assert said == []
     monkeypatch.setenv("MASKLAKE_CACH", "/models")
-    assert refusal(*TABLE) == ["MASKLAKE_CACH in the environment is not a setting: did you mean MASKLAKE_CACHE?"]
+    monkeypatch.setenv("MASKLAKE_CONFIGG", "run.yaml")
+    assert refusal(*TABLE) == [
+        f"MASKLAKE_{wrong} in the environment is not a setting: did you mean MASKLAKE_{wrong[:-1] if wrong[-1] == 'G' else wrong + 'E'}?"
+        for wrong in ("CACH", "CONFIGG")
+    ]
 
 
 def test_a_variable_that_resembles_no_setting_is_ignored_aloud_and_what_a_cluster_sets_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
