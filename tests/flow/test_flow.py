@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
@@ -306,7 +307,7 @@ def test_every_group_is_in_exactly_one_share_however_many_there_are() -> None:
 def test_a_full_disk_of_rays_ends_a_run_that_would_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that goes on by a second whenever the cluster has given a sign of life, however long that takes a busy machine."""
     monkeypatch.setattr(cluster, "_PULSE_SECONDS", 0.02)
-    monkeypatch.setattr(cluster, "_LEAST_BYTES", 1 << 62)
+    monkeypatch.setattr(cluster.own_ray, "_LEAST_BYTES", 1 << 62)
     now = 0.0
     monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: now))
 
@@ -320,6 +321,40 @@ def test_a_full_disk_of_rays_ends_a_run_that_would_wait_for_ever(monkeypatch: py
 
     with cluster.Pulse() as pulse, pytest.raises(MasklakeError, match=r"^no space is left in .*, where Ray's files go"):
         watch(pulse)
+
+
+@pytest.mark.usefixtures("on_ray")
+def test_a_cluster_that_answers_no_more_ends_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By such a clock, too, that goes on by a second with each question. A control store where nobody listens is what kill -9 leaves."""
+    asked, now = 0, 0.0
+
+    def ask(folder: str) -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    monkeypatch.setattr(cluster, "_PULSE_SECONDS", 0.02)
+    monkeypatch.setattr(cluster, "_gone", threading.Event())
+    monkeypatch.setattr(cluster.own_ray, "is_full", ask)
+    monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def watch(pulse: cluster.Pulse) -> None:
+        nonlocal now
+        for _ in range(60):
+            before = asked
+            while asked < before + 2:  # the question before this one has had its answer
+                time.sleep(0.01)
+            now += 1
+            pulse.check()
+
+    with cluster.Pulse() as pulse, socket.socket() as nobody:
+        watch(pulse)
+        nobody.bind(("127.0.0.1", 0))
+        pulse._control = nobody.getsockname()
+        with pytest.raises(
+            cluster.ClusterLost, match=r"^the Ray cluster is gone; what was committed stays, run the same command to go on$"
+        ):
+            watch(pulse)
 
 
 @pytest.mark.usefixtures("on_ray")
