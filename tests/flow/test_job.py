@@ -315,6 +315,7 @@ def test_the_first_commits_come_long_before_everything_is_loaded(tmp_path: Path,
         (tmp_path / "images" / f"{index:03}.jpg").hardlink_to(tmp_path / "images" / "0.jpg")
     (tmp_path / "images" / "last.ppm").write_bytes(waiting(tmp_path / "committed"))
     pace = ["--rows-per-file", "16", "--commit-seconds", "0.1", "--gallery-images", "0"]
+    pace += ["--actors", "1"] if engine == "--no-local" else []
     with when(
         lambda: has_rows(tmp_path / "masks"), (tmp_path / "committed").touch
     ):  # had writing waited for the loading, nothing would ever be

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from masklake.commands import cli
 from masklake.table import runs
 from tests.faults import processes
-from tests.lakes import MODEL, ROOT, rows_by_image, scene, segment, summary
+from tests.lakes import MODEL, ROOT, rows_by_image, scene
 
 _IMAGES = 6000  # more than the first run can do before it is paused
 
 
 @pytest.mark.timeout(900)
-def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_paused_one_is_fenced(tmp_path: Path) -> None:
+def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_paused_one_is_fenced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = [tmp_path / "images" / f"dt=2026-11-2{day}" for day in (1, 2)]
     for folder in folders:
         folder.mkdir(parents=True)
@@ -36,9 +39,11 @@ def test_a_run_skips_for_one_that_lives_waits_for_one_that_is_paused_and_the_pau
     try:
         _wait_until_begun(f"file://{tmp_path}/masks", first)
         waiting = _start(*newer, "--on-overlap", "wait", "--lease-seconds", "20")
-        skipped = segment(*newer, "--on-overlap", "skip")
-        assert (skipped.returncode, summary(skipped)["outcome"]) == (0, "skipped"), skipped.stderr
-        assert "is at work on the same or overlapping input" in skipped.stderr
+        capsys.readouterr()
+        code = cli.main(["segment", "--model", str(MODEL), *newer, "--on-overlap", "skip"])
+        said = capsys.readouterr()
+        assert (code, json.loads(said.out.splitlines()[-1])["outcome"]) == (0, "skipped"), said.err
+        assert "is at work on the same or overlapping input" in said.err
         assert (first.poll(), waiting.poll()) == (None, None)
 
         paused = processes.below([first.pid])

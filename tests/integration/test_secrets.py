@@ -77,7 +77,7 @@ def place() -> Iterator[Place]:
             for name, data in broken_files().items():
                 storage.write_bytes(f"s3://lake/images/{name}", data)
             lake = Place(server, folder, ray)
-            assert lake.run(*segment("s3://lake/images/", "--max-error-rate", "0.1", "--no-local")) == 3, lake.said
+            assert lake.run(*segment("s3://lake/images/", "--max-error-rate", "0.1", "--no-local", "--actors", "1")) == 3, lake.said
             first = {f"at first: {name}": content for name, content in _stored().items()}
             assert {name.rpartition(".")[2] for name in first} >= {"parquet", "json", "html"}
             lake.said.update(first)  # an erasure takes galleries away, and a compaction files
