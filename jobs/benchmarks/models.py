@@ -64,7 +64,7 @@ def write(preset: Preset, folder: Path, device: str = "cpu") -> Path:
     """Write a checkpoint with random weights (always the same on one `device`) into `folder`, as transformers writes it."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     with torch.device(device):  # a large model's random weights take a CPU half a minute
         model = model_class(FAMILIES[preset.family])(_config(preset))

@@ -24,7 +24,7 @@ from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data._internal.logical.optimizers import get_execution_plan
 
-from masklake import cluster
+from masklake import cluster, own_ray
 from masklake.errors import ErrorCode, ImageFailure, MasklakeError, Refused
 from masklake.inference import checkpoint
 from masklake.inference.options import Options
@@ -307,7 +307,7 @@ def test_every_group_is_in_exactly_one_share_however_many_there_are() -> None:
 def test_a_full_disk_of_rays_ends_a_run_that_would_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that goes on by a second whenever the cluster has given a sign of life, however long that takes a busy machine."""
     monkeypatch.setattr(cluster, "_PULSE_SECONDS", 0.02)
-    monkeypatch.setattr(cluster.own_ray, "_LEAST_BYTES", 1 << 62)
+    monkeypatch.setattr(own_ray, "_LEAST_BYTES", 1 << 62)
     now = 0.0
     monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: now))
 
@@ -335,7 +335,7 @@ def test_a_cluster_that_answers_no_more_ends_a_run(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(cluster, "_PULSE_SECONDS", 0.02)
     monkeypatch.setattr(cluster, "_gone", threading.Event())
-    monkeypatch.setattr(cluster.own_ray, "is_full", ask)
+    monkeypatch.setattr(own_ray, "is_full", ask)
     monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: now))
 
     def watch(pulse: cluster.Pulse) -> None:

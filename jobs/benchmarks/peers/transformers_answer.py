@@ -15,7 +15,7 @@ class TransformersAnswer:
     """A checkpoint behind transformers' own panoptic post-processing."""
 
     def __init__(self, model: str) -> None:
-        self.processor = AutoImageProcessor.from_pretrained(model)  # type: ignore[no-untyped-call]
+        self.processor = AutoImageProcessor.from_pretrained(model)
         self.model = AutoModelForUniversalSegmentation.from_pretrained(model).eval()
 
     @torch.inference_mode()

@@ -37,7 +37,7 @@ def test_the_attention_is_that_of_transformers_in_float32() -> None:
     from transformers.models.mask2former.modeling_mask2former import Mask2FormerPixelDecoderEncoderOnly, multi_scale_deformable_attention
 
     values, offsets, logits = _given(torch.float32)
-    own = Mask2FormerPixelDecoderEncoderOnly.get_reference_points(_SHAPES, torch.ones(2, 3, 2), "cpu")  # type: ignore[no-untyped-call]
+    own = Mask2FormerPixelDecoderEncoderOnly.get_reference_points(_SHAPES, torch.ones(2, 3, 2), "cpu")
     sides = torch.tensor([[width, height] for height, width in _SHAPES])
     places = own[:, :, None, :, None, :] + offsets / sides[None, None, None, :, None, :]
     theirs = multi_scale_deformable_attention(values, _SHAPES, places, logits.softmax(-1).view(2, _TOKENS, 4, 3, 4))
