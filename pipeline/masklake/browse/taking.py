@@ -49,7 +49,7 @@ def _commands(table: str, task: str, chosen: str) -> list[dict[str, str]]:
         "Export as COCO": f"masklake export {of} --format {_COCO[task]} --output export {chosen}",
         "Fine-tune on these answers": f"masklake finetune --truth {table} --format table --task {task} --output tuned --model MODEL "
         f"{chosen}",
-        "Erase (first only said)": f"masklake erase --table {table} --uris {LIST} --dry-run",
+        "Erase (a dry run first)": f"masklake erase --table {table} --uris {LIST} --dry-run",
     }
     return [{"title": title, "command": command.rstrip()} for title, command in commands.items()]
 

@@ -92,7 +92,7 @@ def _tell_data(prepared: Prepared) -> None:
         f"{len(held_out.examples):,} held out"
     )
     for what, count in finetune.left_out(prepared).items():
-        say(f"left out: {count} {what}")
+        say(f"left out: {what} ({count:,})")
     for line in finetune.remarks(prepared):
         say(line)
     if not held_out.examples:

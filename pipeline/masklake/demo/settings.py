@@ -23,7 +23,7 @@ PROGRAM = Program(
     DemoConfig,
     {"the demonstration": DemoConfig},
     about="The whole job on an embedded S3 server that goes with it: generated scenes in, masks out, run three times, judged against the "
-    "known truth. Needs no network and no GPU.",
+    "ground truth. Needs no network and no GPU.",
     examples={
         "masklake demo": "200 scenes; the gallery is demo-out/gallery.html",
         "masklake demo --scenes 20": "fewer of them, where a minute must do",

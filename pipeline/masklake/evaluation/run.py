@@ -58,7 +58,7 @@ def _evaluated(settings: EvaluateConfig, say: Callable[[str], None], show: Calla
     truth = open_truth(settings)
     say(found_in_words(truth))
     for what, count in truth.left_out.items():
-        say(f"left out of the ground truth: {count} {what}")
+        say(f"left out of the ground truth: {what} ({count:,})")
     task = _task(settings, truth)
     mapping = read_mapping(settings.categories) if settings.categories else {}
     scoring = Scoring(task, truth.coding, classes_for(truth, task, mapping), settings.worst, settings.max_detections)

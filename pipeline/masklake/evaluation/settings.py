@@ -101,7 +101,7 @@ PROGRAM = Program(
         ),
         "masklake evaluate --table masks --truth label-maps/ --labels names.txt --ignore-index 0,255": "mIoU against label maps",
         "masklake evaluate --table s3://lake/masks --truth instances.json --categories names.yaml --where \"dt >= '2026-11-01'\"": (
-            "AP of this month's images, where truth and model call some classes differently"
+            "AP of this month's images, where ground truth and model call some classes differently"
         ),
     },
     rules=_RULES,

@@ -18,6 +18,7 @@ from masklake.inference import half_precision, model_config, timm_resnet
 from masklake.inference.families import FAMILIES, Family, model_class
 from masklake.inference.files import Stored, stored_tensors, weight_files
 from masklake.inference.segments import Settings
+from masklake.spelling import plural
 
 _TRAINING_ONLY = ("criterion.", "matcher.")  # the loss's buffers: not every checkpoint carries them, no answer needs them
 _SPARE = 1 << 20  # weights that a model may have beyond its files' before it is taken for a mistake
@@ -160,11 +161,15 @@ def from_pretrained(cls: Any, config: Any, state: Mapping[str, Any], name: str) 
     return result
 
 
+_MISSING = ("weight is missing", "weights are missing")
+_MISSHAPEN = ("weight has another shape than config.json says", "weights have another shape than config.json says")
+
+
 def _refuse_holes(module: Any, info: Mapping[str, Any], name: str) -> None:
     missing, mismatched = needed_weights(module, info["missing_keys"]), {key for key, *_ in info["mismatched_keys"]}
     problems = [
-        f"{len(keys)} {what} ({', '.join(sorted(keys)[:5])}{', ...' if len(keys) > 5 else ''})"
-        for keys, what in ((missing, "weights are missing"), (mismatched, "weights have another shape than config.json says"))
+        f"{plural(len(keys), *what)} ({', '.join(sorted(keys)[:5])}{', ...' if len(keys) > 5 else ''})"
+        for keys, what in ((missing, _MISSING), (mismatched, _MISSHAPEN))
         if keys
     ]
     if problems:

@@ -55,8 +55,8 @@ class Near:
     def __str__(self) -> str:
         """A sentence for the user."""
         return (
-            f"ATTENTION: the table holds {plural(self.rows, 'row')} of the task {self.task} made otherwise than is asked, in one setting: "
-            f"{self.setting} is {self.theirs} there and {self.ours} here. They do not count as done, so every image is new work; "
+            f"ATTENTION: the table holds {plural(self.rows, 'row')} of the task {self.task} under one other setting: "
+            f"{self.setting} is {self.theirs} there and {self.ours} here. Such rows do not count as done, so every image is new work; "
             "to go on with them, say it as it is there"
         )
 

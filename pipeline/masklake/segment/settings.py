@@ -117,7 +117,7 @@ class SegmentConfig(BaseModel):
         None, description="labels that are things, where the checkpoint's are not known"
     )
     concepts: Annotated[Concepts | None, Shown("CONCEPT")] = Field(
-        None, description="what a model looks for that is told, as facebook/sam3: short noun phrases, separated by commas"
+        None, description="what to look for, where the model must be told (facebook/sam3): short noun phrases, separated by commas"
     )
     labels: Annotated[str | None, Shown("FILE")] = Field(
         None, min_length=1, description="id and name of each class (JSON, YAML, CSV, text), where the checkpoint names none"
@@ -244,7 +244,7 @@ class RunConfig(BaseModel):
     notify: Annotated[str | None, Shown("URL", secret=True)] = Field(
         None,
         pattern=r"^https?://[^@/\s]+(/\S*)?$",
-        description="post a JSON document there when the run ends, however it ends; that this fails does not change how",
+        description="post a JSON document there when the run ends, however it ends; where that fails, the run ends all the same",
     )
     gallery_images: Annotated[int, Shown("IMAGES")] = Field(24, ge=0, description="images sampled into the HTML gallery")
     ray_address: Annotated[str | None, Shown("ADDRESS")] = Field(

@@ -19,6 +19,7 @@ from masklake.inference import labels as label_names
 from masklake.inference import model_config, preprocess, processors, released, splits, tokens, weights
 from masklake.inference.families import FAMILIES, PROCESSORS, model_class
 from masklake.inference.files import read_json, stored_tensors, weight_files
+from masklake.spelling import plural
 from masklake.training import matching
 from masklake.training.examples import Size
 
@@ -228,7 +229,7 @@ def _backbone(folder: Path, module: Any, prefix: str) -> dict[str, torch.Tensor]
     absent = {key for key in info["missing_keys"] if not _optional(key)} | {key for key, *_ in info["mismatched_keys"]}
     if missing := sorted(absent & needed):
         raise Refused(
-            f"{name}: {len(missing)} of the backbone's {len(needed)} weights are not there in their shapes "
+            f"{name}: of the backbone's {plural(len(needed), 'weight')}, {len(missing):,} not there in its shape "
             f"({', '.join(missing[:3])}, ...): backbone_config in --model-config-file must be that checkpoint's"
         )
     return {prefix + key: value for key, value in loaded.state_dict().items() if key in needed and key not in info["missing_keys"]}

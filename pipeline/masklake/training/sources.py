@@ -122,9 +122,9 @@ def _with_images(truth: Truth, images: str | None, setting: str, skipped: Counte
     matched = match(truth.images, uris, f"below {folder}")
     if not matched.images:
         example = truth.images[0].name if truth.images else "nothing"
-        raise Refused(f"{setting} {truth.uri}: none of its {len(truth.images)} images is below {folder}: it has {example!r}, say")
+        raise Refused(f"{setting} {truth.uri}: none of its images ({len(truth.images):,}) is below {folder}: it has {example!r}, say")
     skipped[f"images of the ground truth that are not below {folder}"] = len(matched.missing)
-    skipped["images without truth"] = len(uris) - len(matched.images)
+    skipped["images without ground truth"] = len(uris) - len(matched.images)
     yield from sorted(((image, uri) for uri, image in matched.images.items()), key=lambda pair: pair[0].order)
 
 
@@ -211,4 +211,4 @@ def _told(data: DataSet) -> str:
 
 
 def _in_words(skipped: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in skipped.items() if count) or "nothing was left out"
+    return ", ".join(f"{what} ({count:,})" for what, count in skipped.items() if count) or "nothing was left out"

@@ -49,7 +49,7 @@ def test_a_weight_that_is_missing_is_missed_without_reading_weights(tmp_path: Pa
     state = layouts.state(family)
     lost = next(name for name in state if name.endswith("bias") and "layernorm" not in name and "aux" not in name)
     layouts.hollow(folder, {name: value for name, value in state.items() if name != lost})
-    with pytest.raises(Refused, match="1 weights are missing"):
+    with pytest.raises(Refused, match="1 weight is missing"):
         weights.verify(folder)
     layouts.hollow(folder, state)
     weights.verify(folder)

@@ -70,7 +70,7 @@ def test_new_work_that_one_setting_makes_is_said_loudly() -> None:
     half = asked(precision="bfloat16")
     (near,) = nearest([asked()], [half], holding(**{half.fingerprint: 12_345}))
     assert str(near).startswith(
-        "ATTENTION: the table holds 12,345 rows of the task panoptic made otherwise than is asked, in one setting: "
+        "ATTENTION: the table holds 12,345 rows of the task panoptic under one other setting: "
         "--precision is bfloat16 there and float32 here."
     )
     assert nearest([asked()], [half], holding(**{half.fingerprint: 5, asked().fingerprint: 1})) == []  # some of it is done as asked

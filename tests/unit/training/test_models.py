@@ -107,7 +107,7 @@ def test_a_backbone_is_taken_over_and_one_that_does_not_fit_is_refused(tmp_path:
     assert not any(name.startswith(prefix) for name in learner.new)
     for lost in (next(iter(state)), next(name for name in state if name.endswith("normalization.running_mean"))):
         save_file({name: value for name, value in state.items() if name != lost}, folder / "model.safetensors")
-        with pytest.raises(Refused, match=r"--backbone .*: 1 of the backbone's \d+ weights are not there"):
+        with pytest.raises(Refused, match=r"--backbone .*: of the backbone's \d+ weights, 1 not there in its shape"):
             models.build(models.start(None, config, folder, None), LABELS, frozenset(), seed=2)
 
 

@@ -85,7 +85,7 @@ def test_an_image_that_is_no_image_or_absent_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"--images .*: there is no image below it"):
         loaded(settings)
     data_sets.image(tmp_path / "images" / "b.png", 3, 3)
-    with pytest.raises(Refused, match=r"none of its 1 images is below .*images: it has 'a\.png', say"):
+    with pytest.raises(Refused, match=r"none of its images \(1\) is below .*images: it has 'a\.png', say"):
         loaded(settings)
 
 
@@ -218,7 +218,7 @@ def test_maps_and_images_without_their_partner_are_counted(tmp_path: Path) -> No
     settings = data_sets.label_maps(tmp_path, {"a": np.eye(2, dtype=np.uint8), "b": np.full((2, 2), 255, np.uint8)}, ["road", "sky"])
     data_sets.image(tmp_path / "images" / "alone.png", 2, 2)
     data, _ = read(settings)
-    assert data.skipped == {"images without truth": 1, "images without objects": 1}
+    assert data.skipped == {"images without ground truth": 1, "images without objects": 1}
     assert len(data.examples) == 1
 
 

@@ -187,7 +187,7 @@ def data_files(table: UpkeepTable, files: Sequence[TableFile], metadata: TableMe
         try:
             statistics = data_file_statistics_from_parquet_metadata(footer, plan, columns)
         except KeyError as error:
-            raise MasklakeError(f"{uri}: has a column {error} that the table has not") from None
+            raise MasklakeError(f"{uri}: has a column {error} that the table lacks") from None
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=uri,

@@ -133,7 +133,7 @@ PROGRAM = Program(
     examples={
         "masklake publish --table s3://lake/masks": "into a catalog in an SQLite file",
         "masklake publish --table s3://lake/masks --catalog prod --name vision.masks": "into a catalog of pyiceberg's configuration",
-        "masklake publish --table s3://lake/masks --dry-run": "how many files the Iceberg table lacks, and has too many",
+        "masklake publish --table s3://lake/masks --dry-run": "how many files the Iceberg table lacks, and how many it should not have",
     },
     rules=_RULES,
     interrupted="interrupted; readers see the Iceberg table as it was, or as it should be",
