@@ -74,6 +74,10 @@ def _work(name: str, settings: Any) -> dict[str, Any]:
         from masklake import pandas_later  # pyarrow
 
         pandas_later.answer_pyarrow()
+    if leaving.is_with_job() and name == "segment":
+        from masklake.inference import lean
+
+        lean.allow(settings.forward)
     summary: dict[str, Any] = importlib.import_module(f"masklake.commands.{name}").work(settings)
     return summary
 
