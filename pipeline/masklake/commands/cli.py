@@ -75,9 +75,9 @@ def _work(name: str, settings: Any) -> dict[str, Any]:
 
         pandas_later.answer_pyarrow()
     if leaving.is_with_job() and name == "segment":
-        from masklake.inference import lean
+        from masklake.inference import sparing
 
-        lean.allow(settings.forward)
+        sparing.allow(settings.forward)
     summary: dict[str, Any] = importlib.import_module(f"masklake.commands.{name}").work(settings)
     return summary
 

@@ -144,16 +144,16 @@ def describe(folder: Path, options: Options, name: str = "") -> ModelDescription
 
 def load(description: ModelDescription, folder: Path, device: str = "cpu", dtype: str = "float32") -> Any:
     """The model as a torch module in evaluation mode; see `weights.load`."""
-    from masklake.inference import lean, weights
+    from masklake.inference import sparing, weights
 
-    return lean.sparing(lambda: weights.load(folder, device, dtype, description.name, description.settings))
+    return sparing.tried(lambda: weights.load(folder, device, dtype, description.name, description.settings))
 
 
 def verify(description: ModelDescription, folder: Path) -> None:
     """Check that every weight of the model is there in its shape, without reading the weights; see `weights.verify`."""
-    from masklake.inference import lean, weights
+    from masklake.inference import sparing, weights
 
-    lean.sparing(lambda: weights.verify(folder, description.name))
+    sparing.tried(lambda: weights.verify(folder, description.name))
     if description.concepts:
         text = model_config.read(folder, description.name).get("text_config") or {}
         tokenizer = tokens.Tokenizer(folder, text.get("vocab_size") or tokens.CLIP, description.name)

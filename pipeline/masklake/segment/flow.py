@@ -25,7 +25,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
 from masklake.cluster import Reference, batches, future_of, quiet, references
 from masklake.errors import DeviceLost, Refused, Say
-from masklake.inference import lean
+from masklake.inference import sparing
 from masklake.segment import placement
 from masklake.segment.digests import DIGESTS
 from masklake.segment.engine import Resources
@@ -309,7 +309,7 @@ class _SegmentActor:
 
     def __init__(self, work: Work, threads: float) -> None:
         self._work = work
-        lean.allow(work.forward)
+        sparing.allow(work.forward)
         self._segmenter = open_segmenter(work, threads=max(1, int(threads)))
         self._meter = ActorMeter(work.table_uri, work.stamp.run_id)
 

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 import torch
 
-from masklake.inference import checkpoint, lean
+from masklake.inference import checkpoint, sparing
 from masklake.inference.families import FAMILIES
 from masklake.inference.forwards import Forward
 from masklake.inference.options import Options
@@ -22,19 +22,19 @@ SPARED = ("torch._dynamo", "sympy", "scipy.optimize", "torch.distributed.tensor"
 ANSWERS = """
 import json, sys
 from pathlib import Path
-from masklake.inference import lean
-from tests.unit.inference.test_lean import SPARED, logits_of
-lean.allow("auto")
+from masklake.inference import sparing
+from tests.unit.inference.test_sparing import SPARED, logits_of
+sparing.allow("auto")
 for folder in json.loads(sys.argv[1]):
     print(json.dumps([logits_of(Path(folder)), [name for name in SPARED if name in sys.modules]]))
 """
 
 IN_EARNEST = """
 import sys, torch
-from masklake.inference import lean
-lean.allow("auto")
+from masklake.inference import sparing
+sparing.allow("auto")
 own = torch.nn.init.normal_, torch.distributed.is_available
-with lean.loading():
+with sparing.loading():
     from scipy.optimize import linear_sum_assignment
     from torch._dynamo import allow_in_graph, is_compiling
     from torch.nn.attention.flex_attention import BlockMask
@@ -54,9 +54,9 @@ assert isinstance(flex.create_block_mask(lambda b, h, q, k: q >= k, 1, 1, 128, 1
 
 WITHIN = """
 import sys
-from masklake.inference import lean
-lean.allow("auto")
-with lean.loading():
+from masklake.inference import sparing
+sparing.allow("auto")
+with sparing.loading():
     import torch._dynamo
     import torch._dynamo.config
     import scipy.optimize._zeros_py
@@ -98,16 +98,16 @@ def test_what_is_used_in_earnest_is_the_module_itself(program: str) -> None:
 
 def test_only_a_process_that_is_ours_alone_and_traces_no_forward_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
-    monkeypatch.setattr(lean._Process, "is_ours", lean._Process.is_ours)
+    monkeypatch.setattr(sparing._Process, "is_ours", sparing._Process.is_ours)
     assert _imports_everything()
     for forward in get_args(Forward):
-        lean.allow(forward)
+        sparing.allow(forward)
         assert _imports_everything() is (forward in {"compiled", "openvino"})
 
 
 def test_what_cannot_be_loaded_so_is_loaded_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
-    monkeypatch.setattr(lean._Process, "is_ours", True)
+    monkeypatch.setattr(sparing._Process, "is_ours", True)
     available, seen = torch.distributed.is_available, []
 
     def load() -> str:
@@ -116,15 +116,15 @@ def test_what_cannot_be_loaded_so_is_loaded_as_ever(monkeypatch: pytest.MonkeyPa
             raise ImportError("cannot import name 'something new'")
         return "a model"
 
-    assert lean.sparing(load) == "a model"
+    assert sparing.tried(load) == "a model"
     assert seen == [False, True]
     with pytest.raises(ZeroDivisionError):
-        lean.sparing(lambda: 1 // 0)
+        sparing.tried(lambda: 1 // 0)
 
 
 def _imports_everything() -> bool:
     available = torch.distributed.is_available
-    with lean.loading():
+    with sparing.loading():
         return torch.distributed.is_available is available
 
 

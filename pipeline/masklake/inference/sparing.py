@@ -50,7 +50,7 @@ def allow(forward: Forward) -> None:
     _Process.is_ours = forward not in ("compiled", "openvino")
 
 
-def sparing(load: Callable[[], Loaded]) -> Loaded:
+def tried(load: Callable[[], Loaded]) -> Loaded:
     """What `load` gives, which loads or checks a model. If it fails so, it does it again as transformers would.
 
     Raises:
