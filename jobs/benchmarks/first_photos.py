@@ -2,8 +2,9 @@
 
     python -m jobs.benchmarks.first_photos --photos 10 --rounds 3
 
-In each round, in turn, each a process of its own: the floor (`peers/floor.py`), `masklake segment` as it chooses, the same on Ray, and the
-same again with nothing to do. Seconds of the whole process and of CPU, its children's included, are medians; ratios are of these.
+In each round, in turn, each a process of its own: the floor (`peers/floor.py`), the same with as few imports as a run has,
+`masklake segment` as it chooses, the same again with nothing to do, and on Ray. Seconds of the whole process and of CPU, its children's
+included, are medians; ratios are of these.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from jobs.benchmarks.process_tree import watched
 from masklake.demo import MODEL
 from masklake.demo.scenes import HELD_OUT, jpeg, photograph
 
+FLOOR, SPARING = "floor", "floor, sparing"
 RESULT = Path(__file__).parent / "results" / "first-photos.json"
 
 
@@ -54,10 +56,12 @@ def main(argv: list[str] | None = None) -> int:
         "rounds": [{name: asdict(taken) for name, taken in each.items()} for each in rounds],
         "medians": {name: asdict(_median([each[name] for each in rounds])) for name in rounds[0]},
     }
-    floor, ours = _median([each["floor"] for each in rounds]), _median([each["masklake"] for each in rounds])
-    result["over_floor"] = {"seconds": ours.seconds / floor.seconds, "cpu_seconds": ours.cpu_seconds / floor.cpu_seconds}
+    ours = _median([each["masklake"] for each in rounds])
+    for name, over in ((FLOOR, "over_floor"), (SPARING, "over_sparing_floor")):
+        floor = _median([each[name] for each in rounds])
+        result[over] = {"seconds": ours.seconds / floor.seconds, "cpu_seconds": ours.cpu_seconds / floor.cpu_seconds}
     arguments.result.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result["medians"]), json.dumps(result["over_floor"]), sep="\n")
+    print(*(json.dumps(result[part]) for part in ("medians", "over_floor", "over_sparing_floor")), sep="\n")
     return 0
 
 
@@ -67,7 +71,8 @@ def _round(photos: Path, folder: Path, number: int, arguments: argparse.Namespac
         return ["masklake", "segment", *places, *more]
 
     commands = {
-        "floor": ["jobs.benchmarks.peers.floor", str(photos), str(arguments.model)],
+        FLOOR: ["jobs.benchmarks.peers.floor", str(photos), str(arguments.model)],
+        SPARING: ["jobs.benchmarks.peers.floor", str(photos), str(arguments.model), "sparing"],
         "masklake": segment(f"masks-{number}"),
         "nothing to do": segment(f"masks-{number}"),
     }
