@@ -206,7 +206,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "eomt": Eomt("EomtForUniversalSegmentation", "Eomt", ALL_TASKS, "class_predictor", fixed_input="pad"),
     "eomt_dinov3": Eomt("EomtDinov3ForUniversalSegmentation", "Eomt", ALL_TASKS, "class_predictor", fixed_input="pad"),
-    "detr": Detr("DetrForSegmentation", "Detr", ALL_TASKS, "detr.class_labels_classifier", object_threshold=0.85),
+    "detr": Detr("DetrForSegmentation", "Detr", ALL_TASKS, "detr.class_labels_classifier", object_threshold=0.85, operations=22_000.0),
     "sam3": Sam3(
         "Sam3Model",
         "Sam3",
@@ -218,11 +218,11 @@ FAMILIES: dict[str, Family] = {
         vocabulary=("text_config", "vocab_size"),
         prompted=True,
     ),
-    "segformer": Family("SegformerForSemanticSegmentation", "Segformer", operations=11_000.0),
+    "segformer": Family("SegformerForSemanticSegmentation", "Segformer", operations=10_000.0),
     "upernet": Family("UperNetForSemanticSegmentation", "Segformer", divisor=32),
     "beit": Family("BeitForSemanticSegmentation", "Beit", fixed_input="exact"),
     "data2vec-vision": Family("Data2VecVisionForSemanticSegmentation", "Beit", fixed_input="exact"),
-    "dpt": Family("DPTForSemanticSegmentation", "DPT", head="head.head.4", fixed_input="exact"),
+    "dpt": Family("DPTForSemanticSegmentation", "DPT", head="head.head.4", fixed_input="exact", operations=5_000.0),
     "mobilenet_v2": Family(
         "MobileNetV2ForSemanticSegmentation", "MobileNetV2", head="segmentation_head.classifier.convolution", operations=20_000.0
     ),

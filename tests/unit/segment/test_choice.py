@@ -91,7 +91,14 @@ MEASURED = [  # family, weights in millions, height and width of its input, seco
     ("oneformer", 218.8, 640, 864, 25.8),  # Swin-L
     ("upernet", 59.0, 512, 512, 5.76),  # Swin-T
     ("upernet", 232.2, 640, 640, 18.5),  # Swin-L
+    ("upernet", 59.3, 512, 512, 5.58),  # ConvNeXt-T
     ("eomt", 24.0, 640, 640, 3.44),  # ViT-S
+    ("eomt_dinov3", 92.4, 640, 640, 8.37),  # ViT-B
+    ("detr", 43.0, 800, 1066, 39.3),  # ResNet-50: its mask head works on each of 100 queries
+    ("detr", 62.0, 800, 1066, 43.1),  # ResNet-101
+    ("dpt", 343.7, 480, 480, 14.1),  # ViT-L
+    ("beit", 161.6, 640, 640, 23.5),  # base
+    ("data2vec-vision", 161.3, 512, 512, 14.7),  # base
 ]
 
 
