@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 import yaml
 from ray.exceptions import RayTaskError
@@ -26,6 +27,7 @@ from masklake.demo.scenes import HELD_OUT, jpeg, photograph
 from masklake.training import batches, finetune, flow
 from masklake.training.examples import BadExample
 from masklake.training.settings import FinetuneConfig
+from masklake.training.team import Team
 from tests import trainings
 from tests.beside import when
 from tests.faults import processes
@@ -206,12 +208,19 @@ def test_two_workers_learn_what_one_does_here_and_both_tell_of_a_bad_image(job: 
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4, msg=name)
 
-    for engine in ("--local", "--no-local"):
-        code, lines, told = job(alone.model_copy(update={"bad_examples": "refuse", "output": str(tmp_path / engine)}), engine)
-        assert (code, lines[-1]["outcome"]) == (1, "failed")
-        assert broken.name in lines[-1]["error"]
-        assert lines[-1]["error"].endswith("mend it, or give --bad-examples skip")
-        assert "Traceback" not in told
+    refuse = alone.model_copy(update={"bad_examples": "refuse", "output": str(tmp_path / "refused")})
+    code, lines, told = job(refuse, "--local")
+    assert (code, lines[-1]["outcome"]) == (1, "failed")
+    assert broken.name in lines[-1]["error"]
+    assert lines[-1]["error"].endswith("mend it, or give --bad-examples skip")
+    assert "Traceback" not in told
+    # What a worker on Ray makes of it is in `unit/training/test_ray_stop.py`.
+    prepared = finetune.prepare(refuse)
+    examples = ray.put(flow._packed(prepared.training.examples))
+    feed = flow._feed(examples, prepared.recipe, prepared.sizes[0], prepared.training.reader.load, Team(), range(2))
+    with pytest.raises(BadExample) as refused:
+        list(feed)
+    assert str(refused.value) == lines[-1]["error"]
 
 
 def test_what_the_job_says_is_found_inside_rays_wrapping() -> None:

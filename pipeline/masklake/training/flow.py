@@ -86,11 +86,7 @@ def run(prepared: Prepared, tell: Tell) -> dict[str, Any]:
                 if not _listen(messages, training, settings.workers, told, tell):
                     say_no_goodbye()
                     stopping.check()
-                error = training.exception()
-                if reason := ray.get(messages.failure.remote()):
-                    raise MasklakeError(reason)
-                if error is not None:
-                    raise MasklakeError(f"the cluster ended the training: {_last_line(error)}; run the same command to go on") from error
+                _check(messages, training)
     return told[-1]
 
 
@@ -132,6 +128,15 @@ def _listen(messages: Any, training: Future[Any], workers: int, told: list[dict[
             told.append(line)
             tell(line)
     return last
+
+
+def _check(messages: Any, training: Future[Any]) -> None:
+    """Of a training that came to its end, say why it failed: what a worker said goes before what Ray makes of it."""
+    error = training.exception()
+    if reason := ray.get(messages.failure.remote()):
+        raise MasklakeError(reason)
+    if error is not None:
+        raise MasklakeError(f"the cluster ended the training: {_last_line(error)}; run the same command to go on") from error
 
 
 def _work(given: dict[str, Any]) -> None:

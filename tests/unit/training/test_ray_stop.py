@@ -1,15 +1,21 @@
-"""A stop of a training on Ray waits for workers that have something to save, and for nobody else. A plain object stands for Ray's actor."""
+"""What workers of a training on Ray tell: a stop waits for those that have something to save, and for nobody else, and why one cannot go
+on is told once. A plain object stands for Ray's actor.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from masklake import leaving, stopping
+from masklake.errors import MasklakeError
 from masklake.training import flow
+from masklake.training.examples import BadExample
 from masklake.training.messages import Messages
 
 
@@ -26,6 +32,7 @@ class Actor:
     def __init__(self, events: Iterator[Callable[[Messages], object]]) -> None:
         self._messages, self._events = Messages(), events
         self.stop, self.take = Call(self._messages.stop), Call(self._take)
+        self.fail, self.failure = Call(self._messages.fail), Call(self._messages.failure)
 
     def _take(self) -> list[dict[str, Any]]:
         next(self._events)(self._messages)
@@ -76,3 +83,35 @@ def test_a_process_that_lives_on_waits_for_ray(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(leaving._Memory, "ends", False)
     training: Future[None] = Future()
     assert listened(training, nothing, nothing, lambda messages: training.set_result(None), nothing, nothing) == (True, [], 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_cannot_go_on_says_why_and_is_not_started_again_for_the_same(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: workers)
+    monkeypatch.setattr("ray.train.get_context", lambda: ranks)
+    monkeypatch.setattr(flow, "get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(flow, "_unpacked", lambda table: [])
+    learned: list[int] = []
+
+    def fails(*arguments: object) -> None:
+        learned.append(1)
+        raise BadExample("a.png: broken")
+
+    monkeypatch.setattr("masklake.training.finetune.work", fails)
+    messages = Actor(iter(()))
+    given = {"messages": messages, "prepared": None, "held_out": None, "training": None, "threads": torch.get_num_threads()}
+    if workers == 1:
+        flow._work(given)  # its end is the training's
+    else:
+        with pytest.raises(BadExample):  # or the others would wait for it
+            flow._work(given)
+    assert messages.failure.remote() == "a.png: broken"
+    with pytest.raises(MasklakeError, match=r"^a\.png: broken$"):
+        flow._work(given)
+    assert learned == [1]
+    failed: Future[None] = Future()
+    failed.set_exception(RuntimeError("Ray's own\nlast line"))
+    with pytest.raises(MasklakeError, match=r"^a\.png: broken$"):
+        flow._check(messages, failed)
+    with pytest.raises(MasklakeError, match=r"^the cluster ended the training: last line; run the same command to go on$"):
+        flow._check(Actor(iter(())), failed)
