@@ -16,6 +16,7 @@ import pytest
         ("masklake.reading", ["torch", "transformers", "ray"]),
         ("masklake.segment.run", ["torch", "transformers", "ray", "botocore.session", "aiohttp", "s3fs", "jinja2"]),
         ("masklake.segment.stages", ["torch", "transformers", "ray"]),
+        ("masklake.training.batches, masklake.truth, masklake.training.messages", ["torch", "transformers", "ray"]),
         ("masklake.inference.segmenter", ["pyarrow", "pydantic", "ray", "fsspec", "s3fs", "duckdb", "deltalake"]),
     ],
 )

@@ -1,17 +1,19 @@
 """Which images a step sees, and how: pure functions of the seed and the step, so that a run goes on exactly where it was.
 
 A step's batch is made of micro-batches, one forward pass each. What a micro-batch holds does not depend on who computes it: the same
-run on more workers sums the same gradients in another order.
+run on more workers sums the same gradients in another order. Nothing here imports torch: processes that load start quickly, and stay small.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from masklake.errors import MasklakeError
 from masklake.inference import preprocess
 from masklake.inference.families import ALL_TASKS, INSTANCE, SEMANTIC
 from masklake.training.augment import Augmentation, draw_window, show
@@ -96,6 +98,15 @@ def make(recipe: Recipe, positions: range, examples: Sequence[Example], read: Ca
         seen = show(sample, window, recipe.augmentation.plan.resample)
         shown.append((for_task(seen, task, recipe.thing_ids), task, example.image))
     return _stacked(shown, skipped, recipe)
+
+
+def make_packed(arguments: bytes) -> MicroBatch | MasklakeError:
+    """`make` of its pickled arguments, in a process that only loads. The job's own errors travel as values, with their class."""
+    asked: tuple[Recipe, range, list[Example], Callable[[Example], Sample]] = pickle.loads(arguments)  # noqa: S301 - our own caller's
+    try:
+        return make(*asked)
+    except MasklakeError as error:
+        return error
 
 
 def without_crowd(sample: Sample) -> Sample:

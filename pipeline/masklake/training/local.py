@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from typing import Any
@@ -26,8 +26,7 @@ from masklake.isolated import Ended, Isolated
 from masklake.ordered import in_order
 from masklake.segment.machine import cores
 from masklake.training import batches, finetune
-from masklake.training.batches import MicroBatch, Recipe
-from masklake.training.examples import Example, Sample
+from masklake.training.batches import MicroBatch
 from masklake.training.finetune import Prepared
 from masklake.training.loop import Tell
 from masklake.training.settings import FinetuneConfig
@@ -126,7 +125,7 @@ class _Loaders:
 
     def _by_a_process(self, data: bytes) -> MicroBatch | MasklakeError | Ended:
         with self._lock:
-            process = self._idle.pop() if self._idle else Isolated(_make, trusted=True)
+            process = self._idle.pop() if self._idle else Isolated(batches.make_packed, trusted=True)
         try:
             return process(data, None)
         finally:
@@ -135,12 +134,3 @@ class _Loaders:
                     process.close()
                 else:
                     self._idle.append(process)
-
-
-def _make(data: bytes) -> MicroBatch | MasklakeError:
-    """What runs in a loading process: `batches.make` of its arguments. The job's own errors travel as values, with their class."""
-    asked: tuple[Recipe, range, list[Example], Callable[[Example], Sample]] = pickle.loads(data)  # noqa: S301 - our own caller's
-    try:
-        return batches.make(*asked)
-    except MasklakeError as error:
-        return error
