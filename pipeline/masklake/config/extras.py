@@ -11,12 +11,12 @@ from pathlib import Path
 from masklake.errors import Refused
 
 EXTRAS = {
-    "run": ("ray", "safetensors", "scipy", "torch", "transformers"),
+    "run": ("ray", "safetensors", "torch", "transformers"),
     "finetune": ("tensorboard",),
     "iceberg": ("pyiceberg", "sqlalchemy"),
     "lineage": ("openlineage",),
     "demo": ("weed",),
-    "browse": ("scipy", "starlette", "uvicorn"),
+    "browse": ("starlette", "uvicorn"),
     "openvino": ("openvino",),
 }
 """Extra -> what it brings: packages by the names that are imported, or programs; pyproject.toml says which versions."""

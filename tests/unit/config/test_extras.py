@@ -8,15 +8,20 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from pydantic import BaseModel, Field
 
 from masklake.commands import cli
 from masklake.commands.running import run
 from masklake.config import Program
 from masklake.config.extras import EXTRAS
+from tests import evaluations
+from tests.answers import rectangle
 from tests.lakes import ROOT
 
 HIDING = """
@@ -63,6 +68,30 @@ def test_a_command_works_without_the_extras_that_it_does_not_need(needs: tuple[s
     modules = [f"masklake.commands.{name}" for name in cli.COMMANDS if cli.program(name).needs == needs]
     done = subprocess.run([sys.executable, "-c", HIDING, json.dumps(hidden), *modules], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_table_is_exported_judged_and_kept_without_any_extra(tmp_path: Path) -> None:
+    """With pages and pictures, whose imports come late."""
+    ids = np.where(rectangle(30, 41, slice(5, 20), slice(5, 20)), 2, 1)
+    Image.new("RGB", (41, 30)).save(tmp_path / "a.png")
+    image = (tmp_path / "a.png").as_uri()
+    answer = evaluations.segments_of(ids, {1: ("sky", False), 2: ("dog", True)})
+    table = evaluations.commit(tmp_path / "masks", "panoptic", {image: (answer, (30, 41))})
+    commands = [
+        ["export", "--table", table, "--format", "coco-panoptic", "--output", str(tmp_path / "coco")],
+        ["export", "--table", table, "--format", "overlays", "--output", str(tmp_path / "painted")],
+        ["evaluate", "--table", table, "--truth", str(tmp_path / "coco"), "--output", str(tmp_path / "judged")],
+        ["compact", "--table", table],
+        ["erase", "--table", table, image],
+        ["status", table],
+    ]
+    script = HIDING + "from masklake.commands import cli\nprint(*(cli.main(each) for each in json.load(sys.stdin)))\n"
+    hidden = json.dumps(sorted({name for names in EXTRAS.values() for name in names}))
+    command = [sys.executable, "-c", script, hidden]
+    done = subprocess.run(command, input=json.dumps(commands), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "0 0 0 0 0 0"), done.stderr
+    assert "dog" in (tmp_path / "judged" / "evaluation.html").read_text(encoding="utf-8")
 
 
 def test_what_is_not_installed_is_named_with_the_line_that_installs_it(
