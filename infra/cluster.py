@@ -46,7 +46,7 @@ _PATIENCE = {
     # By default a minute, or half of one, which is little on a busy machine.
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": f"{_START_SECONDS:.0f}",
     "RAY_gcs_server_port_wait_time_s": f"{_START_SECONDS:.0f}",
-    "RAY_raylet_start_wait_time_s": f"{_START_SECONDS:.0f}",
+    "RAY_raylet_start_wait_time_s": f"{_START_SECONDS * 2 / 3:.0f}",  # so that `ray start` says what is wrong before we give up
     "RAY_agent_register_timeout_ms": f"{1000 * _START_SECONDS:.0f}",
     "RAY_JOB_STOP_WAIT_TIME_S": "30",  # by default 3, after which a stopped job is killed
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # by default half a minute for idle workers, which nothing here needs
@@ -234,8 +234,7 @@ class LocalCluster:
 
 
 def _or_again(start: Callable[[], None], end: Callable[[], None]) -> None:
-    """Start what may fail once for no fault of its own: a port may be taken between our look and Ray's, and `ray start` itself gives a node
-    30 s, by no setting, which a busy machine may need.
+    """Start what may fail once for no fault of its own: a port may be taken between our look and Ray's, or the machine is very busy.
 
     Raises:
         RuntimeError: it failed twice; the message tells the second failure.

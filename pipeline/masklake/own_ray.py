@@ -45,7 +45,8 @@ def alone() -> Iterator[None]:
 
 
 def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
-    """Ray's question after a node that it has just started, answered once the node is there.
+    """Ray's question after a node that it has just started, answered once the node is there. Ray itself waits for ten seconds of it, by its
+    setting `raylet_start_wait_time_s`: a larger one would do, but for a raylet that is no more.
 
     Raises:
         ChildProcessError: it will not be.
@@ -55,11 +56,10 @@ def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
     def wait(*asked: Any) -> Any:
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            alive = _has_raylet()  # before the question, for it may come up and end in between
             try:
                 return get_node(*asked)
             except RuntimeError as error:
-                if not alive:
+                if not _has_raylet():
                     raise ChildProcessError("its raylet ended while it started") from error
                 if time.monotonic() > deadline:
                     raise TimeoutError(

@@ -33,7 +33,6 @@ _RAY = {
 _OWN_RAY = {
     # Its other limits for a start, of 20 to 30 s, are not enough on a busy machine either.
     "RAY_gcs_server_port_wait_time_s": str(_START_SECONDS),
-    "RAY_raylet_start_wait_time_s": str(_START_SECONDS),
     "RAY_agent_register_timeout_ms": str(1000 * _START_SECONDS),
     # It would end a worker that idles for a second, between two writes say; the next costs seconds of Python's imports.
     "RAY_idle_worker_killing_time_threshold_ms": "60000",

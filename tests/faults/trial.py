@@ -48,7 +48,7 @@ class Trial:
         """Wait for a job and compare its exit code with those promised; a job that ends by itself says so in JSON, without a stack.
 
         Raises:
-            NotTriedError: Ray could not start within its half a minute, or the server did not answer the first question within seconds.
+            NotTriedError: Ray could not start within its three minutes, or the server did not answer the first question within seconds.
         """
         code = job.wait()
         if any(words in str(job.summary.get("error")) for words in _BUSY):
