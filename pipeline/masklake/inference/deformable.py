@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention in half precision, as a pixel decoder uses it: every token looks at a few points around its own place.
+"""Multi-scale deformable attention, as a pixel decoder uses it: every token looks at a few points around its own place.
 
 Zhu et al., Deformable DETR (arXiv:2010.04159), equation 3, with the tokens themselves as queries, so that a query's reference point is the
 middle of its own pixel. Places and weights are computed in float32 whatever the values' dtype: in bfloat16, a place on a map of 136
@@ -52,20 +52,22 @@ def attend(values: torch.Tensor, offsets: torch.Tensor, logits: torch.Tensor, sh
 
 
 def by_torch(values: torch.Tensor, offsets: torch.Tensor, logits: torch.Tensor, shapes: Shapes) -> torch.Tensor:
-    """`attend` by torch's `grid_sample`, in float32."""
+    """`attend` by torch's `grid_sample`, in float32, point by point: twice as fast on a CPU as to lay all points' values side by side."""
     count, tokens, heads, width_of_head = values.shape
     points = offsets.shape[4]
     own = own_places(shapes, values.device)
-    weights = logits.float().softmax(dim=-1).view(count, tokens, heads, len(shapes), points)
+    weights = logits.float().softmax(dim=-1).permute(0, 2, 3, 1).reshape(count * heads, len(shapes) * points, 1, tokens)
+    apart = offsets.float().permute(0, 2, 3, 4, 1, 5)
     summed = values.new_zeros((count * heads, width_of_head, tokens), dtype=torch.float32)
     start = 0
     for level, (height, width) in enumerate(shapes):
         maps = values[:, start : start + height * width].float().permute(0, 2, 3, 1).reshape(count * heads, width_of_head, height, width)
-        x, y = offsets[:, :, :, level].float().unbind(-1)
-        places = own[None, :, None, None] + torch.stack((x / width, y / height), dim=-1)
-        grid = (2 * places - 1).transpose(1, 2).flatten(0, 1)
+        x, y = apart[:, :, level].unbind(-1)
+        places = own + torch.stack((x / width, y / height), dim=-1)
+        grid = (2 * places - 1).view(count * heads, points, tokens, 2)
         sampled = torch.nn.functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        summed += (sampled * weights[:, :, :, level].transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)
+        for point in range(points):
+            summed.addcmul_(sampled[:, :, point], weights[:, level * points + point])
         start += height * width
     return summed.view(count, heads * width_of_head, tokens).transpose(1, 2).to(values.dtype).contiguous()
 

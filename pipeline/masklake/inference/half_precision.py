@@ -1,9 +1,12 @@
-"""What a model in bfloat16 or float16 must not compute in it, and where transformers' way costs a GPU half of its time.
+"""What a model in bfloat16 or float16 must not compute in it, and where transformers' way costs half of the time.
 
 Casting a whole module rounds coordinates, too: those of the deformable attention's points and of the sine position embeddings. Here their
 arithmetic stays float32, as under autocast. The decoders' attention masks are made from the four pixels that bilinear resizing by a whole
 factor looks at, instead of by torch's `interpolate`, whose kernel is slow where maps are many and small. What no checkpoint holds, since it
 is computed when a model is made (the frequencies of rotary embeddings, the places that SAM 3 turns by them), stays as it was computed.
+
+In float32, what is computed differently is the deformable attention on a CPU, in the same float32 but for the order of its sums; and sine
+position embeddings, which depend on nothing but the shape, are remembered.
 
 Modules are found by what their classes in transformers are called: Mask2Former's and OneFormer's pixel decoders and decoders, and the
 position embeddings of these, MaskFormer and DETR.
@@ -24,22 +27,21 @@ _SHAPES_REMEMBERED = 64
 
 def cast(module: Any, dtype: torch.dtype) -> None:
     """Turn a module in float32 into one in `dtype`, in place; in bfloat16 and float16, what must be float32 stays so."""
+    is_half = dtype in (torch.bfloat16, torch.float16)
     computed = [(part, name, part._buffers[name]) for part in module.modules() for name in part._non_persistent_buffers_set]
     module.to(dtype=dtype)
-    if dtype not in (torch.bfloat16, torch.float16):
-        return
     for part, name, value in computed:
-        if value is not None and value.is_floating_point():
+        if is_half and value is not None and value.is_floating_point():
             setattr(part, name, value)
     for part in module.modules():
         name = type(part).__name__
         if name.endswith("PixelDecoderEncoderMultiscaleDeformableAttention"):
-            part.forward = MethodType(_attend, part)
+            part.forward = MethodType(_attend if is_half else _attend_on_cpu, part)
         elif name.endswith("SinePositionEmbedding"):
             part.forward = _positions(part.forward)
-        elif name == "Mask2FormerMaskPredictor":
+        elif is_half and name == "Mask2FormerMaskPredictor":
             part.forward = MethodType(_predict_masks, part)
-        elif name == "OneFormerTransformerDecoder":
+        elif is_half and name == "OneFormerTransformerDecoder":
             part.forward_prediction_heads = MethodType(_predict_all, part)
 
 
@@ -60,6 +62,14 @@ def _attend(self: Any, hidden_states: torch.Tensor, **given: Any) -> tuple[torch
         shapes,
     )
     return self.output_proj(found), None
+
+
+def _attend_on_cpu(self: Any, hidden_states: torch.Tensor, **given: Any) -> Any:
+    """As `_attend`; what is traced, or is not on a CPU, is transformers' own."""
+    is_traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
+    if hidden_states.device.type != "cpu" or is_traced:
+        return type(self).forward(self, hidden_states, **given)
+    return _attend(self, hidden_states, **given)
 
 
 def _positions(own: Any) -> Any:

@@ -45,6 +45,30 @@ def test_the_attention_is_that_of_transformers_in_float32() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Converting a tensor")
+def test_in_float32_a_cpu_attends_our_way_and_what_is_traced_is_transformers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, attend, asked = weights.load(MODEL), deformable.attend, []
+
+    def counted(*given: Any) -> torch.Tensor:
+        asked.append(given)
+        return attend(*given)
+
+    monkeypatch.setattr(deformable, "attend", counted)
+    pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = module(pixels)
+        assert len(asked) == module.config.encoder_layers
+        torch.jit.trace(lambda values: module(values).masks_queries_logits, pixels, check_trace=False)  # type: ignore[no-untyped-call]
+        assert len(asked) == module.config.encoder_layers
+        for part in module.modules():
+            vars(part).pop("forward", None)
+        theirs = module(pixels)
+    assert len(asked) == module.config.encoder_layers
+    for name in ("class_queries_logits", "masks_queries_logits"):
+        assert (ours[name] - theirs[name]).abs().max() < 1e-5 * theirs[name].abs().max()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_kernel_is_the_same_attention(dtype: str) -> None:
