@@ -1,4 +1,4 @@
-"""Measure the bare forward on a CPU in other forms than torch's eager one: batch norms folded into convolutions, OpenVINO, ONNX Runtime.
+"""Measure the bare forward on a CPU in other forms than the eager one: as transformers has it, batch norms folded, OpenVINO, ONNX Runtime.
 
     python -m jobs.benchmarks.forwards --models pipeline/masklake/demo/model FOLDER
 
@@ -72,7 +72,7 @@ def _measured(folder: Path, rounds: int) -> dict[str, Any]:
     with torch.inference_mode(), tempfile.TemporaryDirectory() as kept:
         eager = _Tensors(module)
         opened = [_opened(module, description, values, Path(kept)) for _ in ("converts", "takes what is kept")]
-        forms: dict[str, Form] = {"eager": eager, "folded": _folded(eager), "openvino": opened[1][0]}
+        forms: dict[str, Form] = {"eager": eager, "transformers": _theirs(eager), "folded": _folded(eager), "openvino": opened[1][0]}
         seconds = {"compiling_cpu_seconds": opened[0][1], "opening_cpu_seconds": opened[1][1]}
         if importlib.util.find_spec("onnxruntime") is not None:
             forms["onnxruntime"], seconds["exporting_cpu_seconds"] = _exported(eager, values, Path(kept, "model.onnx"))
@@ -118,6 +118,14 @@ def _compared(forms: dict[str, Form], values: torch.Tensor, rounds: int) -> dict
     for name, times in taken.items():
         found[name] |= {"milliseconds": round(1000 * min(times)), "times_eager": round(min(taken["eager"]) / min(times), 2)}
     return found
+
+
+def _theirs(module: _Tensors) -> _Tensors:
+    """The same without what is computed otherwise than in transformers."""
+    theirs = copy.deepcopy(module)
+    for part in theirs.modules():
+        vars(part).pop("forward", None)
+    return theirs
 
 
 def _folded(module: _Tensors) -> _Tensors:
