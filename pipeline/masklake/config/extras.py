@@ -21,6 +21,7 @@ EXTRAS = {
 }
 """Extra -> what it brings: packages by the names that are imported, or programs; pyproject.toml says which versions."""
 
+_PROGRAMS = {"weed"}
 _POSIX = {"fcntl", "grp", "pwd", "resource", "termios"}  # of the standard library, and not on Windows
 
 
@@ -44,7 +45,9 @@ def in_words(error: ModuleNotFoundError, command: str) -> Refused | None:
 
 
 def _is_here(name: str) -> bool:
-    return find_spec(name) is not None or Path(sys.executable).with_name(name).is_file() or shutil.which(name) is not None
+    if name not in _PROGRAMS:  # a program of a package's name, as `ray`, may be another environment's
+        return find_spec(name) is not None
+    return Path(sys.executable).with_name(name).is_file() or shutil.which(name) is not None
 
 
 def install(extra: str) -> str:

@@ -134,6 +134,15 @@ def test_without_posix_tables_are_read_and_kept_and_segment_says_where_it_runs()
     assert (done.returncode, done.stderr) == (2, f"masklake: {error}\n")
 
 
-def test_a_program_counts_as_installed() -> None:
+def test_a_program_counts_as_installed_and_not_as_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "weed" in EXTRAS["demo"]
     assert cli.program("demo").needs == ("run", "demo")
+    for name in ("weed", "no_such_package"):
+        (tmp_path / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setitem(EXTRAS, "run", ("no_such_package",))
+    code, error = ended(("run", "demo"), lambda settings: {}, capsys)
+    assert (code, error.endswith("no_such_package, which is not installed here: pip install 'masklake[run]'")) == (2, True)

@@ -1,5 +1,5 @@
 // The grid, its filters, the chart, and "take these". The form is the question: its fields are the parameters of every request.
-import { ask, byId, chip, figure, forget, frame, make, paint, percent, queued } from "./parts.js";
+import { ask, byId, chip, counted, figure, forget, frame, make, paint, percent, queued } from "./parts.js";
 import * as view from "./view.js";
 
 const MOST = 24, LONGEST_CHART = 6;
@@ -122,13 +122,13 @@ function notice(text, bad = false) {
 async function watch() {
   const state = await ask("state").catch(() => null);
   if (!state) return;
-  if (state.failure) return notice(`Classes and scores are known of ${state.read} of ${state.files} files alone: ${state.failure}`, true);
+  if (state.failure) return notice(`Classes and scores are known of ${figure(state.read)} of ${counted(state.files, "file")} alone: ${state.failure}`, true);
   if (state.complete) {
     if (watched) { notice(""); find(first); }
     return;
   }
   watched = true;
-  notice(`Reading classes and scores: ${figure(state.read)} of ${figure(state.files)} files.`);
+  notice(`Reading classes and scores: ${figure(state.read)} of ${counted(state.files, "file")}.`);
   setTimeout(watch, 700);
 }
 let watched = false;
@@ -250,7 +250,7 @@ async function chart(signal) {
       return part;
     }));
     const name = bar.value ?? "(none)";
-    const title = [`${name}: ${figure(bar.images)} images, ${figure(sums[number])} objects`, ...parts.filter(([, value]) => value).map(([label, value]) => `${label} ${figure(value)}`)].join("\n");
+    const title = [`${name}: ${counted(bar.images, "image")}, ${counted(sums[number], "object")}`, ...parts.filter(([, value]) => value).map(([label, value]) => `${label} ${figure(value)}`)].join("\n");
     const choose = () => { byId(`in.${by}`).value = bar.value === null || bar.value === "" ? "(none)" : bar.value; find(); };
     return make("button", { type: "button", title, "aria-label": title, onclick: choose, class: number && number === bars.length - 1 ? "last" : null }, stack, number % every === 0 && number + every / 2 < bars.length ? make("small", {}, name) : null);
   }));
@@ -273,7 +273,7 @@ async function take(ids) {
   const body = byId("take-body");
   try {
     const told = await ask("take", given);
-    byId("taken").textContent = `${figure(told.count)} ${told.count === 1 ? "image" : "images"}`;
+    byId("taken").textContent = counted(told.count, "image");
     const parts = [make("a", { class: "primary", href: `${told.list}?${given}`, download: told.list }, "Download the list of images")];
     if (told.where) parts.push(make("div", {}, make("h3", {}, "As an SQL condition (--where)"), copyable(told.where)));
     body.replaceChildren(...parts, ...told.commands.map(each => make("div", {}, make("h3", {}, each.title), copyable(each.command))));

@@ -53,6 +53,7 @@ function serve() {
 
 export const chip = colour => make("i", colour ? { class: "chip", "--colour": colour } : { class: "chip bare" });
 export const figure = number => number.toLocaleString("en");
+export const counted = (count, noun) => `${figure(count)} ${noun}${count === 1 ? "" : "s"}`;
 export const percent = share => (share >= 0.0995 ? (100 * share).toFixed(0) : (100 * share).toFixed(1)) + "%";
 
 /** A frame of the image's ratio with its photograph; `error` is called with a sentence where there is none. */
