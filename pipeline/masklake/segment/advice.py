@@ -86,7 +86,7 @@ def _bottleneck(totals: RunTotals, machine: Machine, share: float | None) -> str
 def _change(stage: str, totals: RunTotals, machine: Machine, cpus: float) -> str:
     device = "GPU" if machine.gpus_per_actor else "model"
     return {
-        "start": f"{totals.first_commit_seconds or 0:.0f} of {totals.wall_seconds:.0f} s were the start: larger runs pay it less often",
+        "start": f"{totals.first_commit_seconds or 0:.0f} of {totals.wall_seconds:.0f} s went into it: larger runs pay it less often",
         "plan": "name a day's folder, or an S3 Inventory, as --input",
         "fetch": "move the machines to its region, or pack small images into tar shards",
         "decode": f"each {device} wants {cpus:.1f} cores that decode: add CPUs, or say --decode fast",

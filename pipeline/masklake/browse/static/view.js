@@ -1,5 +1,5 @@
 // One image, large: zoom and pan, its segments, and beside it ground truth, what differs, or another answer.
-import { ask, byId, chip, frame, make, paint, percent } from "./parts.js";
+import { ask, byId, chip, counted, frame, make, paint, percent } from "./parts.js";
 
 const SIDE = 1600, LARGEST = 4096, MOST = 24;
 const dialog = byId("view"), stages = byId("stages"), beside = byId("beside"), least = byId("least");
@@ -101,7 +101,7 @@ function describe() {
   const facts = make("dl", {}, ...told.facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   if (shown.width) facts.prepend(make("dt", {}, "size"), make("dd", {}, `${shown.width} × ${shown.height}`));
   const why = shown.error || told.failed;
-  side.replaceChildren(...(why ? [make("p", { class: "why" }, why)] : [make("h3", {}, `${segments.length} object${segments.length === 1 ? "" : "s"}, score · share`), list]), facts);
+  side.replaceChildren(...(why ? [make("p", { class: "why" }, why)] : [make("h3", {}, `${counted(segments.length, "object")}, score · share`), list]), facts);
   faint();
 }
 
