@@ -41,17 +41,19 @@ cli.run()
     ("where", "written"),
     [
         ("--no-local", ("RAY_CLIENT_MODE", "RAY_USAGE_STATS_ENABLED", "PYTHONBREAKPOINT")),  # by Ray, whatever is there
-        ("--local", ("TORCHINDUCTOR_CACHE_DIR",)),  # by torch
+        ("--local", ()),
     ],
 )
 def test_a_run_writes_no_variable_that_was_not_there_before_its_work_began(tmp_path: Path, where: str, written: tuple[str, ...]) -> None:
     """A real one, by the interpreter's own account: it raises an audit event for each."""
     lake, log = tmp_path / "lake", tmp_path / "written"
     lake.mkdir()
+    log.touch()
     (lake / "a.jpg").write_bytes(scene(0))
     asked = ["segment", "--input", f"{lake}/", "--output", str(tmp_path / "masks"), "--model", str(MODEL), where]
     done = subprocess.run(
         [sys.executable, "-c", _LISTENED_TO, str(log), *asked], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert summary(done)["ok"] == 1
-    assert set(log.read_text().splitlines()) == {f"os.putenv {name} there" for name in written}
+    by_torch = {"os.putenv TORCHINDUCTOR_CACHE_DIR there"}  # wherever it imports its compiler
+    assert set(log.read_text().splitlines()) - by_torch == {f"os.putenv {name} there" for name in written}
