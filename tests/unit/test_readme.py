@@ -41,6 +41,15 @@ def test_every_link_leads_somewhere(page: str) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_table_is_whole(page: str) -> None:
+    """A row behind a blank line, or before one without a line of dashes, is no row of a table but text with bars."""
+    for block in re.findall(r"(?:^\|.*\n)+", DOCUMENTS[page], re.MULTILINE):
+        head, dashes, *rows = [re.sub(r"`[^`]*`", "", line).count("|") for line in block.splitlines()]
+        assert re.fullmatch(r"(\|-+)+\|", block.splitlines()[1]), block[:99]
+        assert {dashes, *rows} == {head}, block[:99]
+
+
 def test_every_file_of_the_tree_exists() -> None:
     tree = re.search(r"^    masklake/\n((?:      .*\n?)+)", DOCUMENTS["pipeline/README.md"], re.MULTILINE)
     assert tree
