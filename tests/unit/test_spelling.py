@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from masklake.spelling import plural, visible
+from tests.lakes import ROOT
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,10 @@ def test_a_noun_and_its_verb_go_by_the_count() -> None:
     assert plural(1, "class is", "classes are") == "1 class is"
     assert plural(3, "class is", "classes are") == "3 classes are"
     assert plural(0.5, "GPU") == "0.5 GPUs"
+
+
+def test_messages_say_counts_by_their_number() -> None:
+    """`f"{count:,} rows"` says "1 rows" as well."""
+    pattern = re.compile(r"\{(?![^{}]*[A-Z]{3})[^{}]*(?::,|\blen\(\w+\))\} (?:images|rows|files|segments|classes|examples|labels|steps)\b")
+    found = {(path.name, match[0]) for path in (ROOT / "pipeline").rglob("*.py") for match in pattern.finditer(path.read_text("utf-8"))}
+    assert found == {("match.py", "{len(whole)} images"), ("voc.py", "{len(labels)} classes")}  # of which there are several

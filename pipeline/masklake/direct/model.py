@@ -32,6 +32,7 @@ from masklake.results import Result, Unusable
 from masklake.segment.machine import cores
 from masklake.segment.model import RunModel, fingerprint, options
 from masklake.segment.settings import Device, SegmentConfig
+from masklake.spelling import plural
 from masklake.table.rows import RunStamp, build_rows
 from masklake.tasks import Task
 
@@ -217,7 +218,7 @@ class Model:
             yield Result(row, partial(_pixels, picture))
 
     def __repr__(self) -> str:
-        return f"Model({self._config.model!r}, {'/'.join(self.tasks)}, {len(self.labels)} labels, on {self.device})"
+        return f"Model({self._config.model!r}, {'/'.join(self.tasks)}, {plural(len(self.labels), 'label')}, on {self.device})"
 
 
 def _pixels(picture: Named) -> NDArray[np.uint8] | ImageFailure:

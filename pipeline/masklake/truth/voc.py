@@ -74,7 +74,9 @@ class ClassesAndObjects(Coding):
         if not is_colour(open_picture(image)):
             classes = values(image)
             if unknown := [value for value in distinct(classes) if value >= len(self.names) and value != _BORDER]:
-                raise BadTruth(f"{image.pictures[0]}: has pixels of value {unknown[0]}, and there are {len(self.names)} classes")
+                raise BadTruth(
+                    f"{image.pictures[0]}: has pixels of value {unknown[0]}, which is none of {plural(len(self.names), 'class', 'classes')}"
+                )
             return classes
         codes = colours(image)
         present = distinct(codes)
