@@ -70,7 +70,7 @@ def test_a_truncated_file_is_refused_with_its_sizes(tmp_path: Path) -> None:
     ("weight_map", "message"),
     [
         ({"a": "model-1.safetensors", "b": "model-2.safetensors"}, "names model-2.safetensors, which is not there"),
-        ({"a": "model-1.safetensors", "lost": "model-1.safetensors"}, "names 1 weights that its shards do not hold (lost)"),
+        ({"a": "model-1.safetensors", "lost": "model-1.safetensors"}, "names 1 weight that its shards do not hold (lost)"),
         ({"a": "../model-1.safetensors"}, "must name, in weight_map, the .safetensors file beside it"),
         ({"a": "pytorch_model.bin"}, "must name, in weight_map, the .safetensors file beside it"),
         ({"a": 7}, "must name, in weight_map, the .safetensors file beside it"),
