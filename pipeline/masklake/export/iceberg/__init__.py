@@ -4,3 +4,6 @@
 
 `publish.publish` is one publication, from settings to summary. This package is the only place that knows pyiceberg.
 """
+
+EMBEDDED = "masklake"
+"""The embedded catalog's name, and the namespace of tables that are given none."""

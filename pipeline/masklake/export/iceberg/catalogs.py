@@ -19,7 +19,7 @@ from sqlalchemy import URL
 
 from masklake import storage
 from masklake.errors import MasklakeError, Refused
-from masklake.export.iceberg.settings import EMBEDDED
+from masklake.export.iceberg import EMBEDDED
 
 CONFLICTS = (CommitFailedException, CommitStateUnknownException, TableAlreadyExistsError, NoSuchTableError)
 """What a catalog says where another commit was faster, or where it cannot tell: look again."""

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from masklake.config import Also, File, Pairs, Program, Shown, Uri
+from masklake.export.iceberg import EMBEDDED
 from masklake.table.settings import folder
 
 if TYPE_CHECKING:
     from masklake.export.iceberg.catalogs import CatalogSettings
 
-EMBEDDED = "masklake"
-"""The embedded catalog's name, and the namespace of tables that are given none."""
 
 _RULES = """\
 The Iceberg table is a mirror: one snapshot makes it equal to the table's present version, by adding files that are new since the last
