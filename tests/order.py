@@ -12,15 +12,14 @@ if TYPE_CHECKING:
 AT_ONCE = 2
 """Files that start Ray. Each keeps some ten processes busy while they start; three on two cores make each other's deadlines pass."""
 STARTING = (
-    "tests/faults/test_faults.py",
     "tests/flow/test_finetune.py",
+    "tests/faults/test_faults.py",
     "tests/integration/test_cluster.py",
+    "tests/flow/test_job.py",
     "tests/flow/test_stops.py",
+    "tests/flow/test_flow.py",
     "tests/integration/test_job_s3.py",
     "tests/integration/test_secrets.py",
-    "tests/flow/test_job.py",
-    "tests/flow/test_flow.py",
-    "tests/flow/test_variables.py",
 )
 """Those, the longest first."""
 LONG = (
@@ -31,7 +30,6 @@ LONG = (
     "tests/flow/test_additions.py",
     "tests/unit/training/test_loop.py",
     "tests/unit/inference/test_families.py",
-    "tests/unit/commands/test_keeping.py",
 )
 """Of the others, those of half a minute and more, the longest first: at the end, all would wait for one of them."""
 
