@@ -11,7 +11,7 @@ from pathlib import Path
 from masklake.errors import Refused
 
 EXTRAS = {
-    "run": ("ray", "safetensors", "torch", "transformers"),
+    "run": ("ray", "safetensors", "scipy", "torch", "transformers"),
     "finetune": ("tensorboard",),
     "iceberg": ("pyiceberg", "sqlalchemy"),
     "lineage": ("openlineage",),

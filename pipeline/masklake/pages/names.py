@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -103,10 +104,27 @@ class _Room:
 def _widest(mask: NDArray[np.bool_]) -> tuple[int, int, float]:
     """Row and column of the pixel that is farthest from everything outside, and how wide it is there, in pixels; the border counts as
     outside."""
-    from scipy.ndimage import distance_transform_edt
-
     rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
     within = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # all that is beside it is outside
-    depth = distance_transform_edt(np.pad(within, 1))[1:-1, 1:-1]
+    depth = squared_depth(within)
     row, column = np.unravel_index(int(np.argmax(depth)), within.shape)
-    return int(rows[0] + row), int(columns[0] + column), 2 * float(depth.max()) - 1
+    return int(rows[0] + row), int(columns[0] + column), 2 * math.sqrt(depth.max()) - 1
+
+
+def squared_depth(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The square of each pixel's distance to the nearest pixel outside, int32 [height, width]; what is beyond the border is outside.
+
+    By columns, then over the rows' columns (Felzenszwalb and Huttenlocher, Distance Transforms of Sampled Functions, 2012), whose lower
+    envelope is found by looking at all: for maps of a few hundred pixels. scipy has it, but takes a third of a second to be imported.
+    """
+    if mask.shape[1] > mask.shape[0]:
+        return squared_depth(mask.T).T
+    inside = np.pad(mask, 1)
+    row = np.arange(inside.shape[0], dtype=np.int32)[:, None]
+    above = np.maximum.accumulate(np.where(inside, 0, row), axis=0)
+    below = np.minimum.accumulate(np.where(inside, row[-1], row)[::-1], axis=0)[::-1]
+    along = np.minimum(row - above, below - row)[1:-1] ** 2
+    column = np.arange(inside.shape[1], dtype=np.int32)
+    across = (column[1:-1, None] - column) ** 2
+    found: NDArray[np.int32] = (along[:, None] + across).min(axis=2)
+    return found

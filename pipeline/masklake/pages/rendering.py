@@ -68,7 +68,7 @@ def short(text: str, longest: int) -> str:
 
 def photograph(pixels: NDArray[np.uint8]) -> str:
     """The address of a picture that is its content: uint8 [H, W, 3] as WebP in a data URI."""
-    return _inlined(pixels, quality=_QUALITY)
+    return _inlined(pixels, quality=_QUALITY, method=2)  # by 4, a twentieth of the bytes less in twice the time
 
 
 def layer(pixels: NDArray[np.uint8], quick: bool = False) -> str:

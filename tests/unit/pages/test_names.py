@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from masklake.pages.names import Name, place
+from masklake.pages.names import Name, place, squared_depth
 
 RED = (255, 0, 0)
 
@@ -58,3 +58,13 @@ def test_a_region_without_a_pixel_or_a_name_is_passed_over() -> None:
     regions, found = ids(square=(slice(300, 400), slice(300, 400)))
     assert place({**regions, 7: Name("nowhere", RED)}, found) == place(regions, found)
     assert place({}, found) == ()
+
+
+def test_depths_are_those_of_scipy() -> None:
+    from scipy.ndimage import distance_transform_edt
+
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        mask = random.random(random.integers(1, 50, 2)) < random.random()
+        exact = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        assert np.array_equal(squared_depth(mask), np.rint(exact**2))
