@@ -199,52 +199,6 @@ def test_no_two_stages_are_fused_and_each_is_retried_so_often_and_no_more(tmp_pa
     assert not any("->MapBatches" in name and "_SegmentActor" in name for name in stages), stages
 
 
-class _BegunError(Exception):
-    """Ends an execution before anything of it is started."""
-
-
-def _look() -> tuple[type[ExecutionCallback], list[float]]:
-    """Looks at the limit that Ray Data reads when an execution begins: seconds without progress."""
-    limits: list[float] = []
-
-    class Look(ExecutionCallback):
-        def before_execution_starts(self, executor: Any) -> None:
-            limits.append(executor._no_progress_guard._timeout_s)
-            raise _BegunError
-
-    return Look, limits
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("minutes", [2.0, 30.0, 600.0])
-def test_ray_datas_own_limit_is_later_than_the_runs(
-    tmp_path: Path, on_ray: dict[str, float], monkeypatch: pytest.MonkeyPatch, minutes: float
-) -> None:
-    look, limits = _look()
-
-    def begun(dataset: Any, rows: int) -> Iterator[Any]:
-        dataset.context.custom_execution_callback_classes = [look]
-        return iter(dataset.iter_batches(batch_size=rows))
-
-    monkeypatch.setattr(flow, "packets", lambda dataset, rows: next(begun(dataset, rows)))
-    config = RunConfig(input="a", output="b", stall_minutes=minutes)
-    engine = OnRay(config, Session(None), print)
-    resources = flow.choose_resources(config, there(on_ray["CPU"]), 32, 64)
-    with pytest.raises(_BegunError), engine.flowing(a_work(tmp_path), resources):
-        pass
-    assert limits == [60 * minutes + 600]  # the run has ended, with a diagnosis, before Ray Data would say that there was no progress
-
-
-@pytest.mark.usefixtures("on_ray")
-def test_micro_batches_may_lie_there_for_as_long_as_the_training_validates(monkeypatch: pytest.MonkeyPatch) -> None:
-    look, limits = _look()
-    monkeypatch.setattr(training_flow, "_rests", lambda: [look])
-    recipe: Any = SimpleNamespace(batch=1, micro=1)
-    with pytest.raises(_BegunError):
-        next(training_flow._feed(None, recipe, 1, lambda example: None, Team(), range(1)))  # type: ignore[arg-type, return-value]
-    assert limits == [-1]  # none
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 @pytest.mark.usefixtures("on_ray")
 def test_a_local_ray_listens_on_loopback_only_and_wants_a_token() -> None:
@@ -400,3 +354,49 @@ def test_figures_do_not_depend_on_ray_or_the_groups(tmp_path: Path, monkeypatch:
     assert {kind: evaluate(table, tmp_path / kind) for kind in kinds} == whole
     assert evaluate(table, tmp_path / "instances", ray_address="local") == whole["instances"]
     assert 0.2 < whole["panoptic"]["scores"]["pq"] < 1
+
+
+class _BegunError(Exception):
+    """Ends an execution before anything of it is started. Last in this file: Ray Data keeps its share of the CPUs for a minute."""
+
+
+def _look() -> tuple[type[ExecutionCallback], list[float]]:
+    """Looks at the limit that Ray Data reads when an execution begins: seconds without progress."""
+    limits: list[float] = []
+
+    class Look(ExecutionCallback):
+        def before_execution_starts(self, executor: Any) -> None:
+            limits.append(executor._no_progress_guard._timeout_s)
+            raise _BegunError
+
+    return Look, limits
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("minutes", [2.0, 30.0, 600.0])
+def test_ray_datas_own_limit_is_later_than_the_runs(
+    tmp_path: Path, on_ray: dict[str, float], monkeypatch: pytest.MonkeyPatch, minutes: float
+) -> None:
+    look, limits = _look()
+
+    def begun(dataset: Any, rows: int) -> Iterator[Any]:
+        dataset.context.custom_execution_callback_classes = [look]
+        return iter(dataset.iter_batches(batch_size=rows))
+
+    monkeypatch.setattr(flow, "packets", lambda dataset, rows: next(begun(dataset, rows)))
+    config = RunConfig(input="a", output="b", stall_minutes=minutes)
+    engine = OnRay(config, Session(None), print)
+    resources = flow.choose_resources(config, there(on_ray["CPU"]), 32, 64)
+    with pytest.raises(_BegunError), engine.flowing(a_work(tmp_path), resources):
+        pass
+    assert limits == [60 * minutes + 600]  # the run has ended, with a diagnosis, before Ray Data would say that there was no progress
+
+
+@pytest.mark.usefixtures("on_ray")
+def test_micro_batches_may_lie_there_for_as_long_as_the_training_validates(monkeypatch: pytest.MonkeyPatch) -> None:
+    look, limits = _look()
+    monkeypatch.setattr(training_flow, "_rests", lambda: [look])
+    recipe: Any = SimpleNamespace(batch=1, micro=1)
+    with pytest.raises(_BegunError):
+        next(training_flow._feed(None, recipe, 1, lambda example: None, Team(), range(1)))  # type: ignore[arg-type, return-value]
+    assert limits == [-1]  # none
