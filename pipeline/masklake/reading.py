@@ -15,7 +15,9 @@ It is a Delta table: `polars.read_delta`, DuckDB, Spark and pandas read it as we
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,9 +64,8 @@ class Table(MaskTable):
             dataset = masklake.open_table("s3://lake/masks").dataset("instance", min_score=0.5)
             loader = torch.utils.data.DataLoader(dataset, shuffle=True, num_workers=4, collate_fn=list)
         """
-        from masklake.datasets import MaskDataset
-
-        return MaskDataset(self, task, where, min_score, transform)
+        found: MaskDataset = _for_torch("Table.dataset").MaskDataset(self, task, where, min_score, transform)
+        return found
 
     def stream(
         self, task: str, where: str | None = None, min_score: float = 0.0, transform: Callable[[dict[str, Any]], Any] | None = None
@@ -76,9 +77,19 @@ class Table(MaskTable):
             stream = masklake.open_table("s3://lake/masks").stream("semantic").shard(rank, world_size)
             loader = torch.utils.data.DataLoader(stream, num_workers=4, multiprocessing_context="spawn", collate_fn=list)
         """
-        from masklake.datasets import MaskStream
+        found: MaskStream = _for_torch("Table.stream").MaskStream(self, task, where, min_score, transform)
+        return found
 
-        return MaskStream(self, task, where, min_score, transform)
+
+def _for_torch(asked: str) -> ModuleType:
+    try:
+        return importlib.import_module("masklake.datasets")
+    except ModuleNotFoundError as error:
+        from masklake.config import extras
+
+        if lacking := extras.in_words(error, asked):
+            raise lacking from error
+        raise
 
 
 def open_table(uri: str) -> Table:

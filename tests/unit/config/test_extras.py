@@ -86,11 +86,16 @@ def test_a_table_is_exported_judged_and_kept_without_any_extra(tmp_path: Path) -
         ["erase", "--table", table, image],
         ["status", table],
     ]
-    script = HIDING + "from masklake.commands import cli\nprint(*(cli.main(each) for each in json.load(sys.stdin)))\n"
+    script = HIDING + (
+        "import masklake\nfrom masklake.commands import cli\n"
+        f"try: masklake.open_table({table!r}).dataset('panoptic')\nexcept masklake.Refused as refusal: print(refusal)\n"
+        "print(*(cli.main(each) for each in json.load(sys.stdin)))\n"
+    )
     hidden = json.dumps(sorted({name for names in EXTRAS.values() for name in names}))
     command = [sys.executable, "-c", script, hidden]
     done = subprocess.run(command, input=json.dumps(commands), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "0 0 0 0 0 0"), done.stderr
+    assert done.stdout.splitlines()[0] == "Table.dataset needs torch, which is not installed here: pip install 'masklake[run]'"
     assert "dog" in (tmp_path / "judged" / "evaluation.html").read_text(encoding="utf-8")
 
 
