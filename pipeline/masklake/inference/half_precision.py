@@ -5,8 +5,8 @@ arithmetic stays float32, as under autocast. The decoders' attention masks are m
 factor looks at, instead of by torch's `interpolate`, whose kernel is slow where maps are many and small. What no checkpoint holds, since it
 is computed when a model is made (the frequencies of rotary embeddings, the places that SAM 3 turns by them), stays as it was computed.
 
-In float32, what is computed differently is the deformable attention on a CPU, in the same float32 but for the order of its sums; and sine
-position embeddings, which depend on nothing but the shape, are remembered.
+In float32 on a CPU, the deformable attention is computed in our way as well, the same but for the order of its sums, and the position
+embeddings of a shape are remembered.
 
 Modules are found by what their classes in transformers are called: Mask2Former's and OneFormer's pixel decoders and decoders, and the
 position embeddings of these, MaskFormer and DETR.
@@ -23,26 +23,37 @@ import torch
 from masklake.inference import deformable
 
 _SHAPES_REMEMBERED = 64
+_ATTENTION, _POSITIONS = "PixelDecoderEncoderMultiscaleDeformableAttention", "SinePositionEmbedding"
 
 
 def cast(module: Any, dtype: torch.dtype) -> None:
     """Turn a module in float32 into one in `dtype`, in place; in bfloat16 and float16, what must be float32 stays so."""
-    is_half = dtype in (torch.bfloat16, torch.float16)
     computed = [(part, name, part._buffers[name]) for part in module.modules() for name in part._non_persistent_buffers_set]
     module.to(dtype=dtype)
+    if dtype not in (torch.bfloat16, torch.float16):
+        return
     for part, name, value in computed:
-        if is_half and value is not None and value.is_floating_point():
+        if value is not None and value.is_floating_point():
             setattr(part, name, value)
     for part in module.modules():
         name = type(part).__name__
-        if name.endswith("PixelDecoderEncoderMultiscaleDeformableAttention"):
-            part.forward = MethodType(_attend if is_half else _attend_on_cpu, part)
-        elif name.endswith("SinePositionEmbedding"):
+        if name.endswith(_ATTENTION):
+            part.forward = MethodType(_attend, part)
+        elif name.endswith(_POSITIONS):
             part.forward = _positions(part.forward)
-        elif is_half and name == "Mask2FormerMaskPredictor":
+        elif name == "Mask2FormerMaskPredictor":
             part.forward = MethodType(_predict_masks, part)
-        elif is_half and name == "OneFormerTransformerDecoder":
+        elif name == "OneFormerTransformerDecoder":
             part.forward_prediction_heads = MethodType(_predict_all, part)
+
+
+def quicken(module: Any) -> None:
+    """Let a module in float32, on a CPU, attend and remember positions in our way, in place."""
+    for part in module.modules():
+        if type(part).__name__.endswith(_ATTENTION):
+            part.forward = MethodType(_attend_untraced, part)
+        elif type(part).__name__.endswith(_POSITIONS):
+            part.forward = _positions(part.forward)
 
 
 def _attend(self: Any, hidden_states: torch.Tensor, **given: Any) -> tuple[torch.Tensor, None]:
@@ -64,10 +75,9 @@ def _attend(self: Any, hidden_states: torch.Tensor, **given: Any) -> tuple[torch
     return self.output_proj(found), None
 
 
-def _attend_on_cpu(self: Any, hidden_states: torch.Tensor, **given: Any) -> Any:
-    """As `_attend`; what is traced, or is not on a CPU, is transformers' own."""
-    is_traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined, no-untyped-call]
-    if hidden_states.device.type != "cpu" or is_traced:
+def _attend_untraced(self: Any, hidden_states: torch.Tensor, **given: Any) -> Any:
+    """As `_attend`; what is traced is transformers' own."""
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # type: ignore[attr-defined, no-untyped-call]
         return type(self).forward(self, hidden_states, **given)
     return _attend(self, hidden_states, **given)
 

@@ -42,6 +42,8 @@ def load(folder: Path, device: str = "cpu", dtype: str = "float32", name: str = 
         setattr(module.config, key, value)
     module.eval().requires_grad_(False)
     half_precision.cast(module, getattr(torch, dtype))
+    if dtype == "float32" and torch.device(device).type == "cpu":
+        half_precision.quicken(module)
     module.to(device=torch.device(device), memory_format=torch.channels_last)
     with quiet():
         family.prepare(module, folder, name, settings)

@@ -80,7 +80,7 @@ def test_erase_takes_uris_from_the_command_line_and_from_files(lake: Path, capsy
     code, summary, errors = run(capsys, *arguments)
     assert (code, summary["outcome"], summary["images"], summary["vacuumed"]["files"]) == (0, "erased", 2, 2)
     assert summary["unknown"] == [f"file://{lake}/images/z.jpg"]
-    assert "1 of these images are in the lake" in errors
+    assert "1 of these images is in the lake" in errors
     code, summary, errors = run(capsys, "erase", "--table", lake / "masks", "--uris", lake / "some.parquet", "--vacuum-hours", "24")
     assert (code, summary["rows"], summary["vacuumed"]["files"]) == (0, 1, 0)
     assert "old versions of the table still hold these rows" in errors

@@ -12,7 +12,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from masklake.errors import Refused
-from masklake.inference import checkpoint, constants
+from masklake.inference import checkpoint, constants, half_precision
 from masklake.inference.families import ALL_TASKS, FAMILIES, Answer, ClassMap
 from masklake.inference.graphs import Graphs
 from masklake.inference.options import Options
@@ -47,7 +47,10 @@ class Waits(TorchFunctionMode):
 @pytest.mark.parametrize(
     ("family", "dtype", "before"), [("mask2former", "bfloat16", 1), ("mask2former", "float32", 2), ("oneformer", "bfloat16", 3)]
 )
-def test_after_the_first_no_forward_waits_for_the_device(family: str, dtype: str, before: int, tmp_path: Path) -> None:
+def test_after_the_first_no_forward_waits_for_the_device(
+    family: str, dtype: str, before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(half_precision, "quicken", lambda module: None)  # which a device has not
     folder = tiny_checkpoints.write(family, tmp_path)
     module = checkpoint.load(checkpoint.describe(folder, Options(tasks=ALL_TASKS)), folder, "cpu", dtype).to("meta")
     values = torch.empty((2, 3, 64, 64), dtype=getattr(torch, dtype), device="meta")
