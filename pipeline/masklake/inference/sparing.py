@@ -169,8 +169,8 @@ class _Name:
 
 @contextmanager
 def _replaced(module: ModuleType, **others: Any) -> Iterator[None]:
-    own = {name: vars(module)[name] for name in others}
-    vars(module).update(others)
+    own = {name: vars(module)[name] for name in others if name in vars(module)}  # what another version lacks is not given to it
+    vars(module).update({name: others[name] for name in own})
     try:
         yield
     finally:

@@ -122,6 +122,18 @@ def test_what_cannot_be_loaded_so_is_loaded_as_ever(monkeypatch: pytest.MonkeyPa
         sparing.tried(lambda: 1 // 0)
 
 
+def test_a_version_without_what_is_replaced_is_loaded_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers.utils
+
+    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)
+    monkeypatch.setattr(sparing._Process, "is_ours", True)
+    monkeypatch.delitem(vars(transformers.utils), "torch_compilable_check")
+    with sparing.loading() as is_spared:
+        assert is_spared
+        assert "torch_compilable_check" not in vars(transformers.utils)
+    assert "torch_compilable_check" not in vars(transformers.utils)
+
+
 def _imports_everything() -> bool:
     available = torch.distributed.is_available
     with sparing.loading():
