@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from masklake.inference import checkpoint
+from masklake.inference import checkpoint, half_precision
 from masklake.inference.checkpoint import ModelDescription
 from masklake.inference.families import FAMILIES
 from masklake.inference.options import Options
@@ -123,8 +123,7 @@ def _compared(forms: dict[str, Form], values: torch.Tensor, rounds: int) -> dict
 def _theirs(module: _Tensors) -> _Tensors:
     """The same without what is computed otherwise than in transformers."""
     theirs = copy.deepcopy(module)
-    for part in theirs.modules():
-        vars(part).pop("forward", None)
+    half_precision.restore(theirs)
     return theirs
 
 

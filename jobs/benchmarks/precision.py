@@ -82,8 +82,7 @@ def compare(segmenter: Segmenter, pictures: Sequence[Pixels], tasks: tuple[str, 
         if coordinates == "float32":
             half_precision.cast(module, dtype)
         else:
-            for part in module.modules():
-                vars(part).pop("forward", None)  # as transformers has it
+            half_precision.restore(module)
             module.to(dtype)
         got = Segmenter(module, segmenter.description, segmenter.device, dtype, segmenter.batch_size).segment(inputs)
         for task in tasks:

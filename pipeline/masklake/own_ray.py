@@ -19,7 +19,6 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 from masklake import variables
 
-_START_SECONDS = 180.0  # Ray itself would give up after 30, which a busy machine may need
 _LOOK_SECONDS = 0.1
 _LEAST_BYTES = 10_000_000  # with less, a local Ray does not start
 
@@ -54,7 +53,7 @@ def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def wait(*asked: Any) -> Any:
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + variables.START_SECONDS
         while True:
             try:
                 return get_node(*asked)
@@ -63,7 +62,8 @@ def _patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
                     raise ChildProcessError("its raylet ended while it started") from error
                 if time.monotonic() > deadline:
                     raise TimeoutError(
-                        f"its node was not there after {_START_SECONDS:.0f} s: the machine may be too busy; run the same command again"
+                        f"its node was not there after {variables.START_SECONDS:.0f} s: "
+                        "the machine may be too busy; run the same command again"
                     ) from error
             time.sleep(_LOOK_SECONDS)
 

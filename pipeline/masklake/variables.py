@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from masklake import leaving
 from masklake.addresses import LOCAL, target_of
 
-_START_SECONDS = 180  # for each part of a Ray of our own, on however busy a machine
+START_SECONDS = 180  # for each part of a Ray of our own, on however busy a machine
 
 _RAY = {
     # After an interruption, threads that still wait for results must not start another Ray behind our back; read when ray is imported.
@@ -32,8 +32,8 @@ _RAY = {
 }
 _OWN_RAY = {
     # Its other limits for a start, of 20 to 30 s, are not enough on a busy machine either.
-    "RAY_gcs_server_port_wait_time_s": str(_START_SECONDS),
-    "RAY_agent_register_timeout_ms": str(1000 * _START_SECONDS),
+    "RAY_gcs_server_port_wait_time_s": str(START_SECONDS),
+    "RAY_agent_register_timeout_ms": str(1000 * START_SECONDS),
     # It would end a worker that idles for a second, between two writes say; the next costs seconds of Python's imports.
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
     # It takes a Linux machine for a possible node of a larger cluster, and listens on every interface.

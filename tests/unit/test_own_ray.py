@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from ray._private import services
 
-from masklake import own_ray
+from masklake import own_ray, variables
 
 NODE = {"node_manager_port": 1}
 
@@ -22,7 +22,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, answers: Iterator[object], raylet: bo
         return answer
 
     monkeypatch.setattr(services, "get_node", get_node)
-    monkeypatch.setattr(own_ray, "_START_SECONDS", seconds)
+    monkeypatch.setattr(variables, "START_SECONDS", seconds)
     monkeypatch.setattr(own_ray, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(own_ray, "_has_raylet", lambda: raylet)
     with own_ray.alone():

@@ -56,6 +56,12 @@ def quicken(module: Any) -> None:
             part.forward = _positions(part.forward)
 
 
+def restore(module: Any) -> None:
+    """Let a module in float32 compute all as transformers does again, in place."""
+    for part in module.modules():
+        vars(part).pop("forward", None)
+
+
 def _attend(self: Any, hidden_states: torch.Tensor, **given: Any) -> tuple[torch.Tensor, None]:
     """Of `*PixelDecoderEncoderMultiscaleDeformableAttention`: no pixel is padding there, and every token is its own reference point."""
     listed = given.get("spatial_shapes_list")

@@ -92,9 +92,8 @@ def _once(
         _Overtaken: another job on the Delta table was.
     """
     there = _settled(_find(settings, table, catalog))
-    found = mirror.difference(there, table, table.files(), settings.shown_name)
+    found = _difference(settings, table, there, say)
     change = _extended(there, table) if there else _created(settings, table, catalog)
-    say(f"version {table.version} of {settings.table_uri}: {plural(len(found.missing), 'file')} to add, {len(found.surplus):,} to take out")
     if found.missing or found.surplus:
         _stage(change, found, table, show)
     done = change.commit_transaction()
@@ -104,9 +103,14 @@ def _once(
 
 
 def _plan(settings: PublishConfig, table: UpkeepTable, there: Table | None, say: Callable[[str], None]) -> Summary:
+    return _summary(settings, table, _difference(settings, table, there, say), "planned", there)
+
+
+def _difference(settings: PublishConfig, table: UpkeepTable, there: Table | None, say: Callable[[str], None]) -> Difference:
+    """What is to be done, which is said."""
     found = mirror.difference(there, table, table.files(), settings.shown_name)
     say(f"version {table.version} of {settings.table_uri}: {plural(len(found.missing), 'file')} to add, {len(found.surplus):,} to take out")
-    return _summary(settings, table, found, "planned", there)
+    return found
 
 
 def _find(settings: PublishConfig, table: UpkeepTable, catalog: Catalog) -> Table | None:
