@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MASKLAKE_LOG_FORMAT"] = "text"  # tests have no terminal, and most read the sentences; `test_lines.py` is about the others
 
 from masklake.demo.seaweedfs import SeaweedFS
+from tests import crashes
 
 if TYPE_CHECKING:
     from tests.order import LongFirst
@@ -26,6 +27,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config) -> LongFirst | None:
     from tests.order import LongFirst
 
     return LongFirst(config) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A process that dies is said with what its threads were at."""
+    crashes.pytest_configure(config)
 
 
 @pytest.hookimpl(wrapper=True)

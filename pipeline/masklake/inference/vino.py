@@ -15,7 +15,8 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ class Vino:
         if hashlib.sha256(content).digest() != digest:
             return None
         try:
-            return _Compiled(self._core.import_model(content, "CPU", self._settings()))
+            return _Compiled(_core().import_model(content, "CPU", self._settings()))
         except RuntimeError:  # as of another OpenVINO of the same version
             return None
 
@@ -103,7 +104,7 @@ class Vino:
         Raises:
             ValueError: it does not.
         """
-        model = self._core.compile_model(converted(self._module, self._family, values, asked), "CPU", self._settings())
+        model = _core().compile_model(converted(self._module, self._family, values, asked), "CPU", self._settings())
         compiled = _Compiled(model)
         noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
         pairs = zip(compiled(noise), tensors(self._family.run(self._module, noise, asked)), strict=True)
@@ -116,7 +117,7 @@ class Vino:
     def _name(self, key: Any) -> str:
         """Of all that a compiled model depends on; a folder may be shared by machines of several kinds."""
         packages = {name: version(name) for name in ("openvino", "torch", "transformers")}
-        processor = [self._core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
         facts = [_VERSION, self._checkpoint, key, packages, processor]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
@@ -128,10 +129,6 @@ class Vino:
             "NUM_STREAMS": self._callers,
             "ENABLE_CPU_PINNING": False,
         }
-
-    @cached_property
-    def _core(self) -> Any:
-        return package().Core()
 
 
 class _Compiled:
@@ -204,6 +201,24 @@ def _why(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     is_openvinos = bool(lines) and lines[0].startswith(("Exception from ", "Check "))
     return f"{type(error).__name__}: {lines[-1] if is_openvinos else first_line(error)}"
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's runtime: one for this process, for all of its time, whose CPU device is begun in a thread that ends with that.
+
+    The thread in which a CPU device begins gets a stack for signal handlers that is unmapped when the device ends: of two that end in the
+    order in which they began, the second gives the thread the first one's stack back. The next signal that Python handles, as a stop, then
+    ends the process with SIGSEGV (`SigAltStackSetup` in OpenVINO's src/plugins/intel_cpu).
+    """
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(_begun).result()
+
+
+def _begun() -> Any:
+    core = package().Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # its device begins where it is first asked
+    return core
 
 
 def package() -> Any:

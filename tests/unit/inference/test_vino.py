@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +24,7 @@ from masklake.inference.forwards import Forward
 from masklake.inference.options import Options
 from masklake.inference.segmenter import ModelInput, Segmenter
 from masklake.inference.vino import Vino
+from tests.lakes import ROOT
 from tests.unit.inference import tiny_checkpoints
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
@@ -194,6 +197,35 @@ def test_beyond_a_number_of_shapes_all_others_are_eager(
         assert_close(run(values, ("semantic",)), {"semantic": ClassMap(Brightness()(values).logits)})
     assert lines(caplog) == ["--forward openvino: 1 shapes of batches are converted, all others run eagerly"]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+_SIGNALLED = """
+import gc, pathlib, signal, sys, torch
+from masklake.inference.families import FAMILIES
+from masklake.inference.vino import Vino
+from tests.unit.inference.test_vino import Brightness
+
+def answered(name):
+    run = Vino(Brightness(), FAMILIES["segformer"], name, pathlib.Path(sys.argv[1]))
+    run(torch.rand(1, 3, 8, 6), ("semantic",))
+    return run
+
+first, second = answered("one"), answered("another")
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGTERM, lambda number, frame: print("heard"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@needs_openvino
+@pytest.mark.slow
+def test_signals_are_heard_after_models_have_come_and_gone(tmp_path: Path) -> None:
+    """In a program of its own, which OpenVINO's own end of devices would let crash."""
+    done = subprocess.run([sys.executable, "-c", _SIGNALLED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 @needs_openvino
