@@ -208,8 +208,9 @@ def _core() -> Any:
     """OpenVINO's runtime: one for this process, for all of its time, whose CPU device is begun in a thread that ends with that.
 
     The thread in which a CPU device begins gets a stack for signal handlers that is unmapped when the device ends: of two that end in the
-    order in which they began, the second gives the thread the first one's stack back. The next signal that Python handles, as a stop, then
-    ends the process with SIGSEGV (`SigAltStackSetup` in OpenVINO's src/plugins/intel_cpu).
+    order in which they began, the second gives the thread the first one's stack back. The next signal that is handled, as a stop, or the
+    end of any child once torch's DataLoader had workers, then ends the process with SIGSEGV (`SigAltStackSetup` in OpenVINO's
+    src/plugins/intel_cpu).
     """
     with ThreadPoolExecutor(1) as beside:
         return beside.submit(_begun).result()
