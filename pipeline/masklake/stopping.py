@@ -1,9 +1,17 @@
-"""Stops: SIGTERM and Ctrl-C as one exception, raised at once or, where a step must not break in the middle, when it is asked for."""
+"""Stops: SIGTERM and Ctrl-C as one exception, raised at once or, where a step must not break in the middle, when it is asked for.
+
+A library can lose an exception that a signal raises in its midst, as transformers and the interpreter's own callbacks do while modules are
+imported, or make an error of its own of it. So what is raised is watched: where nothing handles it any more and the process goes on, it is
+raised again.
+"""
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -11,6 +19,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LOOK_SECONDS, _LOST_LOOKS = 0.1, 10  # a stop is lost that nothing handles at so many looks in a row
 
 
 class Stopped(KeyboardInterrupt):
@@ -38,7 +47,6 @@ class _Memory:
 def listen() -> None:
     """Take the signals from here on; to be said again after a library has put handlers of its own in place."""
     if threading.current_thread() is threading.main_thread():
-        _Memory.raised = None
         for number in _SIGNALS:
             signal.signal(number, _take)
 
@@ -65,13 +73,44 @@ def _take(number: int, frame: FrameType | None) -> None:
     for work in list(_interruptible):
         with suppress(Exception):  # it was closed
             work.interrupt()
-    _Memory.raised = Stopped(number)
-    raise _Memory.raised
+    stop = _Memory.raised = Stopped(number)
+    with suppress(RuntimeError):  # the interpreter is ending
+        _thread.start_new_thread(_insist, (stop, number))  # `threading` has locks, of which this thread may hold one
+    raise stop
+
+
+def _insist(stop: Stopped, number: int) -> None:
+    """Signal again where a stop was lost."""
+    main = threading.main_thread().ident
+    assert main is not None
+    lost = 0
+    while lost < _LOST_LOOKS:
+        time.sleep(_LOOK_SECONDS)
+        if _Memory.raised is not stop:
+            return
+        lost = 0 if _is_ending(main) else lost + 1
+    signal.pthread_kill(main, number)
+
+
+def _is_ending(thread: int) -> bool:
+    """Whether a thread is at the end of something: an exception handler or `finally` after a stop, or a generator that is closed."""
+    found: Any = sys._current_exceptions().get(thread)
+    link: BaseException | None = found[1] if isinstance(found, tuple) else found  # as Python 3.11 has it, and 3.12
+    while link is not None:
+        if isinstance(link, (Stopped, GeneratorExit)):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
 
 
 def swallowed() -> Stopped | None:
     """The stop that was raised, where some library made an error of its own of it, as DuckDB does of one in a query."""
     return _Memory.raised
+
+
+def forget() -> None:
+    """Say that what was raised has been attended to, or that nothing of before counts."""
+    _Memory.raised = None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
-from masklake import reading, storage
+from masklake import reading, stopping, storage
 from masklake.browse.app import Page
 from masklake.browse.index import Index
 from masklake.browse.pictures import Pictures
@@ -106,5 +106,6 @@ def browse(settings: BrowseConfig, say: Callable[[str], None]) -> int:
         try:
             page.run()
         except KeyboardInterrupt:  # as it is meant to end
+            stopping.forget()
             say("ended")
         return page.images

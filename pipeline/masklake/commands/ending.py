@@ -31,8 +31,12 @@ def end_with(
         work: returns the job's summary; its `exit_code` is 0 where it names none.
         interrupted: what to say where the user, or the cluster, stops the job (exit code 130 after Ctrl-C, 143 after SIGTERM).
     """
-    with lines.shown():
-        return _ended(work, interrupted)
+    stopping.forget()
+    try:
+        with lines.shown():
+            return _ended(work, interrupted)
+    finally:
+        stopping.forget()
 
 
 def _ended(work: Callable[[], dict[str, Any]], interrupted: str) -> int:
@@ -41,13 +45,13 @@ def _ended(work: Callable[[], dict[str, Any]], interrupted: str) -> int:
     told = partial(_fail, stdout)
     try:
         summary = {"exit_code": 0, **work()}
-    except MasklakeError as error:
-        return told(error.args, error.exit_code)
     except KeyboardInterrupt as stop:
         return told([interrupted], *((stop.exit_code, stop.summary) if isinstance(stop, stopping.Stopped) else (130,)))
     except Exception as error:
         if swallowed := stopping.swallowed():
             return told([interrupted], swallowed.exit_code, swallowed.summary)
+        if isinstance(error, MasklakeError):
+            return told(error.args, error.exit_code)
         if _is_disk_full(error):
             place = os.environ.get("TMPDIR") or tempfile.gettempdir()
             full = (
