@@ -109,7 +109,7 @@ def swallowed() -> Stopped | None:
 
 
 def forget() -> None:
-    """Say that what was raised has been attended to, or that nothing of before counts."""
+    """Say that what was raised has been attended to: for whoever catches it and lets the process go on."""
     _Memory.raised = None
 
 

@@ -115,4 +115,5 @@ def test_a_stop_ends_at_once_where_nothing_is_learned_yet_and_else_after_its_ste
     monkeypatch.setattr(local._Loaders, "feed", feed)
     with pytest.raises(stopping.Stopped) as stopped:
         local.run(run, lambda line: None)
+    stopping.forget()
     assert (stopped.value.exit_code, finetune.step_of(run)) == (143, steps)
