@@ -36,12 +36,12 @@ class Teller:
     """In the process that started them: says at the end what it knows of those that died."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="crashes-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="crashes-")
         self._told: list[tuple[str, str]] = []
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: WorkerController) -> None:
-        node.workerinput[_INPUT] = str(self._folder / node.gateway.id)
+        node.workerinput[_INPUT] = str(Path(self._folder.name, node.gateway.id))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: WorkerController, error: object | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,6 +19,13 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 def one_line(error: BaseException) -> str:
     """All that an exception of somebody else's says, in one line and without a terminal's colours, as delta-rs has both."""
     return " ".join(_COLOUR.sub("", str(error)).split())
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 Say = Callable[[str], None]

@@ -18,6 +18,8 @@ from types import FrameType
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from masklake.errors import chain
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOK_SECONDS, _LOST_LOOKS = 0.1, 10  # a stop is lost that nothing handles at so many looks in a row
 
@@ -95,12 +97,8 @@ def _insist(stop: Stopped, number: int) -> None:
 def _is_ending(thread: int) -> bool:
     """Whether a thread is at the end of something: an exception handler or `finally` after a stop, or a generator that is closed."""
     found: Any = sys._current_exceptions().get(thread)
-    link: BaseException | None = found[1] if isinstance(found, tuple) else found  # as Python 3.11 has it, and 3.12
-    while link is not None:
-        if isinstance(link, (Stopped, GeneratorExit)):
-            return True
-        link = link.__cause__ or link.__context__
-    return False
+    error = found[1] if isinstance(found, tuple) else found  # as Python 3.11 has it, and 3.12
+    return any(isinstance(link, (Stopped, GeneratorExit)) for link in chain(error))
 
 
 def swallowed() -> Stopped | None:

@@ -63,12 +63,11 @@ _CALLBACK = """
     time.sleep(60)
 """
 _HELD = """
+    try:
+        strike()
+    except:
+        pass
     with stopping.held():
-        try:
-            strike()
-            strike()
-        except:
-            pass
         ends = time.monotonic() + 60
         while not stopping.requested() and time.monotonic() < ends:
             time.sleep(0.01)

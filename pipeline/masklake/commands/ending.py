@@ -8,14 +8,14 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn, TextIO
 
 from masklake import stopping
 from masklake.commands import lines
 from masklake.commands.lines import say
-from masklake.errors import MasklakeError, one_line, outcome_of
+from masklake.errors import MasklakeError, chain, one_line, outcome_of
 
 _EVERY = 10.0  # seconds between lines of progress
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -31,7 +31,6 @@ def end_with(
         work: returns the job's summary; its `exit_code` is 0 where it names none.
         interrupted: what to say where the user, or the cluster, stops the job (exit code 130 after Ctrl-C, 143 after SIGTERM).
     """
-    stopping.forget()
     try:
         with lines.shown():
             return _ended(work, interrupted)
@@ -83,15 +82,7 @@ def _level(code: int) -> str:
 
 
 def _is_disk_full(error: BaseException) -> bool:
-    return any((isinstance(link, OSError) and link.errno in _FULL) or _FULL_IN_WORDS in str(link) for link in _chain(error))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and what it came from."""
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__ or link.__context__
+    return any((isinstance(link, OSError) and link.errno in _FULL) or _FULL_IN_WORDS in str(link) for link in chain(error))
 
 
 class Paced:
